@@ -1,0 +1,286 @@
+"""The manifest: what one engine takes, gives, needs and how it was made.
+
+Written once by training, completed by export, obeyed by the runtime. It travels inside an ONNX file
+(`metadata_props["mdrun.manifest"]`) and beside any other engine (`student_fp16.plan` + `student_fp16.json`).
+The network's name ends in the manifest's digest, so an engine and a manifest that do not belong together are refused.
+
+Pure Python and numpy: every part of the project may import this module. The keys are documented in docs/manifest.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from mdrun.errors import EngineError
+
+SCHEMA_VERSION = 1
+METADATA_KEY = "mdrun.manifest"
+TASKS = ("detect", "segment", "classify")
+MODALITIES = ("visible", "thermal")
+DIGEST_CHARS = 16  # 64 bits: enough to tell engines apart, short enough for a network's name
+
+T = TypeVar("T")
+
+
+class ManifestError(EngineError):
+    """A manifest that is missing, malformed, of another version or of another engine."""
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """One engine input.
+
+    Attributes:
+        height, width: pixels the graph takes; the runtime resizes to it.
+        dtype: numpy name of the element type.
+        layout: `NHWC` for colour, `NHW` for one channel.
+        colour_order: `RGB` or `grey`.
+        normalisation: how raw thermal counts become 8 bits before the graph (`agc8`: they already are).
+    """
+
+    height: int
+    width: int
+    dtype: str
+    layout: str
+    colour_order: str
+    normalisation: str | None = None
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """One engine output: element type, shape and meaning, for example `xyxy pixels of the visible input`."""
+
+    dtype: str
+    shape: list[int]
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Limits of detections.
+
+    Attributes:
+        report: lowest score that is written to results.
+        display: lowest score that is drawn and counted (best F1 on the validation pairs).
+        nms_iou: overlap above which the weaker of two boxes of one class is dropped.
+        max_detections: most boxes of one frame.
+    """
+
+    report: float
+    display: float
+    nms_iou: float
+    max_detections: int
+
+
+@dataclass(frozen=True)
+class Origin:
+    """How the engine was made.
+
+    Attributes:
+        checkpoint_sha256: of the training checkpoint.
+        command: the training command.
+        data: training sets, one string each.
+        licence: terms that the data put on the weights.
+        accuracy: measured accuracy, named by set and measure.
+        seed: training seed.
+        precision: of the graph (`fp32`, `fp16`, `int8`); filled by export.
+        opset: ONNX operator set; filled by export.
+        tools: versions of the libraries that took part.
+    """
+
+    checkpoint_sha256: str
+    command: str
+    data: list[str]
+    licence: str
+    accuracy: dict[str, float]
+    seed: int
+    precision: str | None = None
+    opset: int | None = None
+    tools: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How closely the exported graph follows the checkpoint.
+
+    Attributes:
+        reference: what it was compared with.
+        pairs: number of image pairs compared, and `data` where they came from.
+        max_abs: largest absolute difference, by quantity (`scores`, `boxes_px`).
+        limits: what was allowed, same keys.
+        passed: every difference within its limit.
+    """
+
+    reference: str
+    pairs: int
+    data: str
+    max_abs: dict[str, float]
+    limits: dict[str, float]
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One engine, described completely.
+
+    Attributes:
+        schema_version: version of this document's shape.
+        name: the engine's name in results.
+        task: `detect`, `segment` or `classify`.
+        inputs: by modality.
+        needs: modalities without which the engine must not run.
+        outputs: by tensor name.
+        classes: names, in the order of the class index.
+        thresholds: limits of detections.
+        energy: energy threshold by precision, for engines that give an energy.
+        origin: how it was made.
+        parity: proof of the export; None until there is one.
+    """
+
+    schema_version: int
+    name: str
+    task: str
+    inputs: dict[str, InputSpec]
+    needs: list[str]
+    outputs: dict[str, OutputSpec]
+    classes: list[str]
+    thresholds: Thresholds
+    origin: Origin
+    energy: dict[str, float] | None = None
+    parity: Parity | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse values that no reader could obey.
+
+        Raises:
+            ManifestError: naming every problem at once.
+        """
+        problems = []
+        if self.task not in TASKS:
+            problems.append(f"task is {self.task!r}, wanted one of {', '.join(TASKS)}")
+        for group, names in (("inputs", self.inputs), ("needs", self.needs)):
+            if odd := [name for name in names if name not in MODALITIES]:
+                problems.append(f"{group} names {', '.join(odd)}, wanted {' and '.join(MODALITIES)}")
+        if missing := [name for name in self.needs if name not in self.inputs]:
+            problems.append(f"needs {', '.join(missing)}, which inputs does not describe")
+        if not self.classes:
+            problems.append("classes is empty")
+        if problems:
+            raise ManifestError("manifest: " + "; ".join(problems))
+
+    def to_json(self) -> str:
+        """Canonical JSON: sorted keys, no spaces. Equal manifests give equal text."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+    def digest(self) -> str:
+        """Hex digest of the canonical JSON."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:DIGEST_CHARS]
+
+    def network_name(self) -> str:
+        """Name the network must carry: `<name>@<digest>`."""
+        return f"{self.name}@{self.digest()}"
+
+    def check_network_name(self, network_name: str, where: str) -> None:
+        """Refuse a network that was not built with this manifest.
+
+        Raises:
+            ManifestError: if the digest in the name is another.
+        """
+        if network_name != self.network_name():
+            raise ManifestError(
+                f"{where}: the network is {network_name!r}, its manifest belongs to {self.network_name()!r}; "
+                "engine and manifest come from different exports, export again with `mdexport onnx`"
+            )
+
+
+def parse_manifest(text: str, where: str) -> Manifest:
+    """Read a manifest from JSON text; `where` names its file in errors.
+
+    Raises:
+        ManifestError: not JSON, another schema version, unknown or missing keys, values of a wrong type.
+    """
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ManifestError(f"{where}: the manifest is not JSON ({error}); export again with `mdexport onnx`") from error
+    if not isinstance(data, dict):
+        raise ManifestError(f"{where}: the manifest is a JSON {type(data).__name__}, wanted an object")
+    version = data.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise ManifestError(
+            f"{where}: the manifest has schema_version {version}, this mdrun reads {SCHEMA_VERSION}; "
+            "export the engine again or install the mdrun that made it"
+        )
+    problems: list[str] = []
+    manifest = _build(Manifest, data, "", problems)
+    if problems:
+        raise ManifestError(f"{where}: manifest: " + "; ".join(problems))
+    return manifest
+
+
+def sidecar_path(engine: Path) -> Path:
+    """Where the manifest of an engine other than ONNX lies: same name, `.json`."""
+    return engine.with_suffix(".json")
+
+
+def read_sidecar(engine: Path) -> Manifest:
+    """Read the manifest beside an engine file.
+
+    Raises:
+        ManifestError: if there is none or it is malformed.
+    """
+    path = sidecar_path(engine)
+    if not path.is_file():
+        raise ManifestError(f"{engine}: no manifest beside it, wanted {path.name}; export writes both, copy both")
+    return parse_manifest(path.read_text(encoding="utf-8"), str(path))
+
+
+def _build(kind: type[T], data: Mapping[str, Any], path: str, problems: list[str]) -> T:
+    """Make a dataclass of plain JSON data; every unknown, missing or mistyped key is noted in `problems`."""
+    hints = get_type_hints(kind)
+    known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]  # kind is always a dataclass
+    problems += [f"unknown key {path}{key}" for key in data if key not in known]
+    values: dict[str, Any] = {}
+    before = len(problems)
+    for name, spec in known.items():
+        if name in data:
+            values[name] = _value(hints[name], data[name], f"{path}{name}", problems)
+        elif not _has_default(spec):
+            problems.append(f"missing key {path}{name}")
+    return kind(**values) if len(problems) == before else None  # type: ignore[return-value]  # the caller raises
+
+
+def _has_default(spec: Any) -> bool:
+    from dataclasses import MISSING
+
+    return spec.default is not MISSING or spec.default_factory is not MISSING
+
+
+def _value(hint: Any, value: Any, path: str, problems: list[str]) -> Any:
+    """Check one JSON value against a type hint made of the few forms used above."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return None if value is None else _value(args[0], value, path, problems)
+    if is_dataclass(hint):
+        if isinstance(value, dict):
+            return _build(hint, value, f"{path}.", problems)  # type: ignore[arg-type]
+    elif origin is dict:
+        if isinstance(value, dict):
+            return {key: _value(args[1], item, f"{path}.{key}", problems) for key, item in value.items()}
+    elif origin is list:
+        if isinstance(value, list):
+            return [_value(args[0], item, f"{path}[{i}]", problems) for i, item in enumerate(value)]
+    elif hint is float:
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value)
+    elif isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
+        return value
+    wanted = getattr(hint, "__name__", str(hint))
+    problems.append(f"{path} is {json.dumps(value)[:40]}, wanted {wanted}")
+    return None
