@@ -1,0 +1,3 @@
+"""mdexport: from a checkpoint to an engine, with proof that it still sees."""
+
+from __future__ import annotations

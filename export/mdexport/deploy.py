@@ -1,0 +1,85 @@
+"""The network as it is deployed: from the cameras' bytes to decoded boxes.
+
+Preprocessing is part of the graph, so training and inference cannot disagree. Exact rewrites, proven by the parity
+check of every export:
+
+- three equal thermal channels in front of the first convolution are one channel with the sum of their kernels;
+- 1/255 and 1/std are folded into the first convolution; the mean is subtracted before its zero padding, because
+  folding it into the bias would change the border (relative error 5.5e-2, docs/export.md);
+- top-k runs on logits, sigmoid and box decoding only on the boxes that are left.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from mdtrain.data.batches import MEAN, STD, THERMAL_MEAN, THERMAL_STD
+from mdtrain.models.anchors import decode, make_anchors
+from mdtrain.models.detector import STRIDES, Student
+
+
+class Deployed(nn.Module):
+    """A student with fused pre- and post-processing; weights are copied, the student is left as it is."""
+
+    mean: Tensor
+    anchors: Tensor
+
+    def __init__(self, student: Student, visible_size: tuple[int, int], top_k: int) -> None:
+        super().__init__()
+        width, height = visible_size
+        self.student = student
+        self.top_k = top_k
+        self.has_thermal = student.stem.conv1.in_channels == 6
+        self.conv1 = fold_stem(student.stem.conv1)
+        self.register_buffer("mean", MEAN * 255)
+        self.register_buffer("anchors", make_anchors(height, width, STRIDES))
+
+    def forward(self, visible: Tensor, thermal: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Detect.
+
+        Args:
+            visible: (1, H, W, 3) uint8 RGB.
+            thermal: (1, h, w) uint8 at the sensor's resolution; None for visible-only students.
+
+        Returns:
+            boxes (1, K, 4) float32 xyxy pixels of `visible`, scores (1, K) descending, classes (1, K) int32.
+        """
+        image = (visible.float() - self.mean).permute(0, 3, 1, 2)
+        if self.has_thermal:
+            assert thermal is not None  # noqa: S101  # the traced graph has both inputs
+            grey = (thermal.float() - THERMAL_MEAN * 255)[:, None]
+            image = torch.cat([image, F.interpolate(grey, image.shape[-2:], mode="bilinear", align_corners=False)], 1)
+        logits, deltas = self._network(image)
+        return self._decode(logits, deltas)
+
+    def _network(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """`Student.forward` behind the first convolution."""
+        student, stem = self.student, self.student.stem
+        x = stem.maxpool(stem.relu(stem.bn1(self.conv1(image))))
+        c3 = stem.layer2(stem.layer1(x))
+        feature = student.semantic(stem.layer3(c3))
+        logits, deltas = student.head(student.pyramid((c3, feature, student.layer4(feature))))
+        return logits, deltas
+
+    def _decode(self, logits: Tensor, deltas: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        classes = logits.shape[2]
+        best, index = logits.flatten(1).topk(self.top_k, dim=1)
+        anchor = torch.div(index, classes, rounding_mode="floor")
+        chosen = deltas.gather(1, anchor[..., None].expand(-1, -1, 4))
+        boxes = decode(chosen[0], self.anchors[anchor[0]])[None]
+        return boxes, best.sigmoid(), (index - anchor * classes).int()
+
+
+def fold_stem(conv: nn.Conv2d) -> nn.Conv2d:
+    """First convolution for mean-free pixel values in [0, 255]: scale folded, thermal kernels summed."""
+    weight = conv.weight.detach().clone()
+    weight[:, :3] /= 255 * STD[:, None, None]
+    kernels = [weight[:, :3]]
+    if conv.in_channels == 6:
+        kernels.append(weight[:, 3:].sum(1, keepdim=True) / (255 * THERMAL_STD))
+    merged = torch.cat(kernels, 1)
+    folded = nn.Conv2d(merged.shape[1], conv.out_channels, 7, 2, 3, bias=False)
+    folded.weight = nn.Parameter(merged, requires_grad=False)
+    return folded

@@ -1,0 +1,131 @@
+"""`mdexport onnx`: a trained student to one ONNX file that carries its manifest and its parity report."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+
+from mdexport.deploy import Deployed
+from mdexport.parity import Feed, compare
+from mdrun.errors import EngineError
+from mdrun.frames import Modality
+from mdrun.manifest import METADATA_KEY, Manifest, Parity
+from mdrun.preprocess import Preprocess
+from mdrun.sources import open_pair
+from mdtrain.build import Trained, load_trained
+from mdtrain.contract import TOP_K, draft_manifest
+from mdtrain.models.detector import Student
+
+OPSET = 18  # first with antialias-aware Resize; TensorRT 10.3 and ONNX Runtime 1.18 read it
+
+
+class ParityError(EngineError):
+    """An exported graph that does not do what the checkpoint does."""
+
+
+def export_onnx(weights: Path, output: Path, visible: str, thermal: str, pairs: int) -> Manifest:
+    """Export, compare on real pairs, complete the manifest, write the file under its final name.
+
+    Args:
+        weights: `weights.safetensors` of a student.
+        output: ONNX file to write.
+        visible, thermal: sources of the pairs for the parity check, as `mdrun` takes them.
+        pairs: how many pairs to compare, spread over the sources.
+
+    Raises:
+        EngineError: the weights cannot be used.
+        ParityError: the graph differs from the checkpoint by more than the limits; nothing is written.
+    """
+    trained = load_trained(weights, "student")
+    student = trained.model
+    assert isinstance(student, Student)  # noqa: S101  # load_trained was asked for one
+    draft = draft_manifest(trained.config, student.state_dict(), trained.facts)
+    model = _graph(student, trained, draft)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    parity = compare(student, session, _feeds(draft, visible, thermal, pairs), TOP_K, _names(visible, thermal))
+    if not parity.passed:
+        raise ParityError(f"{weights}: the exported graph differs from the checkpoint: {describe(parity)}")
+    manifest = _complete(draft, parity)
+    _write(model, manifest, output)
+    return manifest
+
+
+def describe(parity: Parity) -> str:
+    """One line: every difference with its limit."""
+    parts = [f"{name} {parity.max_abs[name]:.2e} (limit {limit:g})" for name, limit in parity.limits.items()]
+    return f"{', '.join(parts)} over {parity.pairs} pairs of {parity.data}"
+
+
+def _graph(student: Student, trained: Trained, draft: Manifest) -> onnx.ModelProto:
+    """Trace the deployed network."""
+    deployed = Deployed(student, trained.config.model.visible, TOP_K).eval()
+    spec = draft.inputs
+    inputs = [torch.zeros(1, spec["visible"].height, spec["visible"].width, 3, dtype=torch.uint8)]
+    if "thermal" in spec:
+        inputs.append(torch.zeros(1, spec["thermal"].height, spec["thermal"].width, dtype=torch.uint8))
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter warns about its own internals
+        program = torch.onnx.export(
+            deployed,
+            tuple(inputs),
+            input_names=list(spec),
+            output_names=list(draft.outputs),
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+        assert program is not None  # noqa: S101  # dynamo=True always gives a program
+        program.save(buffer)
+    model = onnx.load_model_from_string(buffer.getvalue())
+    onnx.checker.check_model(model)
+    return model
+
+
+def _feeds(manifest: Manifest, visible: str, thermal: str, pairs: int) -> Iterator[Feed]:
+    """Pairs at network size, prepared by the runtime's own code."""
+    preprocess = Preprocess(manifest)
+    visible_source, thermal_source = open_pair(visible, thermal)
+    with visible_source, thermal_source:
+        for _ in range(pairs):
+            first, second = visible_source.read(), thermal_source.read()
+            if first is None or second is None:
+                return
+            arrays: dict[str, Any] = preprocess(first.image, second.image if "thermal" in manifest.inputs else None)
+            yield Feed(*(np.copy(arrays[m]) if m in arrays else None for m in (Modality.VISIBLE, Modality.THERMAL)))  # type: ignore[arg-type]
+
+
+def _names(visible: str, thermal: str) -> str:
+    """The pairs' origin without the exporting machine's folders: last two parts of each path."""
+    return " + ".join("/".join(text.split("/")[-2:]) for text in (visible, thermal))
+
+
+def _complete(draft: Manifest, parity: Parity) -> Manifest:
+    tools = {"torch": torch.__version__, "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}
+    origin = dataclasses.replace(draft.origin, precision="fp32", opset=OPSET, tools=tools)
+    return dataclasses.replace(draft, origin=origin, parity=parity)
+
+
+def _write(model: onnx.ModelProto, manifest: Manifest, output: Path) -> None:
+    """Name the network after the manifest, embed the manifest, write beside, rename."""
+    model.graph.name = manifest.network_name()
+    del model.metadata_props[:]
+    model.metadata_props.add(key=METADATA_KEY, value=manifest.to_json())
+    model.doc_string = ""
+    for node in model.graph.node:  # the tracer's notes hold source paths of the exporting machine
+        node.doc_string = ""
+        del node.metadata_props[:]
+    output.parent.mkdir(parents=True, exist_ok=True)
+    beside = output.with_name(f".{output.name}.part")
+    beside.write_bytes(model.SerializeToString())
+    beside.replace(output)

@@ -1,0 +1,81 @@
+"""Parity: the same pairs through the checkpoint in PyTorch and through the exported graph.
+
+The reference is the student as it was trained: six channels, separate normalisation, nothing folded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mdrun.manifest import Parity
+from mdtrain.data.batches import normalise_thermal, normalise_visible
+from mdtrain.models.anchors import decode, make_anchors
+from mdtrain.models.detector import STRIDES, Student
+
+LIMITS = {"scores": 1e-3, "boxes_px": 0.5}
+COMPARED_SCORE = 0.01  # boxes below it never reach a result
+Outputs = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[Any]]
+
+
+class Feed(NamedTuple):
+    """One pair at network size: visible (1, H, W, 3) uint8 RGB, thermal (1, h, w) uint8 or None."""
+
+    visible: NDArray[np.uint8]
+    thermal: NDArray[np.uint8] | None
+
+
+def reference(student: Student, feed: Feed, top_k: int) -> Outputs:
+    """Boxes (K, 4), scores (K,), classes (K,) of the student in PyTorch, full precision."""
+    height, width = feed.visible.shape[1:3]
+    with torch.inference_mode():
+        thermal = None if feed.thermal is None else normalise_thermal(torch.from_numpy(feed.thermal))
+        prediction = student(normalise_visible(torch.from_numpy(feed.visible)), thermal)
+        logits, deltas = prediction.logits[0], prediction.deltas[0]
+        best, index = logits.flatten().topk(top_k)
+        anchor = index // logits.shape[1]
+        boxes = decode(deltas[anchor], make_anchors(height, width, STRIDES)[anchor])
+    return boxes.numpy(), best.sigmoid().numpy(), (index % logits.shape[1]).numpy()
+
+
+def difference(wanted: Outputs, got: Outputs) -> dict[str, float]:
+    """Largest difference of scores (rank by rank) and of boxes (each against its counterpart).
+
+    Equal scores may swap ranks, so a box is compared with the nearest box of its class and score.
+    """
+    boxes, scores, classes = wanted
+    got_boxes, got_scores, got_classes = got
+    worst = 0.0
+    for box, score, label in zip(boxes, scores, classes, strict=True):
+        if score < COMPARED_SCORE:
+            break
+        same = (got_classes == label) & (np.abs(got_scores - score) <= LIMITS["scores"])
+        worst = max(worst, float(np.abs(got_boxes[same] - box).max(1).min()) if same.any() else float("inf"))
+    return {"scores": float(np.abs(scores - got_scores).max()), "boxes_px": worst}
+
+
+def compare(student: Student, session: Any, feeds: Iterable[Feed], top_k: int, data: str) -> Parity:
+    """Run every feed through both and report the largest differences.
+
+    Args:
+        student: the checkpoint, in evaluation mode.
+        session: `onnxruntime.InferenceSession` of the exported graph.
+        feeds: pairs at network size.
+        top_k: boxes the graph gives.
+        data: where the pairs come from, for the report.
+    """
+    largest = dict.fromkeys(LIMITS, 0.0)
+    count = 0
+    for feed in feeds:
+        arrays = {"visible": feed.visible} | ({} if feed.thermal is None else {"thermal": feed.thermal})
+        boxes, scores, classes = session.run(["boxes", "scores", "classes"], arrays)
+        found = difference(reference(student, feed, top_k), (boxes[0], scores[0], classes[0]))
+        largest = {name: max(value, found[name]) for name, value in largest.items()}
+        count += 1
+    passed = count > 0 and all(largest[name] <= limit for name, limit in LIMITS.items())
+    finite = {name: min(value, 1e9) for name, value in largest.items()}  # JSON has no infinity
+    return Parity(f"PyTorch {torch.__version__} fp32", count, data, finite, dict(LIMITS), passed)

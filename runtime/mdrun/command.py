@@ -1,0 +1,49 @@
+"""What the three command lines share: one-line errors and documented exit codes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from mdrun.errors import MdrunError, OutputError
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+
+
+def run_command(command: click.Command, program: str, arguments: Sequence[str] | None = None) -> int:
+    """Run a click command; turn every foreseen failure into one line on stderr and an exit code.
+
+    Args:
+        command: the command or group.
+        program: name shown to the user.
+        arguments: command line without the program; None takes the process's own.
+
+    Returns:
+        Exit code as in docs/errors.md.
+    """
+    try:
+        outcome = command.main(args=arguments, prog_name=program, standalone_mode=False)
+    except click.Abort:
+        return _fail(program, "interrupted", INTERRUPTED)
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context is not None else program
+        return _fail(program, f"{error.format_message()} See `{path} --help`.", 2)
+    except MdrunError as error:
+        return _fail(program, str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _fail(program, "interrupted", INTERRUPTED)
+    except BrokenPipeError:  # `mdrun info … | head` is no error
+        sys.stderr.close()
+        return 0
+    except OSError as error:  # disk full, no permission: the system's own words name the file
+        return _fail(program, str(error), OutputError.exit_code)
+    return outcome if isinstance(outcome, int) else 0
+
+
+def _fail(program: str, message: str, code: int) -> int:
+    line = " ".join(message.split())
+    print(f"{program}: error: {line}", file=sys.stderr)  # noqa: T201  # the one place that reports errors
+    return code

@@ -1,0 +1,116 @@
+"""One engine as a user sees it: images in, detections out."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from time import perf_counter_ns
+from types import TracebackType
+from typing import Any
+
+from numpy.typing import NDArray
+
+from mdrun.backends import Backend, open_backend
+from mdrun.errors import EngineError
+from mdrun.frames import Detections
+from mdrun.manifest import Manifest
+from mdrun.onnx_file import read_manifest
+from mdrun.postprocess import Postprocess
+from mdrun.preprocess import Preprocess
+
+STAGES = ("preprocess", "infer", "postprocess")
+
+
+class Engine:
+    """Manifest, engine library, preprocessing and postprocessing of one engine. Not for use by two threads at once.
+
+    with Engine.load("student.onnx") as engine:
+        detections = engine.infer(visible_rgb, thermal_grey)
+
+    Attributes:
+        manifest: what the engine takes and gives.
+        path: its file.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest, backend: Backend, threshold: float | None = None) -> None:
+        """Put the parts together; `Engine.load` is the usual way."""
+        self.path = path
+        self.manifest = manifest
+        self._backend = backend
+        self._preprocess = Preprocess(manifest)
+        self._postprocess = Postprocess(manifest, threshold)
+
+    @classmethod
+    def load(cls, engine: str | Path, *, threshold: float | None = None, threads: int | None = None) -> Engine:
+        """Load an engine.
+
+        Args:
+            engine: path of an engine file, or the name of one that ships (`mdrun models`).
+            threshold: lowest score to report, in [0, 1]; None takes the manifest's.
+            threads: CPU threads; None takes one a core.
+
+        Raises:
+            EngineError: no such engine, damaged, without a manifest, or for another task.
+        """
+        from mdrun.models import resolve
+
+        path = resolve(engine)
+        manifest = read_manifest(path)
+        check_task(manifest, path)
+        return cls(path, manifest, open_backend(path, manifest, threads), threshold)
+
+    @property
+    def takes_thermal(self) -> bool:
+        """The engine must be given a thermal image with every visible one."""
+        return "thermal" in self.manifest.inputs
+
+    def infer(self, visible: NDArray[Any], thermal: NDArray[Any] | None = None) -> Detections:
+        """Detections of one pair, in pixels of the visible image given.
+
+        Args:
+            visible: (H, W, 3) uint8 RGB, any size.
+            thermal: (h, w) uint8, the same view, any size; None for a visible-only engine.
+
+        Raises:
+            DataError: an image of another type or shape, or a thermal image is missing.
+            EngineError: the engine is closed, or its library failed.
+        """
+        return self.infer_timed(visible, thermal)[0]
+
+    def infer_timed(self, visible: NDArray[Any], thermal: NDArray[Any] | None) -> tuple[Detections, dict[str, float]]:
+        """The same, with the wall time of each stage in milliseconds."""
+        times = [perf_counter_ns()]
+        feeds = self._preprocess(visible, thermal)
+        times.append(perf_counter_ns())
+        outputs = self._backend.infer(feeds)
+        times.append(perf_counter_ns())
+        detections = self._postprocess(outputs, (visible.shape[1], visible.shape[0]))
+        times.append(perf_counter_ns())
+        spans = (after - before for before, after in pairwise(times))
+        return detections, dict(zip(STAGES, (span / 1e6 for span in spans), strict=True))
+
+    def close(self) -> None:
+        """Release the engine; a second call does nothing."""
+        self._backend.close()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def check_task(manifest: Manifest, path: Path) -> None:
+    """Refuse an engine that does not give boxes.
+
+    Raises:
+        EngineError: for another task, or without a visible input.
+    """
+    if manifest.task != "detect":
+        raise EngineError(
+            f"{path}: its task is {manifest.task!r}, this mdrun runs 'detect'; `mdrun models` lists the detectors"
+        )
+    if "visible" not in manifest.inputs:
+        raise EngineError(f"{path}: it has no visible input, and boxes are pixels of the visible frame; choose another")

@@ -1,0 +1,90 @@
+"""The engines that ship in the package."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mdrun.errors import EngineError, UsageError
+from mdrun.manifest import Manifest
+from mdrun.onnx_file import PLAN_SUFFIXES, read_manifest
+
+FOLDER = Path(__file__).resolve().parent / "engines"
+SUFFIXES = (".onnx", *PLAN_SUFFIXES)
+
+
+@dataclass(frozen=True)
+class ShippedModel:
+    """One engine of the package.
+
+    Attributes:
+        name: what `--engine` takes.
+        path: its file.
+        manifest: everything else.
+    """
+
+    name: str
+    path: Path
+    manifest: Manifest
+
+    def to_dict(self) -> dict[str, Any]:
+        """The entry of `mdrun models --json`; keys are added, never renamed or removed."""
+        manifest = self.manifest
+        return {
+            "name": self.name,
+            "path": str(self.path),
+            "bytes": self.path.stat().st_size,
+            "task": manifest.task,
+            "classes": manifest.classes,
+            "needs": manifest.needs,
+            "inputs": {key: asdict(spec) for key, spec in manifest.inputs.items()},
+            "thresholds": asdict(manifest.thresholds),
+            "precision": manifest.origin.precision,
+            "accuracy": manifest.origin.accuracy,
+            "licence": manifest.origin.licence,
+            "digest": manifest.digest(),
+        }
+
+
+def shipped(folder: Path = FOLDER) -> list[ShippedModel]:
+    """The engines of the package, by name; none is no error.
+
+    Raises:
+        EngineError: one of them is damaged.
+    """
+    return [
+        ShippedModel(path.stem, path, read_manifest(path)) for path in sorted(folder.glob("*.onnx")) if path.is_file()
+    ]
+
+
+def resolve(engine: str | Path, folder: Path = FOLDER) -> Path:
+    """Path of an engine given by path or by the name of a shipped one.
+
+    Raises:
+        EngineError: neither a file nor a shipped name.
+    """
+    path = Path(engine)
+    if path.is_file() or path.suffix in SUFFIXES or len(path.parts) > 1:
+        return path  # reading it says what is wrong with it
+    named = folder / f"{engine}.onnx"
+    if named.is_file():
+        return named
+    raise EngineError(f"engine {str(engine)!r} is neither a file nor one that ships ({_names(folder)})")
+
+
+def default(folder: Path = FOLDER) -> Path:
+    """Path of the shipped engine, where there is exactly one.
+
+    Raises:
+        UsageError: none ships, or several do.
+    """
+    found = sorted(folder.glob("*.onnx"))
+    if len(found) == 1:
+        return found[0]
+    raise UsageError(f"--engine is missing and there is no single default ({_names(folder)}); name one")
+
+
+def _names(folder: Path) -> str:
+    names = [path.stem for path in sorted(folder.glob("*.onnx"))]
+    return f"shipped: {', '.join(names)}" if names else "none ships with this mdrun"

@@ -1,0 +1,168 @@
+"""What an engine file says about itself, read without any engine library.
+
+An ONNX file is one protobuf message. The few fields wanted here (graph name, operator set, metadata) are found by
+walking the outermost fields and stepping over everything else, weights included, so a large file costs microseconds.
+
+Field numbers: onnx/onnx.proto (ModelProto, GraphProto, OperatorSetIdProto, StringStringEntryProto).
+Wire format: https://protobuf.dev/programming-guides/encoding/
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mdrun.errors import EngineError
+from mdrun.manifest import METADATA_KEY, Manifest, ManifestError, parse_manifest, read_sidecar
+
+PLAN_SUFFIXES = (".plan", ".engine")  # the two names TensorRT's own tools use
+
+_IR_VERSION, _GRAPH, _OPSET_IMPORT, _METADATA_PROPS = 1, 7, 8, 14  # ModelProto
+_GRAPH_NAME = 2  # GraphProto
+_OPSET_DOMAIN, _OPSET_VERSION = 1, 2  # OperatorSetIdProto
+_KEY, _VALUE = 1, 2  # StringStringEntryProto
+
+_VARINT, _I64, _BYTES, _I32 = 0, 1, 2, 5  # wire types
+_FIXED_SIZE = {_I64: 8, _I32: 4}
+_MAX_VARINT = 10  # bytes of a 64-bit value, 7 bits each
+
+Span = tuple[int, int]
+Buffer = mmap.mmap | bytes
+
+
+class _WireError(ValueError):
+    """The bytes are no protobuf message."""
+
+
+@dataclass(frozen=True)
+class OnnxHeader:
+    """What an ONNX file says about itself.
+
+    Attributes:
+        graph_name: name of the network.
+        opset: version of the default operator set; None where the file names none.
+        metadata: `metadata_props`, key to value.
+    """
+
+    graph_name: str
+    opset: int | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+def read_header(path: Path) -> OnnxHeader:
+    """Read graph name, operator set and metadata of an ONNX file.
+
+    Raises:
+        EngineError: missing, empty, truncated, or no ONNX file.
+    """
+    if not path.is_file():
+        kind = "is a folder" if path.is_dir() else "does not exist"
+        raise EngineError(f"{path}: {kind}, wanted an engine file; `mdrun models` lists those that ship")
+    size = path.stat().st_size
+    if size == 0:
+        raise EngineError(f"{path}: is empty, wanted an ONNX file; copy or export it again")
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        try:
+            return _header(data, size)
+        except (_WireError, UnicodeDecodeError) as error:
+            raise EngineError(
+                f"{path}: not a complete ONNX file ({error}; {size} bytes); copy or export it again"
+            ) from error
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Manifest of an engine file: out of an ONNX file, or beside any other engine.
+
+    Raises:
+        ManifestError: none there, malformed, or of another engine.
+        EngineError: the file cannot be read.
+    """
+    if path.suffix in PLAN_SUFFIXES:
+        if not path.is_file():
+            raise EngineError(f"{path}: does not exist; `mdrun models` lists the engines that ship")
+        return read_sidecar(path)
+    header = read_header(path)
+    text = header.metadata.get(METADATA_KEY)
+    if text is None:
+        raise ManifestError(
+            f"{path}: holds no manifest, wanted metadata_props[{METADATA_KEY!r}]; export it with `mdexport onnx`"
+        )
+    manifest = parse_manifest(text, str(path))
+    manifest.check_network_name(header.graph_name, str(path))
+    return manifest
+
+
+def _header(data: Buffer, size: int) -> OnnxHeader:
+    graph: Span | None = None
+    opset = None
+    versioned = False
+    metadata = {}
+    for number, value in _fields(data, (0, size)):
+        if number == _IR_VERSION:
+            versioned = isinstance(value, int)
+        elif number == _GRAPH:
+            graph = _span(value, "graph")
+        elif number == _OPSET_IMPORT:
+            entry = dict(_fields(data, _span(value, "opset_import")))
+            version = entry.get(_OPSET_VERSION)
+            if isinstance(version, int) and not _text(data, entry.get(_OPSET_DOMAIN)):
+                opset = version
+        elif number == _METADATA_PROPS:
+            entry = dict(_fields(data, _span(value, "metadata_props")))
+            metadata[_text(data, entry.get(_KEY))] = _text(data, entry.get(_VALUE))
+    if graph is None or not versioned:
+        raise _WireError("no graph in it")
+    name = next((value for number, value in _fields(data, graph) if number == _GRAPH_NAME), None)
+    return OnnxHeader(_text(data, name), opset, metadata)
+
+
+def _fields(data: Buffer, span: Span) -> Iterator[tuple[int, int | Span]]:
+    """Fields of one message: number, and the value of a varint or the span of anything longer."""
+    position, end = span
+    while position < end:
+        tag, position = _varint(data, position, end)
+        number, wire = tag >> 3, tag & 7
+        if number == 0:
+            raise _WireError(f"bad field at byte {position}")
+        if wire == _VARINT:
+            value, position = _varint(data, position, end)
+            yield number, value
+            continue
+        if wire == _BYTES:
+            length, position = _varint(data, position, end)
+        elif wire in _FIXED_SIZE:
+            length = _FIXED_SIZE[wire]
+        else:
+            raise _WireError(f"bad field at byte {position}")
+        if position + length > end:
+            raise _WireError(f"it ends {position + length - end} bytes early")
+        yield number, (position, position + length)
+        position += length
+
+
+def _varint(data: Buffer, position: int, end: int) -> tuple[int, int]:
+    value = 0
+    for index in range(_MAX_VARINT):
+        if position >= end:
+            raise _WireError("it ends early")
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << (7 * index)
+        if byte < 0x80:
+            return value, position
+    raise _WireError(f"bad number at byte {position}")
+
+
+def _span(value: int | Span, what: str) -> Span:
+    if isinstance(value, int):
+        raise _WireError(f"{what} is a number")
+    return value
+
+
+def _text(data: Buffer, value: int | Span | None) -> str:
+    if value is None:
+        return ""
+    start, end = _span(value, "text")
+    return data[start:end].decode("utf-8")

@@ -1,0 +1,112 @@
+"""Camera images to engine inputs: resizing, and nothing that the graph does itself.
+
+Normalisation, thermal upsampling and channel layout are compiled into the engine (docs/manifest.md),
+so only two small uint8 arrays are made here, in buffers that live as long as the engine.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mdrun.backends.base import Feeds, input_shape
+from mdrun.errors import DataError, EngineError
+from mdrun.manifest import InputSpec, Manifest
+
+MODEL_LAYOUTS = {"visible": ("uint8", "NHWC", "RGB"), "thermal": ("uint8", "NHW", "grey")}
+NORMALISATIONS = ("agc8", None)  # agc8: the camera's own gain control made the 8 bits
+
+
+class Preprocess:
+    """Resizes both images to the engine's inputs. Not for use by two threads at once."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        """Check that the manifest asks only for what is done here, and allocate the inputs.
+
+        Raises:
+            EngineError: an input of another type or layout, or an unknown thermal rule.
+        """
+        for name, spec in manifest.inputs.items():
+            _check_spec(manifest.name, name, spec)
+        self._buffers: Feeds = {name: np.empty(input_shape(spec), np.uint8) for name, spec in manifest.inputs.items()}
+
+    def __call__(self, visible: NDArray[Any], thermal: NDArray[Any] | None) -> Feeds:
+        """Engine inputs of one pair; the next call overwrites them.
+
+        Args:
+            visible: (H, W, 3) uint8 RGB.
+            thermal: (h, w) uint8; ignored by an engine without a thermal input.
+
+        Raises:
+            DataError: an image of another type or shape, or no thermal image for an engine that takes one.
+        """
+        if visible.ndim != 3 or visible.shape[2] != 3 or visible.dtype != np.uint8 or not visible.size:
+            raise DataError(f"visible image is {_describe(visible)}, wanted uint8 (H, W, 3) in RGB order")
+        resize_into(visible, self._buffers["visible"][0])
+        if "thermal" in self._buffers:
+            resize_into(_checked_thermal(thermal), self._buffers["thermal"][0])
+        return self._buffers
+
+
+def resize_into(image: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
+    """Resize an image into `out`, in place, without aliasing.
+
+    A shrink by more than two averages whole blocks of pixels first and interpolates the rest: at 1280x1024 to 384x288
+    ten times faster than cv2's area filter at a fractional factor, and as free of aliasing.
+
+    Args:
+        image: (H, W) or (H, W, 3).
+        out: (h, w) or (h, w, 3), contiguous.
+    """
+    import cv2
+
+    height, width = out.shape[:2]
+    block_y, block_x = (_block(a, b) for a, b in zip(image.shape[:2], out.shape[:2], strict=True))
+    if block_y * block_x > 1:
+        size = (image.shape[1] // block_x, image.shape[0] // block_y)
+        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    if image.shape == out.shape:
+        np.copyto(out, image)
+        return
+    shrink = max(image.shape[0] / height, image.shape[1] / width)
+    cv2.resize(image, (width, height), dst=out, interpolation=cv2.INTER_AREA if shrink > 2 else cv2.INTER_LINEAR)
+
+
+def _block(source: int, target: int) -> int:
+    """Largest whole factor that divides `source` and leaves at least `target`; 1 where a shrink is at most two."""
+    if source <= 2 * target:
+        return 1
+    return next(factor for factor in range(source // target, 0, -1) if source % factor == 0)
+
+
+def _check_spec(engine: str, name: str, spec: InputSpec) -> None:
+    got = (spec.dtype, spec.layout, spec.colour_order)
+    if got != MODEL_LAYOUTS[name]:
+        raise EngineError(
+            f"{engine}: input {name} is {' '.join(got)}, this mdrun gives {' '.join(MODEL_LAYOUTS[name])}; "
+            "export again with `mdexport onnx`"
+        )
+    if spec.normalisation not in NORMALISATIONS:
+        raise EngineError(
+            f"{engine}: input {name} wants the rule {spec.normalisation!r}, this mdrun knows 'agc8'; "
+            "export again with `mdexport onnx` or install a newer mdrun"
+        )
+
+
+def _checked_thermal(thermal: NDArray[Any] | None) -> NDArray[np.uint8]:
+    if thermal is None:
+        raise DataError("no thermal image, and the engine takes one; give it or use a visible-only engine")
+    if thermal.dtype == np.uint16 and thermal.ndim == 2:
+        raise DataError(
+            f"thermal image is {_describe(thermal)}, raw counts; the engine's rule agc8 wants the camera's 8-bit "
+            "output; switch the camera to 8 bits or convert the recording"
+        )
+    if thermal.ndim != 2 or thermal.dtype != np.uint8 or not thermal.size:
+        raise DataError(f"thermal image is {_describe(thermal)}, wanted uint8 (h, w), one channel")
+    return thermal
+
+
+def _describe(image: NDArray[Any]) -> str:
+    return f"{image.dtype} {image.shape}"

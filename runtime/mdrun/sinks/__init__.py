@@ -1,0 +1,22 @@
+"""Where results go: lines, a video, a contact sheet."""
+
+from __future__ import annotations
+
+from mdrun.sinks.base import Overflow, Sink, SinkWorker
+from mdrun.sinks.files import OutputFolder, PartialFile
+from mdrun.sinks.jsonl import JsonlSink
+from mdrun.sinks.scene import Look
+from mdrun.sinks.sheet import SheetSink
+from mdrun.sinks.video import VideoSink
+
+__all__ = [
+    "JsonlSink",
+    "Look",
+    "OutputFolder",
+    "Overflow",
+    "PartialFile",
+    "SheetSink",
+    "Sink",
+    "SinkWorker",
+    "VideoSink",
+]

@@ -1,0 +1,132 @@
+"""What every place for results must do, and the queue that keeps it from blocking the cameras."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from abc import ABC, abstractmethod
+from enum import Enum
+from pathlib import Path
+
+from mdrun.errors import MdrunError, OutputError
+from mdrun.frames import Result
+from mdrun.sinks.files import PartialFile
+
+QUEUE_SIZE = 8  # a quarter of a second at 30 Hz; at 1280x1024 about 32 MB of images
+
+
+class Overflow(str, Enum):
+    """What happens to a result when a sink's queue is full."""
+
+    WAIT = "wait"  # the pipeline waits: recorded sources, nothing is lost
+    DROP_NEWEST = "drop_newest"  # the result skips this sink and is counted: live cameras
+
+
+class Sink(ABC):
+    """One output file. `write` and `finish` run on the sink's own thread."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = PartialFile(path)
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return self._file.path.name
+
+    @abstractmethod
+    def write(self, result: Result) -> None:
+        """Take one result."""
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Complete the file under its temporary name."""
+
+    @abstractmethod
+    def abandon(self) -> None:
+        """Release what is open without completing it; after `finish` there is nothing to do."""
+
+    def commit(self) -> Path | None:
+        """Give the complete file its name; None where there was nothing to write."""
+        return self._file.commit()
+
+    def discard(self) -> None:
+        """Remove whatever was written."""
+        self.abandon()
+        self._file.discard()
+
+
+class SinkWorker:
+    """Feeds one sink from a bounded queue on a thread of its own.
+
+    Attributes:
+        sink: where the results go.
+        drops: results that skipped the sink because its queue was full.
+    """
+
+    def __init__(self, sink: Sink, policy: Overflow = Overflow.WAIT, size: int = QUEUE_SIZE) -> None:
+        self.sink = sink
+        self.drops = 0
+        self._policy = policy
+        self._queue: queue.Queue[Result | None] = queue.Queue(size)
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._work, name=f"sink-{sink.name}", daemon=True)
+        self._thread.start()
+
+    def offer(self, result: Result) -> None:
+        """Hand over one result; on a full queue the policy decides.
+
+        Raises:
+            MdrunError: the sink failed on an earlier result.
+        """
+        self._check()
+        if self._policy is Overflow.WAIT:
+            self._queue.put(result)
+            return
+        try:
+            self._queue.put_nowait(result)
+        except queue.Full:
+            self.drops += 1
+
+    def finish(self) -> None:
+        """Write what is queued, complete the file, end the thread.
+
+        Raises:
+            MdrunError: the sink failed.
+        """
+        self._stop()
+        self._check()
+        try:
+            self.sink.finish()
+        except Exception as error:
+            raise _as_output_error(self.sink, error) from error
+
+    def discard(self) -> None:
+        """End the thread and remove whatever was written."""
+        self._error = self._error or OutputError("discarded")  # the rest of the queue is skipped
+        self._stop()
+        self.sink.discard()
+
+    def _stop(self) -> None:
+        if self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join()
+
+    def _work(self) -> None:
+        while (result := self._queue.get()) is not None:
+            if self._error is None:
+                try:
+                    self.sink.write(result)
+                except Exception as error:  # noqa: BLE001, RUF100  # raised again in the pipeline's thread
+                    self._error = error
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise _as_output_error(self.sink, self._error) from self._error
+
+
+def _as_output_error(sink: Sink, error: Exception) -> Exception:
+    """A full disk or a refused encoder in the user's words; anything else is our own mistake and stays as it is."""
+    if isinstance(error, OSError) and not isinstance(error, MdrunError):
+        reason = error.strerror or str(error)
+        return OutputError(f"{sink.name}: cannot be written ({reason}); free some space or choose another --output")
+    return error

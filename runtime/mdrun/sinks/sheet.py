@@ -1,0 +1,158 @@
+"""overlay.png: a contact sheet, evenly spread moments of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mdrun.errors import OutputError
+from mdrun.frames import Result
+from mdrun.sinks.base import Sink
+from mdrun.sinks.scene import GAP, MUTED, PAPER, Look, count_caption, draw_scene, pane_size, thermal_caption
+from mdrun.sinks.text import BOLD, Colour, Image, draw_text, text_width
+
+MOMENTS = 6
+COLUMNS = 2
+PANE_WIDTH = 400
+MARGIN, GUTTER = 28, 24
+HEADER, CAPTION = 64, 34
+BACKGROUND: Colour = (24, 26, 31)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One drawn result and its caption: which frame, how the thermal image came about, what was found."""
+
+    scene: Image
+    frame: str
+    thermal: str
+    found: str
+
+
+class EvenlySpread:
+    """Keeps evenly spread items of a stream whose length is not known.
+
+    Every `step`-th item is kept; when twice the wanted number is there, every other one goes and the step doubles.
+    """
+
+    def __init__(self, wanted: int) -> None:
+        self._wanted = wanted
+        self._step = 1
+        self._seen = 0
+        self._kept: list[Moment] = []
+
+    def wants(self) -> bool:
+        """The next item is one to keep."""
+        return self._seen % self._step == 0
+
+    def add(self, item: Moment | None) -> None:
+        """Pass one item, None where `wants` said no."""
+        self._seen += 1
+        if item is None:
+            return
+        self._kept.append(item)
+        if len(self._kept) == 2 * self._wanted:
+            self._kept = self._kept[::2]
+            self._step *= 2
+
+    def pick(self) -> list[Moment]:
+        """The wanted number of items, or all where there are fewer."""
+        count = min(self._wanted, len(self._kept))
+        places = np.linspace(0, len(self._kept) - 1, count).round().astype(int)
+        return [self._kept[place] for place in places]
+
+
+class SheetSink(Sink):
+    """Draws a few moments and lays them out at the end."""
+
+    def __init__(self, path: Path, look: Look, timed: bool) -> None:
+        """Prepare the file.
+
+        Args:
+            path: final path.
+            look: of the engine.
+            timed: frames carry capture times, which captions then show.
+        """
+        super().__init__(path)
+        self._look = look
+        self._timed = timed
+        self._moments = EvenlySpread(MOMENTS)
+        self._pane: tuple[int, int] | None = None
+        self._results = 0
+
+    def write(self, result: Result) -> None:
+        """Draw the result if it is one of the moments."""
+        self._results += 1
+        if not self._moments.wants():
+            self._moments.add(None)
+            return
+        if self._pane is None:
+            height, width = result.pair.visible.image.shape[:2]
+            self._pane = pane_size((width, height), PANE_WIDTH)
+        self._moments.add(self._moment(result, self._pane))
+
+    def finish(self) -> None:
+        """Write the sheet; without results there is none."""
+        import cv2
+
+        moments = self._moments.pick()
+        if not moments:
+            return
+        sheet = self._layout(moments)
+        if not cv2.imwrite(str(self._file.part), sheet[..., ::-1]):
+            raise OutputError(f"{self.name}: cannot be written; free some space or choose another --output")
+
+    def abandon(self) -> None:
+        """Forget the moments."""
+        self._moments = EvenlySpread(MOMENTS)
+
+    def _moment(self, result: Result, pane_wh: tuple[int, int]) -> Moment:
+        visible = result.pair.visible
+        frame = visible.name or f"frame {visible.sequence}"
+        if self._timed:
+            frame += f" · {visible.captured_ns / 1e9:.2f} s"
+        scene = draw_scene(result, self._look, pane_wh)
+        return Moment(
+            scene, frame, thermal_caption(result.pair, self._look.thermal_used), count_caption(result, self._look)
+        )
+
+    def _layout(self, moments: list[Moment]) -> Image:
+        height, width = moments[0].scene.shape[:2]
+        columns = min(COLUMNS, len(moments))
+        rows = -(-len(moments) // columns)
+        size = (
+            HEADER + rows * (height + CAPTION) + MARGIN,
+            2 * MARGIN + columns * width + (columns - 1) * GUTTER,
+        )
+        sheet: Image = np.full((*size, 3), BACKGROUND, np.uint8)
+        self._header(sheet)
+        for index, moment in enumerate(moments):
+            y = HEADER + index // columns * (height + CAPTION)
+            x = MARGIN + index % columns * (width + GUTTER)
+            sheet[y : y + height, x : x + width] = moment.scene
+            sheet[y : y + height, x + (width - GAP) // 2 : x + (width + GAP) // 2] = BACKGROUND
+            _caption(sheet, moment, x, y + height + 20, width)
+        return sheet
+
+    def _header(self, sheet: Image) -> None:
+        """Engine and length of the run on the left, the classes in their colours on the right."""
+        import cv2
+
+        draw_text(sheet, self._look.engine, (MARGIN, 40), 22, PAPER, weight=BOLD)
+        after = MARGIN + text_width(self._look.engine, 22, BOLD) + 14
+        draw_text(sheet, f"{self._results} results · boxes from {self._look.display:.2f}", (after, 40), 14, MUTED)
+        x = sheet.shape[1] - MARGIN
+        for index in reversed(range(len(self._look.classes))):
+            name = self._look.classes[index]
+            x -= text_width(name, 14)
+            draw_text(sheet, name, (x, 40), 14, PAPER)
+            cv2.rectangle(sheet, (x - 18, 29), (x - 7, 40), self._look.colour(index), cv2.FILLED)
+            x -= 36
+
+
+def _caption(sheet: Image, moment: Moment, x: int, baseline: int, width: int) -> None:
+    draw_text(sheet, moment.frame, (x, baseline), 13, MUTED)
+    draw_text(sheet, moment.thermal, (x + (width + GAP) // 2, baseline), 13, MUTED)
+    draw_text(sheet, moment.found, (x + width - text_width(moment.found, 13), baseline), 13, PAPER)

@@ -1,0 +1,149 @@
+"""Tiny real ONNX engines that keep the contract of docs/manifest.md.
+
+`write_blob` finds one warm body by a threshold, so that its box can be computed by hand; `write_constant` gives
+whatever boxes a test wants.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from mdrun.manifest import METADATA_KEY, InputSpec, Manifest, Origin, OutputSpec, Thresholds
+
+CLASSES = ["person", "bicycle", "car"]
+VISIBLE_WH = (96, 72)
+THERMAL_WH = (32, 24)
+WARM = 200  # a thermal pixel above this belongs to the body
+OPSET = 17
+TYPES = {"uint8": TensorProto.UINT8, "float32": TensorProto.FLOAT, "int32": TensorProto.INT32}
+
+
+def make_manifest(
+    name: str = "blob", count: int = 2, visible_wh: tuple[int, int] = VISIBLE_WH, thermal_wh: tuple[int, int] | None = None
+) -> Manifest:
+    """Manifest of an engine with `count` boxes; without `thermal_wh` it is visible-only."""
+    inputs = {"visible": InputSpec(visible_wh[1], visible_wh[0], "uint8", "NHWC", "RGB")}
+    if thermal_wh is not None:
+        inputs["thermal"] = InputSpec(thermal_wh[1], thermal_wh[0], "uint8", "NHW", "grey", "agc8")
+    return Manifest(
+        schema_version=1,
+        name=name,
+        task="detect",
+        inputs=inputs,
+        needs=list(inputs),
+        outputs={
+            "boxes": OutputSpec("float32", [1, count, 4], "xyxy pixels of the visible input"),
+            "scores": OutputSpec("float32", [1, count], "in [0, 1], descending"),
+            "classes": OutputSpec("int32", [1, count], "index into classes"),
+        },
+        classes=CLASSES,
+        thresholds=Thresholds(report=0.05, display=0.5, nms_iou=0.5, max_detections=100),
+        origin=Origin("0" * 64, "tests/runtime/engines.py", ["none"], "Apache-2.0", {"none": 1.0}, 0, "fp32", OPSET),
+    )
+
+
+def write_blob(path: Path, name: str = "blob", thermal_wh: tuple[int, int] = THERMAL_WH) -> Path:
+    """An engine that boxes all pixels warmer than `WARM` as one person, score = hottest pixel / 255."""
+    manifest = make_manifest(name, thermal_wh=thermal_wh)
+    scale_x, scale_y = VISIBLE_WH[0] / thermal_wh[0], VISIBLE_WH[1] / thermal_wh[1]
+    scales = np.array([scale_x, scale_y, scale_x, scale_y], np.float32)
+    constants = {
+        "warm": np.array(WARM, np.float32),
+        "full": np.array(255, np.float32),
+        "ends": np.array([[0, 0, 1, 1]], np.float32),  # the right and lower edge lie behind the last pixel
+        "scales": scales,
+        "no_box": np.zeros((1, 1, 4), np.float32),
+        "no_score": np.zeros((1, 1), np.float32),
+        "shape": np.array([1, 1, 4], np.int64),
+    }
+    nodes = [
+        helper.make_node("Cast", ["thermal"], ["heat"], to=TensorProto.FLOAT),
+        helper.make_node("Greater", ["heat", "warm"], ["mask_bool"]),
+        helper.make_node("Cast", ["mask_bool"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMax", ["mask"], ["columns"], axes=[1], keepdims=0),
+        helper.make_node("ReduceMax", ["mask"], ["rows"], axes=[2], keepdims=0),
+        *[
+            helper.make_node("ArgMax", [line], [edge], axis=1, keepdims=1, select_last_index=last)
+            for line, edge, last in (("columns", "x1", 0), ("rows", "y1", 0), ("columns", "x2", 1), ("rows", "y2", 1))
+        ],
+        helper.make_node("Concat", ["x1", "y1", "x2", "y2"], ["edges_int"], axis=1),
+        helper.make_node("Cast", ["edges_int"], ["edges"], to=TensorProto.FLOAT),
+        helper.make_node("Add", ["edges", "ends"], ["outer"]),
+        helper.make_node("Mul", ["outer", "scales"], ["scaled"]),
+        helper.make_node("Reshape", ["scaled", "shape"], ["box"]),
+        helper.make_node("Concat", ["box", "no_box"], ["boxes"], axis=1),
+        helper.make_node("ReduceMax", ["heat"], ["hottest"], axes=[1, 2], keepdims=0),
+        helper.make_node("ReduceMax", ["mask"], ["any"], axes=[1, 2], keepdims=0),
+        helper.make_node("Div", ["hottest", "full"], ["warmth"]),
+        helper.make_node("Mul", ["warmth", "any"], ["score_flat"]),
+        helper.make_node("Unsqueeze", ["score_flat", "axis"], ["score"]),
+        helper.make_node("Concat", ["score", "no_score"], ["scores"], axis=1),
+        helper.make_node("Identity", ["persons"], ["classes"]),
+    ]
+    constants |= {"axis": np.array([1], np.int64), "persons": np.zeros((1, 2), np.int32)}
+    return save(path, manifest, nodes, constants)
+
+
+def write_constant(
+    path: Path,
+    boxes: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    classes: NDArray[np.int32],
+    *,
+    manifest: Manifest | None = None,
+) -> Path:
+    """An engine that always gives these boxes (K, 4), scores (K,), classes (K,); visible-only unless told."""
+    manifest = manifest or make_manifest("constant", len(scores))
+    constants = {
+        "all_boxes": boxes[None].astype(np.float32),
+        "all_scores": scores[None].astype(np.float32),
+        "all_classes": classes[None].astype(np.int32),
+    }
+    nodes = [helper.make_node("Identity", [f"all_{name}"], [name]) for name in ("boxes", "scores", "classes")]
+    return save(path, manifest, nodes, constants)
+
+
+def save(
+    path: Path,
+    manifest: Manifest,
+    nodes: list[onnx.NodeProto],
+    constants: dict[str, NDArray[np.generic]],
+    *,
+    network: str | None = None,
+    embedded: str | None = "",
+) -> Path:
+    """Write an engine whose graph has the manifest's inputs and outputs.
+
+    Args:
+        path: file.
+        manifest: what inputs, outputs and metadata say.
+        nodes: of the graph.
+        constants: initializers.
+        network: graph name; None gives the right one.
+        embedded: manifest text; "" the right one, None leaves it out.
+    """
+    inputs = []
+    for name, spec in manifest.inputs.items():
+        shape = [1, spec.height, spec.width] + ([3] if spec.layout == "NHWC" else [])
+        inputs.append(helper.make_tensor_value_info(name, TYPES[spec.dtype], shape))
+    outputs = [
+        helper.make_tensor_value_info(name, TYPES[spec.dtype], spec.shape) for name, spec in manifest.outputs.items()
+    ]
+    tensors = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, network or manifest.network_name(), inputs, outputs, tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
+    if embedded is not None:
+        helper.set_model_props(model, {METADATA_KEY: embedded or manifest.to_json()})
+    onnx.save(model, str(path))
+    return path
+
+
+def rename_task(manifest: Manifest, task: str) -> Manifest:
+    """The same manifest for another task."""
+    return replace(manifest, task=task)

@@ -1,0 +1,172 @@
+"""Source URIs: what they mean, what they refuse, and that no password survives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mdrun.errors import UsageError
+from mdrun.sources.uri import LIVE_SCHEMES, OPTIONS, parse_uri, redact
+
+
+@pytest.mark.parametrize(
+    ("text", "scheme", "path", "options"),
+    [
+        ("frames", "file", "frames", {}),
+        ("frames?fps=30", "file", "frames", {"fps": "30"}),
+        ("frames?fps=30000/1001&loop=-1", "file", "frames", {"fps": "30000/1001", "loop": "-1"}),
+        ("a/00?.png", "file", "a/00?.png", {}),  # a wildcard, no option
+        ("a/00?.png?fps=9", "file", "a/00?.png", {"fps": "9"}),  # both
+        ("50%20/x", "file", "50%20/x", {}),  # a bare path stands for itself
+        ("file:///data/my%20clip%3F.mp4", "file", "/data/my clip?.mp4", {}),
+        ("FILE://clip.mp4?offset_ms=-12.5", "file", "clip.mp4", {"offset_ms": "-12.5"}),  # relative, as in jetson-utils
+        ("test://street", "test", "street", {}),
+        ("test://street/?", "test", "street", {}),
+        ("test://street?seed=7&time=night", "test", "street", {"seed": "7", "time": "night"}),
+    ],
+)
+def test_meaning(text: str, scheme: str, path: str, options: dict[str, str]) -> None:
+    uri = parse_uri(text)
+    assert (uri.scheme, uri.path, uri.options) == (scheme, path, options)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("frames?fps=1e-320", "0.001 to 1000"),  # would overflow
+        ("x" * 9000 + "?fps=0", "0.001 to 1000"),  # longer than any path
+        ("", "folder, a video file or test://street"),
+        ("  ", "folder, a video file or test://street"),
+        ("file://", "without a path"),
+        ("tset://street", "did you mean 'test'"),
+        ("ftp://host/x", "unknown source scheme ftp://"),
+        ("test://steet", "did you mean 'street'"),
+        ("test://", "wanted test://street"),
+        ("test://street?sed=7", "did you mean 'seed'"),
+        ("test://street?time=nihgt", "day, dusk or night"),
+        ("test://street?seed=1.5", "a whole number"),
+        ("test://street?seed", "a whole number"),
+        ("test://street?width=0", "from 16 to 8192"),
+        ("test://street?loop=2", "unknown source option 'loop'"),  # belongs to files
+        ("test://street?frames=5&duration=2", "wanted one of them"),
+        ("test://street?seed=1&seed=2", "given twice"),
+        ("frames?fsp=30", "did you mean 'fps'"),
+        ("frames?fps=0", "0.001 to 1000"),
+        ("frames?fps=nan", "0.001 to 1000"),
+        ("frames?fps=1/0", "0.001 to 1000"),
+        ("frames?fps=fast", "'fast'"),
+        ("frames?fps=30?loop=2", "'30?loop=2'"),
+        ("frames?offset_ms=inf", "milliseconds"),
+        ("/dev/video0", "v4l2 sources are not supported"),
+        ("gst:videotestsrc ! appsink", "gst sources are not supported"),
+        ("csi:0", "csi sources are not supported"),
+    ],
+)
+def test_refusals_name_the_way_out(text: str, told: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_uri(text)
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("scheme", LIVE_SCHEMES)
+def test_live_schemes_are_known_but_refused_without_their_password(scheme: str) -> None:
+    with pytest.raises(UsageError, match=r"this version reads folders, video files and test://") as caught:
+        parse_uri(f"{scheme}://admin:hunter2@10.0.0.7/live")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_all_option_problems_are_told_at_once() -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_uri("test://street?sed=7&width=x&noise=-1")
+    assert all(word in str(caught.value) for word in ("sed", "width", "noise"))
+
+
+def test_a_path_that_exists_is_taken_whole(tmp_path: Path) -> None:
+    odd = tmp_path / "what?fps=9"
+    odd.mkdir()
+    assert parse_uri(str(odd)).path == str(odd)
+    with pytest.raises(UsageError, match="'9\\?fps=9'"):  # a bare path is split at its first option
+        parse_uri(f"{odd}?fps=9")
+    assert parse_uri(f"file://{quote(str(odd))}?fps=9").path == str(odd)
+
+
+def test_numbers_of_options() -> None:
+    uri = parse_uri("frames?fps=30000/1001&loop=3")
+    assert uri.number("fps") == pytest.approx(29.97003)
+    assert uri.whole("loop") == 3
+    assert uri.number("offset_ms") is None
+    assert uri.whole("seed") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "safe"),
+    [
+        ("rtsp://admin:secret@cam/live", "rtsp://cam/live"),
+        ("rtsp://admin@cam/live", "rtsp://cam/live"),
+        ("rtsp://admin:p@ss@cam/live", "rtsp://cam/live"),  # raw @ in the password
+        ("rtsp://admin:p/ss@cam/live", "rtsp://cam/live"),  # raw / in the password
+        ("rtsp://cam:554/a@b", "rtsp://cam:554/a@b"),  # a port and a path, no password
+        ("http://cam/x?user=a&password=b&fps=3", "http://cam/x?user=***&password=***&fps=3"),
+        ("gst:rtspsrc user-id=a user-pw=b ! x", "gst:rtspsrc user-id=*** user-pw=*** ! x"),
+        ("from rtsp://u:p@a/ to http://v:q@b/", "from rtsp://a/ to http://b/"),
+        ("folder/a@b?fps=9", "folder/a@b?fps=9"),
+    ],
+)
+def test_redact(text: str, safe: str) -> None:
+    assert redact(text) == safe
+    assert redact(safe) == safe
+
+
+@given(st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=4), st.sampled_from(LIVE_SCHEMES))
+def test_no_password_survives(word: str, scheme: str) -> None:
+    password = f"<{word}>"
+    assert password not in redact(f"open {scheme}://user:{password}@host:8554/stream?fps=3 failed")
+
+
+@given(st.text())
+def test_any_text_is_parsed_or_refused_in_one_way(text: str) -> None:
+    try:
+        uri = parse_uri(text)
+    except UsageError:
+        return
+    assert uri.scheme in OPTIONS
+    assert uri.path
+    assert set(uri.options) <= set(OPTIONS[uri.scheme])
+
+
+NAMES = st.text(st.characters(exclude_characters="\0\r\n", exclude_categories=["Cs"]), min_size=1)
+
+
+@given(
+    NAMES,
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "fps": st.floats(0.1, 1000).map(str),
+            "loop": st.integers(-1, 1000).map(str),
+            "offset_ms": st.floats(-8e7, 8e7).map(str),
+        },
+    ),
+)
+def test_a_quoted_file_uri_comes_back_whole(path: str, options: dict[str, str]) -> None:
+    query = "&".join(f"{name}={quote(value, safe='')}" for name, value in options.items())
+    uri = parse_uri(f"file://{quote(path)}?{query}" if query else f"file://{quote(path)}")
+    assert (uri.path, uri.options) == (path, options)
+
+
+@pytest.mark.parametrize("name", [name for names in OPTIONS.values() for name in names])
+@given(value=st.text())
+def test_accepted_values_can_be_read_back(name: str, value: str) -> None:
+    for scheme, prefix in (("file", "file://x"), ("test", "test://street")):
+        if name not in OPTIONS[scheme]:
+            continue
+        try:
+            uri = parse_uri(f"{prefix}?{name}={quote(value, safe='')}")
+        except UsageError:
+            continue
+        assert name == "time" or uri.number(name) is not None

@@ -1,0 +1,349 @@
+"""`mdtrain eval`: real files through the command, what it prints and how it fails."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from mdrun.command import run_command
+from mdrun.manifest import METADATA_KEY, InputSpec, Manifest, Origin, OutputSpec, Thresholds
+from mdtrain.commands.evaluate import SUBSETS, evaluate
+from mdtrain.metrics import kaist
+
+WIDTH, HEIGHT = 64, 48
+PERSON = (8.0, 12.0, 16.0, 36.0)  # as labels of the tree below say
+CAR = (32.0, 24.0, 56.0, 36.0)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one command gave."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:  # noqa: ANN401  # whatever was printed
+        return json.loads(self.out)
+
+
+class Eval:
+    """Runs `mdtrain eval` as the console script would."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+
+    def __call__(self, *arguments: str | Path) -> Outcome:
+        code = run_command(evaluate, "mdtrain eval", [str(argument) for argument in arguments])
+        return Outcome(code, *self._capsys.readouterr())
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Eval:
+    return Eval(capsys)
+
+
+def refused(outcome: Outcome, code: int, *said: str) -> None:
+    """One line on stderr, nothing on stdout, the documented exit code."""
+    assert (outcome.code, outcome.out, outcome.err.count("\n")) == (code, "", 1), outcome
+    for words in said:
+        assert words in outcome.err
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = "import sys, mdtrain.commands.evaluate; print(*sys.modules)"
+    loaded = subprocess.check_output([sys.executable, "-c", code], text=True).split()
+    assert not {"torch", "cv2", "numpy", "pycocotools", "rich.table"} & set(loaded)
+
+
+def test_subsets_are_those_of_the_measure() -> None:
+    assert tuple(kaist.SUBSETS) == SUBSETS
+
+
+# ---------------------------------------------------------------- kaist
+
+
+@pytest.fixture
+def truth(tmp_path: Path) -> Path:
+    """One person by day, one by night."""
+    box = {"category_id": 1, "bbox": [100, 100, 30, 80], "occlusion": 0, "ignore": 0}
+    data = {
+        "images": [{"id": 0, "im_name": "set06/V000/I00019"}, {"id": 1, "im_name": "set09/V000/I00019"}],
+        "annotations": [{**box, "image_id": 0}, {**box, "image_id": 1}],
+        "categories": [{"id": 1, "name": "person"}],
+    }
+    path = tmp_path / "truth.json.gz"
+    path.write_bytes(gzip.compress(json.dumps(data).encode()))
+    return path
+
+
+def test_kaist_json(run: Eval, truth: Path, tmp_path: Path) -> None:
+    found = tmp_path / "found.txt"
+    found.write_text("1,100,100,30,80,0.9\n")
+    outcome = run("kaist", "--annotations", truth, "--detections", found, "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.json == {"all": pytest.approx(50), "day": pytest.approx(0, abs=1e-7), "night": 100}
+
+
+def test_kaist_table(run: Eval, truth: Path, tmp_path: Path) -> None:
+    found = tmp_path / "found.txt"
+    found.write_text("")  # nothing found: everything missed
+    outcome = run("kaist", "--annotations", truth, "--detections", found)
+    assert outcome.code == 0
+    assert outcome.out.count("100.00") == 3
+
+
+def test_kaist_subset_without_persons(run: Eval, truth: Path, tmp_path: Path) -> None:
+    found = tmp_path / "found.txt"
+    found.write_text("1,100,100,30,80,0.9\n")
+    outcome = run("kaist", "--annotations", truth, "--detections", found, "--subset", "near", "--json")
+    assert outcome.json == {"all": None, "day": None, "night": None}
+
+
+def test_kaist_bad_input(run: Eval, truth: Path, tmp_path: Path) -> None:
+    def judge(content: bytes | None, annotations: Path = truth) -> Outcome:
+        path = tmp_path / "found.txt"
+        path.unlink(missing_ok=True)
+        if content is not None:
+            path.write_bytes(content)
+        return run("kaist", "--annotations", annotations, "--detections", path, "--json")
+
+    refused(judge(None), 4, "detections", "found.txt is not there")
+    refused(judge(gzip.compress(b"1,2,3,4,5,6\n" * 99)[:-9]), 4, "truncated")
+    refused(judge(b"1,2,3,4,5,6\n3,2,3,4,5,6\n"), 5, "line 2", "image_id is 3, wanted 1 to 2")
+    refused(judge(b"1,2,3,4,5\n"), 5, "line 1", "wanted 6 as image_id,x,y,w,h,score")
+    refused(judge(b"1,2,3,4,5,nan\n"), 5, "NaN")
+    refused(judge(b"{}"), 5, "got a JSON object, wanted a list")
+    refused(judge(b"1,2,3,4,5,6\n", annotations=tmp_path), 4, "is a folder")
+    refused(judge(b"1,2,3,4,5,6\n", annotations=tmp_path / "found.txt"), 5, "not JSON")
+    refused(run("kaist", "--annotations", truth), 2, "--detections")
+    refused(run("kaist", "--annotations", truth, "--detections", truth, "--subset", "small"), 2, "reasonable")
+
+
+@pytest.mark.realdata
+def test_kaist_published(run: Eval, real_data: Path) -> None:
+    folder = real_data / "rgbt" / "kaist_eval"
+    found = folder / "results" / "GAFF_result.txt.gz"
+    outcome = run("kaist", "--annotations", folder / "KAIST_annotation.json.gz", "--detections", found, "--json")
+    assert outcome.json == pytest.approx({"all": 6.48, "day": 8.35, "night": 3.46}, abs=0.01)
+
+
+# ---------------------------------------------------------------- msrs
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A set in the MSRS layout: 00001D with a person and a car, one hot spot in thermal; 00002N empty and cold."""
+    root = tmp_path / "msrs"
+    for folder in ("vi", "ir", "labels/fusion"):
+        (root / folder).mkdir(parents=True)
+    lines = []
+    for label, (x1, y1, x2, y2) in ((0, PERSON), (2, CAR)):
+        fractions = ((x1 + x2) / 2 / WIDTH, (y1 + y2) / 2 / HEIGHT, (x2 - x1) / WIDTH, (y2 - y1) / HEIGHT)
+        lines.append(f"{label} " + " ".join(map(str, fractions)))
+    hot = np.zeros((HEIGHT, WIDTH), np.uint8)
+    hot[16:20, 8:12] = 255
+    for name, thermal, text in (("00001D", hot, "\n".join(lines)), ("00002N", hot * 0, "")):
+        cv2.imwrite(str(root / "vi" / f"{name}.jpg"), np.full((HEIGHT, WIDTH, 3), 90, np.uint8))
+        cv2.imwrite(str(root / "ir" / f"{name}.jpg"), thermal, [cv2.IMWRITE_JPEG_QUALITY, 100])
+        (root / "labels" / "fusion" / f"{name}.txt").write_text(text)
+    (root / "val.txt").write_text("00001D\n00002N\n")
+    return root
+
+
+def write_engine(path: Path, classes: list[str]) -> Path:
+    """A real engine: two fixed boxes of classes 0 and 1, both scored by the hottest thermal pixel / 255."""
+    manifest = Manifest(
+        schema_version=1,
+        name="hottest",
+        task="detect",
+        inputs={
+            "visible": InputSpec(HEIGHT, WIDTH, "uint8", "NHWC", "RGB"),
+            "thermal": InputSpec(HEIGHT // 4, WIDTH // 4, "uint8", "NHW", "grey", "agc8"),
+        },
+        needs=["visible", "thermal"],
+        outputs={
+            "boxes": OutputSpec("float32", [1, 2, 4], "xyxy pixels of the visible input"),
+            "scores": OutputSpec("float32", [1, 2], "confidence"),
+            "classes": OutputSpec("int32", [1, 2], "index into classes"),
+        },
+        classes=classes,
+        thresholds=Thresholds(report=0.02, display=0.5, nms_iou=0.5, max_detections=10),
+        origin=Origin("0" * 64, "test", ["none"], "Apache-2.0", {}, 0),
+    )
+    specs = manifest.inputs
+    nodes = [
+        helper.make_node("Cast", ["thermal"], ["t"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMax", ["t"], ["hottest"], keepdims=0),
+        helper.make_node("Cast", ["visible"], ["v"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMax", ["v"], ["brightest"], keepdims=0),
+        helper.make_node("Mul", ["brightest", "nothing"], ["unseen"]),
+        helper.make_node("Div", ["hottest", "white"], ["share"]),
+        helper.make_node("Add", ["share", "unseen"], ["score"]),
+        helper.make_node("Expand", ["score", "shape"], ["scores"]),
+        helper.make_node("Identity", ["fixed_boxes"], ["boxes"]),
+        helper.make_node("Identity", ["fixed_classes"], ["classes"]),
+    ]
+    constants = {
+        "nothing": np.float32(0),
+        "white": np.float32(255),
+        "shape": np.array([1, 2], np.int64),
+        "fixed_boxes": np.array([[CAR, PERSON]], np.float32),
+        "fixed_classes": np.array([[0, 1]], np.int32),
+    }
+    graph = helper.make_graph(
+        nodes,
+        manifest.network_name(),
+        [
+            helper.make_tensor_value_info("visible", TensorProto.UINT8, [1, specs["visible"].height, WIDTH, 3]),
+            helper.make_tensor_value_info("thermal", TensorProto.UINT8, [1, HEIGHT // 4, WIDTH // 4]),
+        ],
+        [
+            helper.make_tensor_value_info("boxes", TensorProto.FLOAT, [1, 2, 4]),
+            helper.make_tensor_value_info("scores", TensorProto.FLOAT, [1, 2]),
+            helper.make_tensor_value_info("classes", TensorProto.INT32, [1, 2]),
+        ],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    helper.set_model_props(model, {METADATA_KEY: manifest.to_json()})
+    onnx.save(model, str(path))
+    return path
+
+
+def line(name: str, *found: tuple[str, float, tuple[float, ...]]) -> dict[str, Any]:
+    """One result line as `mdrun` writes it."""
+    return {
+        "schema_version": 1,
+        "visible": {"provenance": "measured", "source": "cam0", "name": name, "frame": 0},
+        "task": "detect",
+        "detections": [{"class": c, "score": s, "box_xyxy": list(box)} for c, s, box in found],
+    }
+
+
+def write_lines(path: Path, *lines: object) -> Path:
+    path.write_text("".join((entry if isinstance(entry, str) else json.dumps(entry)) + "\n" for entry in lines))
+    return path
+
+
+def test_msrs_engine(run: Eval, tree: Path, tmp_path: Path) -> None:
+    """The engine numbers its classes in another order than the set."""
+    engine = write_engine(tmp_path / "hottest.onnx", ["car", "person"])
+    outcome = run("msrs", "--data", tree, "--engine", engine, "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    scores = outcome.json
+    assert (scores["split"], scores["labels"]) == ("val", "fusion")
+    assert [scores[group]["images"] for group in ("all", "day", "night")] == [2, 1, 1]
+    assert [scores[group]["ap50"] for group in ("all", "day", "night")] == [pytest.approx(1), pytest.approx(1), None]
+    assert [scores["all"]["classes"][name]["objects"] for name in ("person", "bicycle", "car")] == [1, 0, 1]
+    assert scores["all"]["classes"]["person"]["best_f1"]["threshold"] > 0.8
+
+
+def test_msrs_smaller_thermal_camera(run: Eval, tree: Path, tmp_path: Path) -> None:
+    """At 4x3 the hot spot of 4x4 pixels is spread over a cell of 16x16: a sixteenth of its heat is left."""
+    engine = write_engine(tmp_path / "hottest.onnx", ["car", "person"])
+    scores = run("msrs", "--data", tree, "--engine", engine, "--thermal-size", "4x3", "--json").json
+    assert scores["all"]["classes"]["person"]["best_f1"]["threshold"] == pytest.approx(1 / 16, abs=0.02)
+
+
+def test_msrs_results(run: Eval, tree: Path, tmp_path: Path) -> None:
+    """Persons found, a false car surer than the true one; other images and other classes are left out."""
+    results = write_lines(
+        tmp_path / "results.jsonl",
+        line("00002N.jpg", ("car", 0.9, CAR)),
+        line("00001D.png", ("person", 0.7, PERSON), ("car", 0.6, CAR), ("dog", 0.9, CAR)),
+        line("00009D.jpg", ("person", 0.9, CAR)),
+        "",
+    )
+    scores = run("msrs", "--data", tree, "--results", results, "--json").json
+    assert scores["all"]["classes"]["person"]["ap50"] == pytest.approx(1)
+    assert scores["all"]["classes"]["car"]["ap50"] == pytest.approx(0.5)
+    assert scores["day"]["classes"]["car"]["ap50"] == pytest.approx(1)
+    assert scores["night"]["classes"]["car"] == {"objects": 0, "ap50": None, "ap": None, "best_f1": None}
+
+
+def test_msrs_engine_and_its_results_agree(run: Eval, tree: Path, tmp_path: Path) -> None:
+    engine = write_engine(tmp_path / "hottest.onnx", ["car", "person"])
+    by_engine = run("msrs", "--data", tree, "--engine", engine, "--json").json
+    score = by_engine["all"]["classes"]["person"]["best_f1"]["threshold"]
+    found = line("00001D.jpg", ("person", score, PERSON), ("car", score, CAR))
+    results = write_lines(tmp_path / "results.jsonl", found, line("00002N.jpg"))
+    assert run("msrs", "--data", tree, "--results", results, "--json").json == by_engine
+
+
+def test_msrs_table(run: Eval, tree: Path, tmp_path: Path) -> None:
+    results = write_lines(tmp_path / "results.jsonl", line("00001D.jpg", ("person", 0.7, PERSON)), line("00002N.jpg"))
+    outcome = run("msrs", "--data", tree, "--results", results)
+    assert outcome.code == 0
+    for word in ("person", "bicycle", "car", "mean", "1.000", "0.500", "0.700"):
+        assert word in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ([line("00001D.jpg")], "no line for 1 of 2 images (00002N)"),
+        ([line("00001D.jpg"), line("00001D.jpg")], "second result for 00001D, the first is line 1"),
+        (["{"], "line 1: not JSON"),
+        (["[]"], "wanted an object"),
+        ([{**line("00001D.jpg"), "schema_version": 2}], "schema_version is 2, wanted 1"),
+        ([{**line("00001D.jpg"), "visible": {"name": None}}], "visible: name is None, wanted a text"),
+        ([{**line("00001D.jpg"), "detections": None}], "detections is None, wanted a list"),
+        ([line("00001D.jpg", ("person", float("nan"), PERSON))], "detections[0]: score is nan"),
+        ([line("00001D.jpg", ("person", 0.5, PERSON[:3]))], "wanted four finite numbers x1, y1, x2, y2"),
+    ],
+)
+def test_msrs_bad_results(run: Eval, tree: Path, tmp_path: Path, lines: list[object], said: str) -> None:
+    results = write_lines(tmp_path / "results.jsonl", *lines)
+    refused(run("msrs", "--data", tree, "--results", results, "--json"), 5, said)
+
+
+def test_msrs_bad_input(run: Eval, tree: Path, tmp_path: Path) -> None:
+    engine = write_engine(tmp_path / "hottest.onnx", ["dog", "cat"])
+    data = ("msrs", "--data", tree)
+    refused(run(*data), 2, "neither of --engine and --results")
+    refused(run(*data, "--engine", engine, "--results", engine), 2, "both of --engine and --results")
+    refused(run(*data, "--results", engine, "--thermal-size", "4x3"), 2, "--thermal-size with --results")
+    for size in ("160", "0x5", "160x", "axb", "-1x2"):
+        refused(run(*data, "--engine", engine, f"--thermal-size={size}"), 2, "such as 160x128")
+    refused(run(*data, "--engine", engine), 3, "its classes are dog, cat")
+    refused(run(*data, "--engine", tmp_path / "none.onnx"), 3, "none.onnx")
+    refused(run(*data, "--results", tmp_path / "none.jsonl"), 4, "is not there")
+    refused(run(*data, "--split", "test", "--engine", engine), 4, "test.txt")
+    refused(run("msrs", "--data", tmp_path / "nowhere", "--engine", engine), 4, "nowhere")
+    (tree / "labels" / "fusion" / "00002N.txt").write_text("7 0.5 0.5 0.1 0.1")
+    engine = write_engine(tmp_path / "hottest.onnx", ["car", "person"])
+    refused(run(*data, "--engine", engine), 5, "class", "7", "wanted 0 to 2")
+
+
+@pytest.mark.realdata
+def test_msrs_labels_as_results_are_perfect(run: Eval, real_data: Path, tmp_path: Path) -> None:
+    """The validation labels themselves, written as results, score one on every class by day and by night."""
+    from mdtrain.data.records import CLASSES, read_msrs
+
+    root = real_data / "rgbt" / "msrs"
+    lines = []
+    for record in read_msrs(root, "val"):
+        height, width = record.visible.shape[:2]
+        boxes = record.boxes * np.array([width, height, width, height])
+        found = [
+            (CLASSES[label], 0.9, tuple(box))
+            for box, label in zip(boxes.tolist(), record.classes.tolist(), strict=True)
+        ]
+        lines.append(line(f"{record.name}.jpg", *found))
+    scores = run("msrs", "--data", root, "--results", write_lines(tmp_path / "r.jsonl", *lines), "--json").json
+    assert scores["all"]["images"] == scores["day"]["images"] + scores["night"]["images"] == 60
+    for group in ("all", "day", "night"):
+        assert scores[group]["ap"] == pytest.approx(1)

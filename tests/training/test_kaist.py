@@ -1,0 +1,441 @@
+"""KAIST miss rate: every rule by a hand-made case, the whole by published numbers."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from mdrun.errors import DataError, SourceError
+from mdtrain.metrics.kaist import (
+    FALSE_POSITIVE,
+    LEFT_OUT,
+    SUBSETS,
+    TRUE_POSITIVE,
+    Annotations,
+    PersonDetections,
+    ignore_regions,
+    log_average_miss_rate,
+    match_image,
+    miss_rates,
+    overlaps,
+)
+from mdtrain.metrics.kaist_files import parse_lines, read_annotations, read_detections
+
+Box = tuple[float, float, float, float]
+HIT, FALSE, OUT = TRUE_POSITIVE, FALSE_POSITIVE, LEFT_OUT
+PERSON: Box = (100, 100, 30, 80)
+
+
+def truth_of(
+    boxes: list[tuple[int, Box]], images: int = 1, occlusion: int = 0, ignored: bool = False, names: str = "set06"
+) -> Annotations:
+    """Ground truth of (image, box) entries that share their attributes."""
+    return Annotations(
+        image_names=tuple(f"{names}/V000/I{index:05d}" for index in range(images)),
+        image_ids=tuple(range(images)),
+        person_category=1,
+        images=np.array([image for image, _ in boxes], dtype=np.int64),
+        boxes_xywh=np.array([box for _, box in boxes], dtype=np.float64).reshape(-1, 4),
+        occlusion=np.full(len(boxes), occlusion, dtype=np.int64),
+        ignored=np.full(len(boxes), ignored, dtype=np.bool_),
+    )
+
+
+def found_in(rows: list[tuple[int, Box, float]]) -> PersonDetections:
+    """Detections of (image, box, score) rows."""
+    return PersonDetections(
+        images=np.array([image for image, _, _ in rows], dtype=np.int64),
+        boxes_xywh=np.array([box for _, box, _ in rows], dtype=np.float64).reshape(-1, 4),
+        scores=np.array([score for _, _, score in rows], dtype=np.float64),
+    )
+
+
+def judged(found: list[Box], truth: list[Box], ignore: list[bool]) -> list[int]:
+    """Outcomes of the detections of one image, given best first."""
+    region = np.array(ignore, dtype=np.bool_)
+    boxes = np.array(truth, dtype=np.float64).reshape(-1, 4)
+    return list(match_image(overlaps(np.array(found, dtype=np.float64), boxes, region), region))
+
+
+# ---------------------------------------------------------------- the measure
+
+
+def test_no_detection_misses_everything() -> None:
+    assert miss_rates(truth_of([(0, PERSON)]), found_in([]))["all"] == 100.0
+
+
+def test_perfect_detections_miss_nothing() -> None:
+    truth = truth_of([(0, PERSON), (1, PERSON)], images=2)
+    assert miss_rates(truth, found_in([(0, PERSON, 0.9), (1, PERSON, 0.2)]))["all"] == pytest.approx(0, abs=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("fppi", "recall", "wanted"),
+    [
+        ([], [], 1.0),  # nothing detected
+        ([0.0], [0.75], 0.25),  # a flat curve is its own mean
+        ([0.0, 0.05], [0.5, 0.75], 2 ** (-15 / 9)),  # three points at 1/2, six at 1/4
+        ([0.02, 0.02], [0.0, 0.75], 2 ** (-14 / 9)),  # no curve below 0.02: recall 0 at the first two points
+        ([0.01], [0.75], 0.25),  # equal to the reference counts as reached
+        ([0.0, 1.5], [0.5, 1.0], 0.5),  # beyond one false positive an image nothing counts
+    ],
+)
+def test_log_average(fppi: list[float], recall: list[float], wanted: float) -> None:
+    assert log_average_miss_rate(np.array(fppi), np.array(recall)) == pytest.approx(wanted)
+
+
+def test_empty_images_count_as_images() -> None:
+    """One false positive above the only hit: 1 an image if alone, 1/200 with 199 empty images, which costs nothing."""
+    rows = [(0, (300.0, 300.0, 30.0, 80.0), 0.9), (0, PERSON, 0.5)]
+    assert miss_rates(truth_of([(0, PERSON)]), found_in(rows))["all"] == pytest.approx(100 * 1e-10 ** (1 / 9))
+    assert miss_rates(truth_of([(0, PERSON)], images=200), found_in(rows))["all"] == pytest.approx(0, abs=1e-7)
+
+
+def test_score_order_decides() -> None:
+    """Of two detections of one person the surer is the hit, whatever the order in the file."""
+    poor: Box = (100, 100, 30, 60)
+    surest_hit = miss_rates(truth_of([(0, PERSON)]), found_in([(0, poor, 0.3), (0, PERSON, 0.8)]))
+    assert surest_hit["all"] == pytest.approx(0, abs=1e-7)
+
+
+def test_equal_scores_keep_the_order_of_the_file() -> None:
+    away: Box = (300, 300, 30, 80)
+    hit_first = miss_rates(truth_of([(0, PERSON)]), found_in([(0, PERSON, 0.5), (0, away, 0.5)]))["all"]
+    hit_last = miss_rates(truth_of([(0, PERSON)]), found_in([(0, away, 0.5), (0, PERSON, 0.5)]))["all"]
+    assert hit_first == pytest.approx(0, abs=1e-7)
+    assert hit_last is not None
+    assert hit_last > 1
+
+
+@pytest.mark.parametrize(
+    ("folder", "day"),
+    [
+        ("set00", True),  # training: campus, road, downtown by day
+        ("set02", True),
+        ("set03", False),  # and by night
+        ("set05", False),
+        ("set06", True),  # test
+        ("set08", True),
+        ("set09", False),
+        ("set11", False),
+    ],
+)
+def test_set_number_tells_day_from_night(folder: str, day: bool) -> None:
+    rates = miss_rates(truth_of([(0, PERSON)], names=folder), found_in([]))
+    assert rates == {"all": 100.0, "day": 100.0 if day else None, "night": None if day else 100.0}
+
+
+@pytest.mark.parametrize("folder", ["set12", "night", "images"])
+def test_name_without_set_number_is_refused(folder: str) -> None:
+    with pytest.raises(DataError, match="set00"):
+        miss_rates(truth_of([(0, PERSON)], names=folder), found_in([]))
+
+
+# ---------------------------------------------------------------- who counts
+
+
+@pytest.mark.parametrize(
+    ("box", "occlusion", "counted"),
+    [
+        ((100, 100, 22, 55), 0, True),  # exactly 55 px high counts
+        ((100, 100, 22, 54), 0, False),  # one pixel less is an ignore region
+        ((100, 100, 22, 400), 0, True),  # no upper limit
+        ((100, 100, 22, 80), 1, True),  # partial occlusion
+        ((100, 100, 22, 80), 2, False),  # heavy occlusion
+        ((5, 100, 22, 80), 0, True),  # left edge on the border
+        ((4, 100, 22, 80), 0, False),  # beyond it
+        ((100, 5, 22, 80), 0, True),  # top edge
+        ((100, 4, 22, 80), 0, False),
+        ((613, 100, 22, 80), 0, True),  # right edge at 635
+        ((614, 100, 22, 80), 0, False),
+        ((100, 427, 22, 80), 0, True),  # bottom edge at 507
+        ((100, 428, 22, 80), 0, False),
+    ],
+)
+def test_reasonable_subset(box: Box, occlusion: int, counted: bool) -> None:
+    truth = truth_of([(0, box)], occlusion=occlusion)
+    assert ignore_regions(truth, SUBSETS["reasonable"]).tolist() == [not counted]
+
+
+@pytest.mark.parametrize(
+    ("subset", "height", "occlusion", "counted"),
+    [
+        ("near", 115, 0, True),
+        ("near", 114, 0, False),
+        ("near", 115, 1, False),  # scale subsets want no occlusion
+        ("medium", 45, 0, True),  # both limits belong to it
+        ("medium", 115, 0, True),
+        ("medium", 116, 0, False),
+        ("far", 45, 0, True),  # 45 px are medium and far, as in the wrapper
+        ("far", 46, 0, False),
+        ("occlusion-none", 20, 0, True),  # any height
+        ("occlusion-partial", 20, 1, True),
+        ("occlusion-partial", 20, 0, False),
+        ("occlusion-heavy", 20, 2, True),
+        ("occlusion-heavy", 20, 1, False),
+    ],
+)
+def test_other_subsets(subset: str, height: int, occlusion: int, counted: bool) -> None:
+    truth = truth_of([(0, (100, 100, 20, height))], occlusion=occlusion)
+    assert ignore_regions(truth, SUBSETS[subset]).tolist() == [not counted]
+
+
+def test_other_classes_are_ignore_regions() -> None:
+    crowd = truth_of([(0, PERSON)], ignored=True)
+    assert ignore_regions(crowd, SUBSETS["reasonable"]).all()
+    assert miss_rates(crowd, found_in([(0, PERSON, 0.9)])) == {"all": None, "day": None, "night": None}
+
+
+# ---------------------------------------------------------------- matching
+
+
+@pytest.mark.parametrize(
+    ("found", "truth", "ignore", "outcomes"),
+    [
+        ([PERSON, PERSON], [PERSON], [False], [HIT, FALSE]),  # a person takes one detection
+        ([PERSON] * 3, [PERSON], [True], [OUT] * 3),  # an ignore region absorbs many
+        ([(100, 100, 30, 40)], [PERSON], [False], [HIT]),  # IoU exactly 0.5
+        ([(100, 100, 30, 39)], [PERSON], [False], [FALSE]),  # just below
+        ([(100, 100, 10, 20)], [PERSON], [False], [FALSE]),  # inside a person: IoU is small
+        ([(100, 100, 10, 20)], [PERSON], [True], [OUT]),  # inside an ignore region: all of the detection
+        ([(90, 100, 20, 20)], [PERSON], [True], [OUT]),  # half of the detection
+        ([(89, 100, 20, 20)], [PERSON], [True], [FALSE]),  # less than half
+        ([(0, 0, 300, 300)], [PERSON], [True], [FALSE]),  # covers the region, yet most of it lies outside
+        ([PERSON, PERSON], [PERSON, PERSON], [True, False], [HIT, OUT]),  # a person comes first, then the region
+        ([(100, 100, 30, 60)], [(100, 100, 30, 60), PERSON], [True, False], [HIT]),  # even where the region fits better
+        ([PERSON], [], [], [FALSE]),  # an image without anybody
+        ([(100, 100, 0, 80)], [PERSON], [True], [FALSE]),  # a box without area overlaps nothing
+    ],
+)
+def test_matching(found: list[Box], truth: list[Box], ignore: list[bool], outcomes: list[int]) -> None:
+    assert judged(found, truth, ignore) == outcomes
+
+
+def test_best_overlap_wins_and_frees_the_other() -> None:
+    left, right = (100.0, 100.0, 40.0, 80.0), (110.0, 100.0, 40.0, 80.0)
+    assert judged([right, left], [left, right], [False, False]) == [HIT, HIT]
+
+
+def test_of_equal_overlaps_the_last_is_taken() -> None:
+    """The first detection fits both persons alike and takes the last; the second only fits the first."""
+    overlap = np.array([[0.6, 0.6], [0.7, 0.1]])
+    assert match_image(overlap, np.array([False, False])).tolist() == [HIT, HIT]
+    assert match_image(overlap[:, ::-1], np.array([False, False])).tolist() == [HIT, FALSE]
+
+
+def plain_match(overlap: NDArray[np.float64], ignore: NDArray[np.bool_]) -> list[int]:
+    """The rule word for word: persons first, regions last; the running best must be reached, regions never fill up."""
+    order = sorted(range(len(ignore)), key=lambda index: bool(ignore[index]))
+    taken: set[int] = set()
+    outcomes = []
+    for row in overlap:
+        best, chosen = 0.5, None
+        for index in order:
+            if index in taken or row[index] < best:
+                continue
+            if chosen is not None and not ignore[chosen] and ignore[index]:
+                break
+            best, chosen = row[index], index
+        if chosen is None:
+            outcomes.append(FALSE)
+        elif ignore[chosen]:
+            outcomes.append(OUT)
+        else:
+            taken.add(chosen)
+            outcomes.append(HIT)
+    return outcomes
+
+
+@given(st.data())
+def test_matching_equals_the_plain_rule(data: st.DataObject) -> None:
+    found, truth = data.draw(st.integers(1, 8)), data.draw(st.integers(0, 8))
+    values = st.sampled_from([0.0, 0.3, 0.5, 0.6, 0.8, 1.0])  # few values: many ties
+    overlap = np.array([[data.draw(values) for _ in range(truth)] for _ in range(found)]).reshape(found, truth)
+    ignore = np.array([data.draw(st.booleans()) for _ in range(truth)], dtype=np.bool_)
+    assert match_image(overlap, ignore).tolist() == plain_match(overlap, ignore)
+
+
+# ---------------------------------------------------------------- files
+
+NUMBERS = st.floats(-1e6, 1e6, width=32)
+ROWS = st.lists(
+    st.tuples(st.integers(1, 9), NUMBERS, NUMBERS, st.floats(0, 1e6, width=32), st.floats(0, 1e6, width=32), NUMBERS)
+)
+
+
+@given(ROWS, st.sampled_from([",", ", ", " ", "\t", "  "]), st.sampled_from(["\n", "\r\n", "\n\n"]))
+def test_lines_come_back(rows: list[tuple[float, ...]], comma: str, end: str) -> None:
+    text = end.join(comma.join(map(repr, row)) for row in rows)
+    parsed = parse_lines(text, "detections a.txt", image_count=9)
+    assert [(image + 1, *box, score) for image, box, score in parsed] == rows
+
+
+@given(st.text(st.sampled_from("0123456789,.- enai\t\n"), max_size=60))
+def test_any_text_is_read_or_refused_with_its_line(text: str) -> None:
+    try:
+        rows = parse_lines(text, "detections a.txt", image_count=9)
+    except DataError as error:
+        assert "detections a.txt, line " in str(error)  # noqa: PT017  # either outcome is right
+    else:
+        assert all(0 <= image < 9 and np.isfinite([*box, score]).all() for image, box, score in rows)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("1,2,3,4,5", "got 5 values"),  # no score
+        ("1,2,3,4,5,6,7", "got 7 values"),
+        ("1,2,,4,5,6", "six numbers"),  # a hole
+        ("one,2,3,4,5,6", "six numbers"),
+        ("0,2,3,4,5,6", "image_id is 0, wanted 1 to 9"),  # ids count from 1
+        ("10,2,3,4,5,6", "image_id is 10"),
+        ("1.5,2,3,4,5,6", "image_id is 1.5"),
+        ("1,2,nan,4,5,6", "NaN"),
+        ("1,2,3,4,5,inf", "infinity"),
+        ("1,200,300,-4,5,0.6", "not two corners"),
+    ],
+)
+def test_malformed_line_is_named(line: str, said: str) -> None:
+    with pytest.raises(DataError, match=said) as caught:
+        parse_lines(f"1,2,3,4,5,0.6\n\n{line}\n", "detections a.txt", image_count=9)
+    assert str(caught.value).startswith("detections a.txt, line 3: ")
+
+
+def truth_json() -> dict[str, list[dict[str, object]]]:
+    """Two images with ids that are not their positions, a person, and one that MLPD's file marks by `ignore`."""
+    box = {"bbox": [100, 100, 30, 80], "occlusion": 0, "height": 80}
+    return {
+        "images": [{"id": 40, "im_name": "set06/V000/I00019"}, {"id": 7, "im_name": "set09/V000/I00039"}],
+        "annotations": [
+            {**box, "id": 0, "image_id": 7, "category_id": 1, "ignore": 0},
+            {**box, "id": 1, "image_id": 40, "category_id": 1, "ignore": 1},
+            {**box, "id": 2, "image_id": 40, "category_id": 3},
+        ],
+        "categories": [{"id": 1, "name": "person"}, {"id": 3, "name": "people"}],
+    }
+
+
+def write(path: Path, value: object) -> Path:
+    path.write_text(value if isinstance(value, str) else json.dumps(value))
+    return path
+
+
+def test_annotations_are_read(tmp_path: Path) -> None:
+    truth = read_annotations(write(tmp_path / "a.json", truth_json()))
+    assert truth.images.tolist() == [1, 0, 0]
+    assert truth.ignored.tolist() == [False, True, True]
+    assert truth.is_day.tolist() == [True, False]
+
+
+def test_json_and_text_detections_agree(tmp_path: Path) -> None:
+    """Text counts images from 1 in their order, JSON uses the annotation's ids."""
+    truth = read_annotations(write(tmp_path / "a.json", truth_json()))
+    text = read_detections(write(tmp_path / "d.txt", "2,100,101,30,79,0.5\n1 1 2 3 4 .25"), truth)
+    entries = [
+        {"image_id": 7, "category_id": 1, "bbox": [100, 101, 30, 79], "score": 0.5},
+        {"image_id": 40, "bbox": [1, 2, 3, 4], "score": 0.25},
+    ]
+    packed = tmp_path / "d.json.gz"
+    packed.write_bytes(gzip.compress(json.dumps(entries).encode()))
+    parsed = read_detections(packed, truth)
+    assert text.images.tolist() == parsed.images.tolist() == [1, 0]
+    assert text.boxes_xywh.tolist() == parsed.boxes_xywh.tolist()
+    assert text.scores.tolist() == parsed.scores.tolist()
+    assert miss_rates(truth, text)["night"] == pytest.approx(0, abs=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ({"detections": []}, "got a JSON object, wanted a list"),
+        ([[7, 1, 2, 3, 4, 0.5]], r"\[0\]: got a JSON list, wanted an object"),
+        ([{"image_id": 7, "bbox": [1, 2, 3, 4]}], "score is missing, wanted a finite number"),
+        ([{"image_id": 7, "bbox": [1, 2, 3], "score": 1}], r"bbox is \[1, 2, 3\], wanted four"),
+        ([{"image_id": 7, "bbox": [1, 2, 3, float("nan")], "score": 1}], "wanted four finite numbers"),
+        ([{"image_id": 7, "bbox": [1, 2, -3, 4], "score": 1}], "not two corners"),
+        ([{"image_id": 7, "bbox": [1, 2, 3, 4], "score": True}], "score is True"),
+        ([{"image_id": 7, "bbox": [1, 2, 3, 4], "score": 10**400}], "score is 1000"),
+        ([{"image_id": 2, "bbox": [1, 2, 3, 4], "score": 1}], "image_id is 2, wanted an id of the annotation's 2"),
+        ([{"image_id": 7, "category_id": 3, "bbox": [1, 2, 3, 4], "score": 1}], "category_id is 3"),
+        ("[" * 100_000, "not JSON"),
+        ('[{"image_id": 7,', "not JSON"),
+    ],
+)
+def test_malformed_json_detections(tmp_path: Path, value: object, said: str) -> None:
+    truth = read_annotations(write(tmp_path / "a.json", truth_json()))
+    with pytest.raises(DataError, match=said):
+        read_detections(write(tmp_path / "d.json", value), truth)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"images": []}, "got 0 images"),
+        ({"images": [{"id": 7, "im_name": "set06/V000/I00019"}] * 2}, "2 images with 1 different ids"),
+        ({"images": {"id": 7}}, "images is .*, wanted a list"),
+        ({"images": [{"id": "7"}]}, r"images\[0\]: id is '7', wanted a whole number"),
+        ({"categories": []}, "0 categories named person"),
+        ({"annotations": None}, "annotations is None, wanted a list"),
+        ({"annotations": [{"image_id": 5}]}, "image_id is 5"),
+    ],
+)
+def test_malformed_annotations(tmp_path: Path, change: dict[str, object], said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        read_annotations(write(tmp_path / "a.json", {**truth_json(), **change}))
+
+
+def test_damaged_files(tmp_path: Path) -> None:
+    whole = gzip.compress(json.dumps(truth_json()).encode())
+    cut = tmp_path / "cut.json.gz"
+    cut.write_bytes(whole[: len(whole) // 2])
+    binary = tmp_path / "binary.json"
+    binary.write_bytes(b"\x89PNG\xff")
+    for path, kind, said in (
+        (cut, SourceError, "truncated"),
+        (tmp_path / "none.json", SourceError, "is not there"),
+        (tmp_path, SourceError, "is a folder"),
+        (binary, DataError, "not text"),
+    ):
+        with pytest.raises(kind, match=said):
+            read_annotations(path)
+
+
+# ---------------------------------------------------------------- published numbers
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [
+        ("GAFF", {"all": 6.48, "day": 8.35, "night": 3.46}),
+        ("MLPD", {"all": 7.58, "day": 7.95, "night": 6.95}),
+        ("MBNet", {"all": 8.13, "day": 8.28, "night": 7.86}),
+        ("MSDS-RCNN", {"all": 11.34, "day": 10.53, "night": 12.94}),
+    ],
+)
+def test_published_miss_rates(real_data: Path, name: str, published: dict[str, float]) -> None:
+    folder = real_data / "rgbt" / "kaist_eval"
+    truth = read_annotations(folder / "KAIST_annotation.json.gz")
+    found = read_detections(folder / "results" / f"{name}_result.txt.gz", truth)
+    start = perf_counter()
+    assert miss_rates(truth, found) == pytest.approx(published, abs=0.01)
+    assert perf_counter() - start < 3
+
+
+@pytest.mark.realdata
+def test_counts_of_the_test_set(real_data: Path) -> None:
+    """2,252 images, 1,455 by day; 1,455 reasonable persons, 989 by day: both as the literature counts them."""
+    folder = real_data / "rgbt" / "kaist_eval"
+    truth = read_annotations(folder / "KAIST_annotation.json.gz")
+    assert truth.image_names == tuple((folder / "test-all-20.txt").read_text().split())
+    assert (len(truth.is_day), int(truth.is_day.sum())) == (2252, 1455)
+    counted = ~ignore_regions(truth, SUBSETS["reasonable"])
+    assert (int(counted.sum()), int(truth.is_day[truth.images[counted]].sum())) == (1455, 989)

@@ -1,0 +1,67 @@
+"""From a configuration or a file of weights to a network."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from mdrun.errors import EngineError
+from mdtrain.config import Config
+from mdtrain.data.augment import Sizes
+from mdtrain.data.records import CLASSES
+from mdtrain.models.detector import Student, Teacher
+from mdtrain.state import load_weights
+
+
+def sizes(config: Config) -> Sizes:
+    """Network sizes of a run."""
+    return Sizes(config.model.visible, config.model.thermal)
+
+
+def build_teacher(config: Config) -> Teacher:
+    """Two-stream GAFF detector."""
+    model = config.model
+    return Teacher(model.widths, model.neck, model.tower, len(CLASSES))
+
+
+def build_student(config: Config) -> Student:
+    """One-stream detector."""
+    model = config.model
+    return Student(model.widths, model.neck, model.tower, len(CLASSES), thermal=config.inputs == "both")
+
+
+class Trained(NamedTuple):
+    """A network with its history. `facts` as `state.save_weights` wrote them."""
+
+    model: nn.Module
+    kind: str
+    config: Config
+    facts: dict[str, Any]
+
+
+def load_trained(path: Path, kind: str | None = None) -> Trained:
+    """Read `weights.safetensors` of a finished run.
+
+    Raises:
+        EngineError: missing, damaged, not ours, or of another kind than asked for.
+    """
+    if not path.is_file():
+        raise EngineError(f"{path}: no such file of weights; a run of mdtrain leaves RUN/weights.safetensors")
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
+    except (SafetensorError, OSError) as error:
+        raise EngineError(f"{path}: not a readable safetensors file ({error}); copy it again") from error
+    if missing := {"kind", "config", "facts"} - metadata.keys():
+        raise EngineError(f"{path}: metadata lack {', '.join(sorted(missing))}; wanted weights written by mdtrain")
+    if kind is not None and metadata["kind"] != kind:
+        raise EngineError(f"{path}: weights of a {metadata['kind']}, wanted those of a {kind}")
+    config = Config.model_validate_json(metadata["config"])
+    model: nn.Module = build_teacher(config) if metadata["kind"] == "teacher" else build_student(config)
+    load_weights(model, weights, path)
+    return Trained(model.eval(), metadata["kind"], config, json.loads(metadata["facts"]))

@@ -1,0 +1,25 @@
+"""The command `mdtrain`."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from mdrun.command import run_command
+from mdtrain.commands.evaluate import evaluate
+from mdtrain.commands.train import train_group
+
+
+@click.group("mdtrain", no_args_is_help=True)
+def mdtrain() -> None:
+    """Train and judge detectors for visible and thermal image pairs."""
+
+
+mdtrain.add_command(train_group)
+mdtrain.add_command(evaluate)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(run_command(mdtrain, "mdtrain"))

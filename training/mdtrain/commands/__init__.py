@@ -1,0 +1,1 @@
+"""Sub-commands of `mdtrain`, one module each; heavy imports wait until a command runs."""

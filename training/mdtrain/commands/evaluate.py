@@ -1,0 +1,151 @@
+"""`mdtrain eval`: accuracy of results and engines on labelled sets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mdrun.errors import UsageError
+
+if TYPE_CHECKING:
+    from mdtrain.metrics.coco import Scores
+
+# ruff: noqa: PLC0415  # numpy, OpenCV and pycocotools load when a command runs, not for --help
+
+SUBSETS = ("reasonable", "near", "medium", "far", "occlusion-none", "occlusion-partial", "occlusion-heavy")
+EXISTING = click.Path(path_type=Path)  # the readers say what is wrong with it
+
+
+def parse_size(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    """Width and height in pixels of a text such as `160x128`."""
+    if value is None:
+        return None
+    width, _, height = value.partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise click.BadParameter(f"got {value!r}, wanted width and height in pixels such as 160x128.", ctx, param)
+    return int(width), int(height)
+
+
+@click.group("eval", no_args_is_help=True)
+def evaluate() -> None:
+    """Measure accuracy on labelled sets."""
+
+
+@evaluate.command(
+    epilog="Examples: `mdtrain eval kaist --annotations KAIST_annotation.json --detections result.txt`, "
+    "`mdtrain eval kaist --annotations a.json.gz --detections r.txt.gz --subset near --json`"
+)
+@click.option("--annotations", type=EXISTING, required=True, help="Ground truth, COCO-style JSON; plain or .gz.")
+@click.option(
+    "--detections", type=EXISTING, required=True, help="Lines `image_id(from 1),x,y,w,h,score` or COCO-style JSON list."
+)
+@click.option(
+    "--subset", type=click.Choice(SUBSETS), default="reasonable", show_default=True, help="Which persons count."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON with all, day, night in percent.")
+def kaist(annotations: Path, detections: Path, subset: str, as_json: bool) -> None:
+    """Log-average miss rate of pedestrian detections on KAIST, in percent; lower is better."""
+    from mdtrain.metrics import kaist as measure
+    from mdtrain.metrics.kaist_files import read_annotations, read_detections
+
+    truth = read_annotations(annotations)
+    rates = measure.miss_rates(truth, read_detections(detections, truth), measure.SUBSETS[subset])
+    if as_json:
+        click.echo(json.dumps(rates))
+    else:
+        _print_table(
+            f"KAIST miss rate, {subset} (%)", list(rates), [[_shown(rate, "{:.2f}") for rate in rates.values()]]
+        )
+
+
+@evaluate.command(
+    epilog="Examples: `mdtrain eval msrs --data msrs --engine student.onnx --thermal-size 160x128`, "
+    "`mdtrain eval msrs --data msrs --results runs/x/results.jsonl --json`"
+)
+@click.option("--data", type=EXISTING, required=True, help="Folder with vi/, ir/, labels/ and the lists of names.")
+@click.option("--split", default="val", show_default=True, help="List of names to evaluate: SPLIT.txt in the folder.")
+@click.option(
+    "--labels",
+    type=click.Choice(("fusion", "infrared", "visible")),
+    default="fusion",
+    show_default=True,
+    help="View on which the labels were drawn.",
+)
+@click.option("--engine", type=EXISTING, help="Engine to run.")
+@click.option("--results", type=EXISTING, help="Results of `mdrun` to judge instead.")
+@click.option(
+    "--thermal-size",
+    metavar="WxH",
+    callback=parse_size,
+    help="Thermal camera to simulate, such as 160x128.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, scores in [0, 1].")
+def msrs(
+    *,
+    data: Path,
+    split: str,
+    labels: str,
+    engine: Path | None,
+    results: Path | None,
+    thermal_size: tuple[int, int] | None,
+    as_json: bool,
+) -> None:
+    """Average precision of an engine or of its results on a set in the MSRS layout; higher is better."""
+    source = engine or results
+    if source is None or (engine and results):
+        got = "neither" if source is None else "both"
+        raise UsageError(f"got {got} of --engine and --results, wanted one; see `mdtrain eval msrs --help`")
+    if thermal_size and not engine:
+        raise UsageError("got --thermal-size with --results, which are made already; use it with --engine")
+    from mdtrain.data.records import CLASSES, read_msrs
+    from mdtrain.metrics.msrs import msrs_scores, run_engine
+    from mdtrain.metrics.results import read_results
+
+    records = read_msrs(data, split, labels)
+    if engine:
+        found = run_engine(engine, records, thermal_size)
+    else:
+        found = read_results(source, [record.name for record in records], CLASSES)
+    scores = msrs_scores(records, found)
+    if as_json:
+        click.echo(json.dumps({"split": split, "labels": labels, **scores}))
+    else:
+        _print_scores(f"{data.name} {split}, {labels} labels", scores)
+
+
+def _print_scores(title: str, scores: Mapping[str, Scores]) -> None:
+    """One row a class: AP50 of every group, then AP and the best F1 over all images."""
+    overall = scores["all"]
+    rows = []
+    for name, of_class in overall["classes"].items():
+        best = of_class["best_f1"]
+        by_group = [_shown(group["classes"][name]["ap50"]) for group in scores.values()]
+        f1 = [_shown(best["threshold"]), _shown(best["f1"])] if best else ["-", "-"]
+        rows.append([name, str(of_class["objects"]), *by_group, _shown(of_class["ap"]), *f1])
+    objects = sum(of_class["objects"] for of_class in overall["classes"].values())
+    means = [_shown(group["ap50"]) for group in scores.values()]
+    rows.append(["mean", str(objects), *means, _shown(overall["ap"]), "", ""])
+    groups = [f"AP50 {name} ({group['images']})" for name, group in scores.items()]
+    _print_table(title, ["class", "objects", *groups, "AP", "best F1 at", "F1"], rows)
+
+
+def _shown(value: float | None, form: str = "{:.3f}") -> str:
+    return "-" if value is None else form.format(value)
+
+
+def _print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    for position, column in enumerate(columns):
+        table.add_column(column, justify="left" if position == 0 and len(rows) > 1 else "right")
+    for row in rows:
+        table.add_row(*row)
+    console = Console()
+    console.print(title, highlight=False)
+    console.print(table)

@@ -1,0 +1,125 @@
+"""Configuration of a training run: YAML, strict, all problems in one error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mdrun.errors import UsageError
+
+
+class Strict(BaseModel):
+    """Unknown keys are errors, values do not change after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(Strict):
+    """Training and validation pairs.
+
+    `root` holds `msrs/` and `roadscene/`; `street_scenes` synthetic ones are rendered beside them.
+    """
+
+    root: Path = Path("../shared/data/rgbt")
+    sets: list[Literal["msrs", "roadscene"]] = ["msrs", "roadscene"]
+    labels: Literal["fusion", "infrared", "visible"] = "fusion"
+    street_scenes: int = Field(120, ge=0)
+    mosaic_share: float = Field(0.4, ge=0, le=1)
+    mosaic_stop: float = Field(0.8, ge=0, le=1, description="share of the run after which mosaics end")
+    threads: int = Field(1, ge=1)
+
+    @model_validator(mode="after")
+    def _something_to_learn(self) -> DataConfig:
+        if not self.sets and not self.street_scenes:
+            raise ValueError("sets is empty and street_scenes is 0: nothing to learn from")
+        return self
+
+
+class ModelConfig(Strict):
+    """Network and input sizes. `widths` are the ResNet stages; sizes are (width, height) in pixels."""
+
+    widths: tuple[int, int, int, int] = (32, 64, 160, 224)
+    neck: int = Field(96, ge=8)
+    tower: int = Field(2, ge=0)
+    visible: tuple[int, int] = (384, 288)
+    thermal: tuple[int, int] = (160, 128)
+
+    @model_validator(mode="after")
+    def _fits_the_pyramid(self) -> ModelConfig:
+        if self.visible[0] % 32 or self.visible[1] % 32:
+            raise ValueError(f"visible is {self.visible[0]}x{self.visible[1]}, both sides must be multiples of 32")
+        return self
+
+
+class OptimiserConfig(Strict):
+    """Optimiser and schedule: linear warm-up, then cosine to zero (paper section 4.2)."""
+
+    name: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: float = Field(0.02, gt=0)
+    weight_decay: float = Field(5e-4, ge=0)
+    batch_size: int = Field(16, ge=1)
+    iterations: int = Field(3500, ge=1)
+    warmup: int = Field(200, ge=0)
+    clip_norm: float = Field(10.0, gt=0)
+    ema_decay: float = Field(0.998, ge=0, lt=1)
+
+
+class DistillConfig(Strict):
+    """Weights of the two transfers (both 1 in the paper) and the semantic loss: F-MSE of Eq. 4, or plain MSE."""
+
+    attention: float = Field(1.0, ge=0)
+    semantic: float = Field(1.0, ge=0)
+    semantic_loss: Literal["focal_mse", "mse"] = "focal_mse"
+
+
+class Config(Strict):
+    """One run."""
+
+    name: str = "student"
+    seed: int = 0
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "bf16-mixed"
+    inputs: Literal["both", "visible"] = "both"
+    evaluate_every: int = Field(250, ge=1)
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    optimiser: OptimiserConfig = OptimiserConfig()
+    distill: DistillConfig = DistillConfig()
+
+
+def load_config(path: Path | None, overrides: tuple[str, ...] = ()) -> Config:
+    """Read a YAML file, then apply `key.path=value` overrides.
+
+    Raises:
+        UsageError: one line that lists every problem with its place.
+    """
+    data: dict[str, Any] = {}
+    if path is not None:
+        try:
+            data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        except (OSError, yaml.YAMLError) as error:
+            raise UsageError(f"{path}: cannot be read as YAML: {error}") from error
+        if not isinstance(data, dict):
+            raise UsageError(f"{path}: holds a {type(data).__name__}, wanted keys and values")
+    for override in overrides:
+        _apply(data, override)
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'config'}: {e['msg']}" for e in error.errors())
+        raise UsageError(f"{path or 'configuration'}: {problems}") from error
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    key, separator, value = override.partition("=")
+    if not separator:
+        raise UsageError(f"override {override!r}: wanted key=value, for example optimiser.iterations=500")
+    *parents, last = key.split(".")
+    for parent in parents:
+        node = data.setdefault(parent, {})
+        if not isinstance(node, dict):
+            raise UsageError(f"override {override!r}: {parent} is a value, not a group of keys")
+        data = node
+    data[last] = yaml.safe_load(value)

@@ -1,0 +1,79 @@
+"""The first half of an engine's manifest: what training knows. Export completes it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from mdrun.manifest import SCHEMA_VERSION, InputSpec, Manifest, Origin, OutputSpec, Thresholds
+from mdtrain.config import Config, DataConfig
+from mdtrain.data.records import CLASSES
+
+TOP_K = 200  # boxes that leave the graph; a crowded KAIST frame has about 30 persons
+REPORT_SCORE = 0.05  # below it boxes are noise and only make results long
+NMS_IOU = 0.5
+
+DATA_TERMS = {
+    "msrs": ("MSRS street pairs, train.txt ({labels} labels)", "MSRS (from MFNet): academic use, no licence stated"),
+    "roadscene": ("RoadScene pairs with FLIR ADAS boxes", "RoadScene / FLIR ADAS v1: research use, FLIR user agreement"),
+}
+
+
+def draft_manifest(config: Config, weights: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Manifest:
+    """Manifest of a student before export: no precision, operator set or parity yet.
+
+    Args:
+        config: of the run.
+        weights: state dict, hashed into the manifest.
+        facts: `command`, `seed`, `accuracy` and `display_score` of the finished run.
+    """
+    width, height = config.model.visible
+    inputs = {"visible": InputSpec(height, width, "uint8", "NHWC", "RGB")}
+    if config.inputs == "both":
+        width, height = config.model.thermal
+        inputs["thermal"] = InputSpec(height, width, "uint8", "NHW", "grey", normalisation="agc8")
+    outputs = {
+        "boxes": OutputSpec("float32", [1, TOP_K, 4], "xyxy pixels of the visible input"),
+        "scores": OutputSpec("float32", [1, TOP_K], "probability, descending"),
+        "classes": OutputSpec("int32", [1, TOP_K], "index into classes"),
+    }
+    data, licence = data_terms(config.data)
+    return Manifest(
+        schema_version=SCHEMA_VERSION,
+        name=config.name,
+        task="detect",
+        inputs=inputs,
+        needs=sorted(inputs, reverse=True),
+        outputs=outputs,
+        classes=list(CLASSES),
+        thresholds=Thresholds(REPORT_SCORE, float(facts["display_score"]), NMS_IOU, 100),
+        origin=Origin(
+            checkpoint_sha256=hash_weights(weights),
+            command=str(facts["command"]),
+            data=data,
+            licence=licence,
+            accuracy=dict(facts["accuracy"]),
+            seed=config.seed,
+        ),
+    )
+
+
+def data_terms(data: DataConfig) -> tuple[list[str], str]:
+    """Training sets, and the terms they put on the weights."""
+    sets = [DATA_TERMS[name][0].format(labels=data.labels) for name in data.sets]
+    terms = [DATA_TERMS[name][1] for name in data.sets]
+    if data.street_scenes:
+        sets.append(f"{data.street_scenes} synthetic street scenes of this project")
+    return sets, "research use only: " + "; ".join(terms) if terms else "Apache-2.0"
+
+
+def hash_weights(weights: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names and bytes of all tensors, in name order: the same for equal weights in any file."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(name.encode())
+        digest.update(weights[name].detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Training pairs: readers of data sets, paired augmentation, batches."""

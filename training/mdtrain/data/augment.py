@@ -1,0 +1,191 @@
+"""Paired augmentation: geometry is shared by both sensors, photometry is each sensor's own.
+
+All random numbers come from the generator that is handed in: a sample is a pure function of its seed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mdtrain.data.records import Record
+
+MIN_KEPT_AREA = 0.3  # a box cut by the border to less than this share is no target any more
+MIN_SIDE_PX = 4.0
+GREY = 114
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Network sizes in pixels (width, height): visible, and the thermal sensor that is simulated."""
+
+    visible: tuple[int, int]
+    thermal: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One training sample.
+
+    Attributes:
+        visible: (H, W, 3) uint8 RGB.
+        thermal_full: (H, W) uint8, the teacher's high-resolution thermal.
+        thermal_low: (h, w) uint8, the student's low-resolution thermal.
+        boxes: (G, 4) float32 xyxy, pixels of `visible`.
+        classes: (G,) int64.
+    """
+
+    visible: NDArray[np.uint8]
+    thermal_full: NDArray[np.uint8]
+    thermal_low: NDArray[np.uint8]
+    boxes: NDArray[np.float32]
+    classes: NDArray[np.int64]
+
+
+def plain_sample(record: Record, sizes: Sizes) -> Sample:
+    """A record at network size without any augmentation: evaluation."""
+    width, height = sizes.visible
+    visible = cv2.resize(record.visible, (width, height), interpolation=cv2.INTER_AREA)
+    full = cv2.resize(record.thermal, (width, height), interpolation=cv2.INTER_AREA)
+    low = cv2.resize(record.thermal, sizes.thermal, interpolation=cv2.INTER_AREA)
+    boxes = record.boxes * np.array([width, height] * 2, np.float32)
+    return Sample(_u8(visible), _u8(full), _u8(low), boxes, record.classes)
+
+
+def augment(record: Record, sizes: Sizes, rng: np.random.Generator) -> Sample:
+    """One random view of a record."""
+    width, height = sizes.visible
+    matrix = _random_affine(rng)
+    visible = _warp(record.visible, matrix, width, height)
+    full = _warp(record.thermal, matrix, width, height)
+    boxes, classes = _move_boxes(record.boxes, record.classes, matrix, width, height)
+    return _finish(visible, full, boxes, classes, sizes, rng)
+
+
+def mosaic(records: list[Record], sizes: Sizes, rng: np.random.Generator) -> Sample:
+    """Four records around a random centre: more objects and contexts an image (Bochkovskiy et al., YOLOv4, 2020)."""
+    width, height = sizes.visible
+    cx, cy = int(rng.uniform(0.3, 0.7) * width), int(rng.uniform(0.3, 0.7) * height)
+    visible = np.empty((height, width, 3), np.uint8)
+    full = np.empty((height, width), np.uint8)
+    all_boxes, all_classes = [], []
+    for index, record in enumerate(records):
+        left, top = (0, cx)[index % 2], (0, cy)[index // 2]
+        tile_w, tile_h = (cx, width - cx)[index % 2], (cy, height - cy)[index // 2]
+        scale = rng.uniform(0.45, 1.0)  # share of the source picture a tile shows
+        matrix = _tile_matrix(rng, scale, tile_w / width, tile_h / height)
+        visible[top : top + tile_h, left : left + tile_w] = _warp(record.visible, matrix, tile_w, tile_h)
+        full[top : top + tile_h, left : left + tile_w] = _warp(record.thermal, matrix, tile_w, tile_h)
+        boxes, classes = _move_boxes(record.boxes, record.classes, matrix, tile_w, tile_h)
+        all_boxes.append(boxes + np.array([left, top] * 2, np.float32))
+        all_classes.append(classes)
+    return _finish(visible, full, np.concatenate(all_boxes), np.concatenate(all_classes), sizes, rng)
+
+
+def _random_affine(rng: np.random.Generator) -> NDArray[np.float64]:
+    """(2, 3) map of unit coordinates: scale, aspect, shift, mirror."""
+    scale = float(np.exp(rng.uniform(np.log(0.75), np.log(1.6))))
+    aspect = float(np.exp(rng.uniform(-0.15, 0.15)))
+    sx, sy = scale * aspect, scale / aspect
+    tx = rng.uniform(min(0, 1 - sx), max(0, 1 - sx))
+    ty = rng.uniform(min(0, 1 - sy), max(0, 1 - sy))
+    return _mirror(np.array([[sx, 0, tx], [0, sy, ty]]), rng)
+
+
+def _tile_matrix(rng: np.random.Generator, share: float, tile_w: float, tile_h: float) -> NDArray[np.float64]:
+    """(2, 3) map that shows a window of the source in a tile, shapes kept: the window has the tile's proportions."""
+    longest = max(tile_w, tile_h)
+    win_w, win_h = share * tile_w / longest, share * tile_h / longest
+    x, y = rng.uniform(0, 1 - win_w), rng.uniform(0, 1 - win_h)
+    return _mirror(np.array([[1 / win_w, 0, -x / win_w], [0, 1 / win_h, -y / win_h]]), rng)
+
+
+def _mirror(matrix: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+    if rng.random() < 0.5:
+        matrix[0] = np.array([0, 0, 1]) - matrix[0]
+    return matrix
+
+
+def _warp(image: NDArray[np.uint8], matrix: NDArray[np.float64], width: int, height: int) -> NDArray[np.uint8]:
+    """Warp by a map of unit coordinates, from the image's pixels to width x height."""
+    source = np.array([1 / image.shape[1], 1 / image.shape[0], 1.0])
+    pixels = matrix * source * np.array([[width], [height]])
+    shrink = image.shape[1] / width / abs(matrix[0, 0])
+    if shrink > 1.6:  # bilinear alone would alias
+        image = cv2.blur(image, (2, 2)).astype(np.uint8)
+    fill = (GREY, GREY, GREY)
+    return _u8(cv2.warpAffine(image, pixels, (width, height), flags=cv2.INTER_LINEAR, borderValue=fill))
+
+
+def _move_boxes(
+    boxes: NDArray[np.float32], classes: NDArray[np.int64], matrix: NDArray[np.float64], width: int, height: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Unit boxes through the map to pixels, cut at the border; those mostly outside are dropped."""
+    size = np.array([width, height], np.float64)
+    corners = np.stack([boxes[:, :2], boxes[:, 2:]], 1) @ matrix[:, :2].T + matrix[:, 2]
+    low, high = corners.min(1) * size, corners.max(1) * size
+    cut_low, cut_high = low.clip(0, size), high.clip(0, size)
+    area = (high - low).prod(1)
+    kept = (cut_high - cut_low).prod(1) >= MIN_KEPT_AREA * area
+    kept &= ((cut_high - cut_low) >= MIN_SIDE_PX).all(1)
+    return np.concatenate([cut_low, cut_high], 1)[kept].astype(np.float32), classes[kept]
+
+
+def _finish(
+    visible: NDArray[np.uint8],
+    full: NDArray[np.uint8],
+    boxes: NDArray[np.float32],
+    classes: NDArray[np.int64],
+    sizes: Sizes,
+    rng: np.random.Generator,
+) -> Sample:
+    visible, full = _visible_photometry(visible, rng), _thermal_photometry(full, rng)
+    return Sample(visible, full, simulate_sensor(full, sizes.thermal, rng), boxes, classes)
+
+
+def simulate_sensor(full: NDArray[np.uint8], size: tuple[int, int], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Low-resolution thermal image of `size`; one in three comes from a still coarser sensor, scaled up.
+
+    The paper's setting is 1/16 of the pixels of a 640x512 sensor (160x128); coarser ones down to 80x64 make the
+    student usable with cheaper cameras.
+    """
+    if rng.random() < 1 / 3:
+        share = rng.uniform(0.5, 1.0)
+        coarse = (round(size[0] * share), round(size[1] * share))
+        full = _u8(cv2.resize(full, coarse, interpolation=cv2.INTER_AREA))
+        return _u8(cv2.resize(full, size, interpolation=cv2.INTER_LINEAR))
+    method = cv2.INTER_AREA if rng.random() < 0.7 else cv2.INTER_LINEAR
+    return _u8(cv2.resize(full, size, interpolation=method))
+
+
+def _visible_photometry(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Brightness, contrast, gamma, white balance, blur, noise."""
+    gain, offset, gamma = np.exp(rng.uniform(-0.4, 0.4)), rng.uniform(-0.1, 0.1), np.exp(rng.uniform(-0.35, 0.35))
+    balance = np.exp(rng.uniform(-0.08, 0.08, 3))
+    ramp = np.linspace(0, 1, 256)[:, None]
+    table = ((ramp**gamma * gain * balance + offset) * 255).clip(0, 255).astype(np.uint8)
+    image = _u8(cv2.LUT(image, table.reshape(1, 256, 3)))
+    if rng.random() < 0.2:
+        image = _u8(cv2.GaussianBlur(image, (3, 3), 0))
+    return _noisy(image, rng, 8.0) if rng.random() < 0.3 else image
+
+
+def _thermal_photometry(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Automatic gain of another camera: contrast, level, gamma; sensor noise."""
+    gain, offset, gamma = np.exp(rng.uniform(-0.35, 0.35)), rng.uniform(-0.12, 0.12), np.exp(rng.uniform(-0.3, 0.3))
+    ramp = np.linspace(0, 1, 256)
+    table = ((ramp**gamma * gain + offset) * 255).clip(0, 255).astype(np.uint8)
+    image = _u8(cv2.LUT(image, table))
+    return _noisy(image, rng, 6.0) if rng.random() < 0.3 else image
+
+
+def _noisy(image: NDArray[np.uint8], rng: np.random.Generator, most: float) -> NDArray[np.uint8]:
+    noise = rng.standard_normal(image.shape, np.float32) * np.float32(rng.uniform(0, most))
+    return _u8((image + noise).clip(0, 255))
+
+
+def _u8(image: NDArray[np.generic] | cv2.typing.MatLike) -> NDArray[np.uint8]:
+    return np.asarray(image).astype(np.uint8, copy=False)

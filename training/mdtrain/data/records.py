@@ -1,0 +1,107 @@
+"""One labelled pair, and the readers of the sets that issue labels for multispectral training.
+
+Classes everywhere: 0 person, 1 bicycle, 2 car.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mdrun.errors import SourceError
+from mdtrain.metrics.yolo import read_yolo_labels
+
+CLASSES = ("person", "bicycle", "car")
+FLIR_CLASSES = {1: 0, 2: 1, 3: 2}  # FLIR ADAS ids (COCO numbering); 17, dog, is not learnt
+MIN_OCCLUDED_VISIBLE = 0.3  # synthetic objects hidden by more are no targets
+
+
+@dataclass(frozen=True)
+class Record:
+    """One labelled pair of registered images.
+
+    Attributes:
+        name: file stem; MSRS names end in D (day) or N (night).
+        visible: (H, W, 3) uint8 RGB.
+        thermal: (h, w) uint8, the same field of view.
+        boxes: (G, 4) float32 xyxy, fractions of the image in [0, 1].
+        classes: (G,) int64.
+    """
+
+    name: str
+    visible: NDArray[np.uint8]
+    thermal: NDArray[np.uint8]
+    boxes: NDArray[np.float32]
+    classes: NDArray[np.int64]
+
+
+def read_msrs(root: Path, split: str, labels: str = "fusion") -> list[Record]:
+    """MSRS street pairs, 640x480, names of `split`.txt; `labels` is fusion, infrared or visible.
+
+    Raises:
+        SourceError: naming the first file that is missing or unreadable.
+    """
+    listing = root / f"{split}.txt"
+    if not listing.is_file():
+        raise SourceError(f"{listing}: no such list of names; the MSRS layout is vi/, ir/, labels/, train.txt, val.txt")
+    records = []
+    for name in listing.read_text().split():
+        stem = Path(name).stem
+        visible, thermal = _read_pair(root / "vi" / f"{stem}.jpg", root / "ir" / f"{stem}.jpg")
+        boxes, classes = read_yolo_labels(root / "labels" / labels / f"{stem}.txt", 1, 1)
+        records.append(Record(stem, visible, thermal, boxes.astype(np.float32), classes.astype(np.int64)))
+    return records
+
+
+def read_roadscene(root: Path) -> list[Record]:
+    """RoadScene pairs that have boxes (a pair without is not a negative), boxes from the thermal view."""
+    listing = root / "annotations.json"
+    if not listing.is_file():
+        raise SourceError(f"{listing}: no such file; the RoadScene layout is vi_crop_hr/, ir_crop/, annotations.json")
+    records = []
+    for stem, entry in sorted(json.loads(listing.read_text()).items()):
+        rows = [row for row in entry.get("boxes_crop_xyxy") or [] if row[0] in FLIR_CLASSES]
+        if not rows or not (root / "vi_crop_hr" / f"{stem}.jpg").is_file():
+            continue
+        visible, thermal = _read_pair(root / "vi_crop_hr" / f"{stem}.jpg", root / "ir_crop" / f"{stem}.jpg")
+        width, height = entry["ir_crop"]
+        boxes = np.array([row[1:5] for row in rows], np.float32) / np.array([width, height] * 2, np.float32)
+        classes = np.array([FLIR_CLASSES[row[0]] for row in rows], np.int64)
+        records.append(Record(stem, visible, thermal, boxes, classes))
+    return records
+
+
+def read_street(scenes: int, seed: int = 0) -> list[Record]:
+    """Synthetic street scenes at 640x480, one still each, thermal rendered at the visible resolution."""
+    from mdrun.street import Street, random_config  # noqa: PLC0415  # only sets with synthetic scenes draw
+
+    width, height = 640, 480
+    records = []
+    for index in range(scenes):
+        config = random_config(seed * 100_003 + index, width, height)
+        street = Street(config)
+        time_s = float(np.random.default_rng((seed, index)).uniform(0, 30))
+        labels = street.labels(time_s)
+        kept = labels.occlusion <= 1 - MIN_OCCLUDED_VISIBLE
+        boxes = labels.boxes_xyxy[kept] / np.array([width, height] * 2, np.float32)
+        thermal = street.thermal_at(time_s, width, height, config.noise)
+        name = f"street{index:04d}{'D' if config.time == 'day' else 'N'}"
+        records.append(Record(name, street.visible(time_s), thermal, boxes, labels.classes[kept]))
+    return records
+
+
+def _read_pair(visible_path: Path, thermal_path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    visible = cv2.imread(str(visible_path), cv2.IMREAD_COLOR)
+    thermal = cv2.imread(str(thermal_path), cv2.IMREAD_GRAYSCALE)
+    for path, image in ((visible_path, visible), (thermal_path, thermal)):
+        if image is None:
+            raise SourceError(f"{path}: missing or not an image; every name of the list wants a visible and a thermal file")
+    # Twice the network's size is all that training needs; the full RoadScene files would only cost memory.
+    if visible.shape[1] > 800:
+        visible = cv2.resize(visible, None, fx=800 / visible.shape[1], fy=800 / visible.shape[1], interpolation=cv2.INTER_AREA)
+    return np.ascontiguousarray(visible[..., ::-1]).astype(np.uint8), thermal.astype(np.uint8)

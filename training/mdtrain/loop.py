@@ -1,0 +1,172 @@
+"""The training loop every detection recipe shares: batches, one step, log, evaluation, checkpoints.
+
+A recipe says what is special to it: the networks and the loss of one batch.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from mdrun.errors import MdrunError, UsageError
+from mdtrain.build import sizes
+from mdtrain.config import Config
+from mdtrain.data.batches import Batch, TrainingBatches
+from mdtrain.data.records import Record, read_msrs, read_roadscene, read_street
+from mdtrain.losses.detection import detection_loss
+from mdtrain.models.anchors import make_anchors
+from mdtrain.models.detector import STRIDES, Prediction
+from mdtrain.runlog import RunLog
+from mdtrain.state import TrainState, save_weights
+from mdtrain.validate import Evaluation, evaluate
+
+Predict = Callable[[nn.Module, Batch], Prediction]
+Losses = Callable[[nn.Module, Batch], tuple[Prediction, dict[str, Tensor]]]
+
+
+class DivergedError(MdrunError):
+    """A loss that is not finite."""
+
+
+class Recipe(NamedTuple):
+    """What one experiment adds to the loop.
+
+    Attributes:
+        kind: `teacher` or `student`, written into the weights.
+        model: the network that learns.
+        predict: the network on one batch.
+        losses: prediction and the recipe's own losses, added to the detection loss with weight 1.
+    """
+
+    kind: str
+    model: nn.Module
+    predict: Predict
+    losses: Losses
+
+
+class RunResult(NamedTuple):
+    """Where the run is and how good its average weights are on the validation pairs."""
+
+    folder: Path
+    weights: Path
+    accuracy: Evaluation
+
+
+def read_records(config: Config) -> tuple[list[Record], list[Record]]:
+    """Training and validation pairs. Validation is MSRS `val.txt`; it is never trained on."""
+    data = config.data
+    records: list[Record] = []
+    if "msrs" in data.sets:
+        records += read_msrs(data.root / "msrs", "train", data.labels)
+    if "roadscene" in data.sets:
+        records += read_roadscene(data.root / "roadscene")
+    if data.street_scenes:
+        records += read_street(data.street_scenes)
+    return records, read_msrs(data.root / "msrs", "val", data.labels)
+
+
+def run(config: Config, recipe: Recipe, folder: Path, command: str, *, resume: bool) -> RunResult:
+    """Train to the end, from the start or from the last checkpoint.
+
+    Raises:
+        UsageError: the folder holds a run already and `resume` is off, or there is nothing to resume.
+        DivergedError: a loss became infinite or NaN; the offending batch lies in the folder.
+    """
+    checkpoint = folder / "checkpoints" / "last.ckpt"
+    if checkpoint.exists() and not resume:
+        raise UsageError(f"{folder}: holds a run already; pass --resume to continue it or another --output")
+    if resume and not checkpoint.exists():
+        raise UsageError(f"{folder}: no checkpoints/last.ckpt to resume from; leave --resume out to start")
+    cv2.setNumThreads(0)  # the network owns the cores; samples are drawn by config.data.threads
+    fabric = Fabric(accelerator="auto", devices=1, precision=config.precision)
+    state = TrainState(recipe.model.to(fabric.device, memory_format=torch.channels_last), config.optimiser)
+    if resume:
+        state.load(checkpoint)
+    records, validation = read_records(config)
+    anchors = make_anchors(config.model.visible[1], config.model.visible[0], STRIDES).to(fabric.device)
+    batches = TrainingBatches(
+        records,
+        sizes(config),
+        config.optimiser.batch_size,
+        config.seed,
+        mosaic_until=int(config.data.mosaic_stop * config.optimiser.iterations),
+        mosaic_share=config.data.mosaic_share,
+    )
+    accuracy: Evaluation | None = None
+    with RunLog(folder, config) as log:
+        progress = tqdm(initial=state.iteration, total=config.optimiser.iterations, desc=config.name, disable=None)
+        started = time.perf_counter()
+        for batch in batches.between(
+            state.iteration, config.optimiser.iterations, fabric.device, config.data.threads
+        ):
+            values = _step(fabric, recipe, state, batch, anchors, folder)
+            progress.update()
+            if state.iteration % 10 == 0:
+                log.scalars(state.iteration, {f"train/{k}": v for k, v in values.items()})
+                progress.set_postfix(loss=f"{values['loss']:.3f}")
+            if state.iteration % config.evaluate_every == 0 or state.iteration == config.optimiser.iterations:
+                accuracy = _validate(fabric, recipe, state.average, validation, config, anchors)
+                minutes = (time.perf_counter() - started) / 60
+                scalars = {f"val/{name}": value for name, value in accuracy.ap50.items()}
+                log.scalars(state.iteration, scalars | {"minutes": minutes})
+                state.save(checkpoint)
+        progress.close()
+    if accuracy is None:  # resumed after its last iteration
+        accuracy = _validate(fabric, recipe, state.average, validation, config, anchors)
+    facts = {
+        "command": command,
+        "iterations": state.iteration,
+        "pairs": len(records),
+        "display_score": round(accuracy.display_score, 3),
+        "accuracy": {f"msrs_val/{name}/ap50": round(value, 4) for name, value in accuracy.ap50.items()},
+    }
+    weights = folder / "weights.safetensors"
+    save_weights(weights, state.average, config, recipe.kind, facts)
+    (folder / "result.json").write_text(json.dumps(facts | {"seed": config.seed}, indent=2))
+    return RunResult(folder, weights, accuracy)
+
+
+def _step(
+    fabric: Fabric, recipe: Recipe, state: TrainState, batch: Batch, anchors: Tensor, folder: Path
+) -> dict[str, float]:
+    """Forward, backward, update; gives the values to log."""
+    state.model.train()
+    with fabric.autocast():
+        prediction, extra = recipe.losses(state.model, batch)
+    classification, box = detection_loss(
+        prediction.logits.float(), prediction.deltas.float(), anchors, batch.boxes, batch.classes
+    )
+    losses = {"classification": classification, "box": box, **extra}
+    loss = torch.stack(list(losses.values())).sum()
+    if not torch.isfinite(loss):
+        torch.save(vars(batch), folder / "diverged_batch.pt")
+        parts = ", ".join(f"{name} {float(value):.3g}" for name, value in losses.items())
+        raise DivergedError(
+            f"iteration {state.iteration}: the loss is not finite ({parts}); the batch is saved in "
+            f"{folder / 'diverged_batch.pt'}; lower optimiser.learning_rate or try precision=32-true"
+        )
+    fabric.backward(loss)
+    norm = state.step()
+    return {name: float(value.detach()) for name, value in losses.items()} | {
+        "loss": float(loss.detach()),
+        "gradient_norm": norm,
+    }
+
+
+def _validate(
+    fabric: Fabric, recipe: Recipe, model: nn.Module, validation: list[Record], config: Config, anchors: Tensor
+) -> Evaluation:
+    def predict(batch: Batch) -> Prediction:
+        with fabric.autocast():
+            return recipe.predict(model, batch)
+
+    return evaluate(predict, validation, sizes(config), anchors)

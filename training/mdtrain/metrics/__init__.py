@@ -1,0 +1,1 @@
+"""Measures: KAIST miss rate, COCO average precision, and the readers they need."""

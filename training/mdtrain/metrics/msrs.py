@@ -1,0 +1,77 @@
+"""Average precision on a set in the MSRS layout, over all images, those by day and those by night."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from mdrun.engine import Engine
+from mdrun.errors import DataError, EngineError
+from mdtrain.data.records import CLASSES, Record
+from mdtrain.metrics.coco import Found, Scores, Truth, average_precision
+
+CONDITIONS = {"day": "D", "night": "N"}  # last letter of the image's name
+
+
+def msrs_scores(records: Sequence[Record], found: Sequence[Found]) -> dict[str, Scores]:
+    """Scores over `all` images, by `day` and by `night`; images without a D or N in the name count in `all` only.
+
+    Args:
+        records: the labelled pairs.
+        found: what was detected in each, in pixels of its visible image.
+
+    Raises:
+        DataError: a label of a class that the set does not have.
+    """
+    truth = [_truth(record) for record in records]
+    groups = {"all": list(range(len(records)))}
+    for condition, letter in CONDITIONS.items():
+        groups[condition] = [index for index, record in enumerate(records) if record.name.endswith(letter)]
+    return {name: average_precision(truth, found, CLASSES, images) for name, images in groups.items()}
+
+
+def run_engine(path: Path, records: Sequence[Record], thermal_size: tuple[int, int] | None) -> list[Found]:
+    """Detections of an engine, at its manifest's report threshold as `mdrun` would write them.
+
+    Args:
+        path: the engine.
+        records: the pairs.
+        thermal_size: width and height in pixels of the camera to simulate, by area averaging; None leaves the images.
+
+    Raises:
+        EngineError: the engine cannot be loaded or knows none of the set's classes.
+        DataError: a pair that the engine does not take.
+    """
+    with Engine.load(path) as engine:
+        if not set(CLASSES) & set(engine.manifest.classes):
+            raise EngineError(
+                f"{path}: its classes are {', '.join(engine.manifest.classes)}, wanted some of {', '.join(CLASSES)}; "
+                "choose an engine trained for this set"
+            )
+        return [_infer(engine, record, thermal_size) for record in records]
+
+
+def _infer(engine: Engine, record: Record, thermal_size: tuple[int, int] | None) -> Found:
+    thermal = record.thermal
+    if thermal_size is not None:
+        thermal = np.asarray(cv2.resize(thermal, thermal_size, interpolation=cv2.INTER_AREA), np.uint8)
+    found = engine.infer(record.visible, thermal)
+    names = engine.manifest.classes
+    to_set = np.array([CLASSES.index(name) if name in CLASSES else -1 for name in names], dtype=np.int64)
+    classes = to_set[found.classes]
+    known = classes >= 0
+    return Found(found.boxes_xyxy[known], found.scores[known], classes[known])
+
+
+def _truth(record: Record) -> Truth:
+    if record.classes.size and not (record.classes.min() >= 0 and record.classes.max() < len(CLASSES)):
+        raise DataError(
+            f"labels of {record.name}: class {record.classes.max()}, wanted 0 to {len(CLASSES) - 1} "
+            f"({', '.join(CLASSES)}); check the label file"
+        )
+    height, width = record.visible.shape[:2]
+    size = np.array([width, height, width, height], dtype=np.float32)
+    return Truth(record.boxes * size, record.classes)

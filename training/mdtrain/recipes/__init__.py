@@ -1,0 +1,1 @@
+"""One experiment a file, read from top to bottom."""

@@ -1,0 +1,32 @@
+"""One-stream student without a teacher: the native model that distillation is measured against.
+
+`inputs: both` is image-level fusion with low-resolution thermal, `inputs: visible` the visible-only model.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mdtrain.build import build_student
+from mdtrain.config import Config
+from mdtrain.data.batches import Batch
+from mdtrain.loop import Recipe, RunResult, run
+from mdtrain.models.detector import Prediction
+
+
+def train(config: Config, folder: Path, command: str, *, resume: bool = False) -> RunResult:
+    """Train the student alone; see `loop.run` for what it leaves and raises."""
+    torch.manual_seed(config.seed)
+
+    def predict(model: nn.Module, batch: Batch) -> Prediction:
+        thermal = batch.thermal_low if config.inputs == "both" else None
+        prediction: Prediction = model(batch.visible, thermal)
+        return prediction
+
+    def losses(model: nn.Module, batch: Batch) -> tuple[Prediction, dict[str, Tensor]]:
+        return predict(model, batch), {}
+
+    return run(config, Recipe("student", build_student(config), predict, losses), folder, command, resume=resume)

@@ -1,0 +1,73 @@
+"""Modality Distillation: a frozen two-stream teacher guides the one-stream, low-resolution-thermal student.
+
+Zhang et al., Low-cost Multispectral Scene Analysis with Modality Distillation, WACV 2022, section 3.3. Student and
+teacher see the same augmented pair, the teacher with thermal at full resolution.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mdrun.errors import UsageError
+from mdtrain.build import build_student, load_trained
+from mdtrain.config import Config
+from mdtrain.data.batches import Batch
+from mdtrain.loop import Recipe, RunResult, run
+from mdtrain.losses.distill import attention_transfer, focal_mse_transfer, mse_transfer
+from mdtrain.models.detector import Prediction, Student, Teacher
+from mdtrain.models.gaff import Fusion
+
+SEMANTIC_LOSSES = {"focal_mse": focal_mse_transfer, "mse": mse_transfer}
+
+
+def train(
+    config: Config, teacher_weights: Path, folder: Path, command: str, *, resume: bool = False
+) -> RunResult:
+    """Train the student under a finished teacher; see `loop.run` for what it leaves and raises.
+
+    Raises:
+        UsageError: teacher and student have other sizes or widths, so that their maps cannot be compared.
+    """
+    torch.manual_seed(config.seed)
+    trained = load_trained(teacher_weights, "teacher")
+    teacher = trained.model
+    _check_maps(config, trained.config)
+    teacher.requires_grad_(requires_grad=False)
+    if torch.cuda.is_available():
+        teacher.cuda()
+    teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's stubs
+    semantic_loss = SEMANTIC_LOSSES[config.distill.semantic_loss]
+
+    def predict(model: nn.Module, batch: Batch) -> Prediction:
+        thermal = batch.thermal_low if config.inputs == "both" else None
+        prediction: Prediction = model(batch.visible, thermal)
+        return prediction
+
+    def losses(model: nn.Module, batch: Batch) -> tuple[Prediction, dict[str, Tensor]]:
+        fusion = _teach(teacher, batch)
+        prediction = predict(model, batch)
+        assert isinstance(model, Student) and prediction.joint is not None  # noqa: S101, PT018  # built below
+        attention = attention_transfer(model.attention_logits(prediction.joint).float(), fusion.teacher_mask())
+        semantic = semantic_loss(prediction.feature.float(), fusion.fused)
+        weights = config.distill
+        return prediction, {"attention": weights.attention * attention, "semantic": weights.semantic * semantic}
+
+    return run(config, Recipe("student", build_student(config), predict, losses), folder, command, resume=resume)
+
+
+@torch.no_grad()
+def _teach(teacher: nn.Module, batch: Batch) -> Fusion:
+    """The teacher's fusion, in full precision for the losses."""
+    assert isinstance(teacher, Teacher)  # noqa: S101  # load_trained was asked for one
+    _, fusion = teacher.fuse(batch.visible, batch.thermal_full)
+    return Fusion(*(part.float() for part in fusion))
+
+
+def _check_maps(student: Config, teacher: Config) -> None:
+    for name in ("visible", "widths"):
+        got, wanted = getattr(student.model, name), getattr(teacher.model, name)
+        if got != wanted:
+            raise UsageError(f"model.{name} of the student is {got}, of the teacher {wanted}; give both the same")

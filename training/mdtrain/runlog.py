@@ -1,0 +1,59 @@
+"""What a run leaves behind: config, environment, scalars as CSV and TensorBoard events."""
+
+from __future__ import annotations
+
+import csv
+import json
+import platform
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import TextIO
+
+import torch
+import yaml
+from torch.utils.tensorboard import SummaryWriter
+
+from mdtrain.config import Config
+
+
+class RunLog:
+    """Scalars of one run. `metrics.csv` has one line a value: iteration, name, value."""
+
+    def __init__(self, folder: Path, config: Config) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+        (folder / "environment.json").write_text(json.dumps(environment(), indent=2))
+        new = not (folder / "metrics.csv").exists()
+        self._file: TextIO = (folder / "metrics.csv").open("a", newline="")
+        self._rows = csv.writer(self._file)
+        if new:
+            self._rows.writerow(["iteration", "name", "value"])
+        self._board = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+
+    def scalars(self, iteration: int, values: dict[str, float]) -> None:
+        """Write values, named like `train/loss` or `val/person`."""
+        for name, value in values.items():
+            self._rows.writerow([iteration, name, f"{value:.6g}"])
+            self._board.add_scalar(name, value, iteration)  # type: ignore[no-untyped-call]
+        self._file.flush()
+
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        self._board.close()  # type: ignore[no-untyped-call]
+
+
+def environment() -> dict[str, str]:
+    """Versions and machine, without names or paths."""
+    return {
+        "python": sys.version.split()[0],
+        "torch": torch.__version__,
+        "platform": platform.platform(),
+        "threads": str(torch.get_num_threads()),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+    }

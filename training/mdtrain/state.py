@@ -1,0 +1,145 @@
+"""Everything a run must remember: weights, their average, optimiser, schedule position.
+
+Checkpoints hold tensors and plain values only and are read with `weights_only=True`. Batches are pure functions of
+(seed, iteration), so nothing else is needed to continue a killed run as if it had not been.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from mdrun.errors import EngineError
+from mdtrain.config import Config, OptimiserConfig
+
+
+def learning_rate(iteration: int, config: OptimiserConfig) -> float:
+    """Linear warm-up from 1e-6, then cosine to zero (paper section 4.2)."""
+    if iteration < config.warmup:
+        return 1e-6 + (config.learning_rate - 1e-6) * iteration / config.warmup
+    progress = (iteration - config.warmup) / max(config.iterations - config.warmup, 1)
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def make_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.Optimizer:
+    """SGD with momentum or AdamW; no weight decay on biases and norms (ACCV-era Mutual Guidance)."""
+    decayed = [p for p in model.parameters() if p.requires_grad and p.dim() > 1]
+    plain = [p for p in model.parameters() if p.requires_grad and p.dim() <= 1]
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    if config.name == "adamw":
+        return torch.optim.AdamW(groups, lr=config.learning_rate)
+    return torch.optim.SGD(groups, lr=config.learning_rate, momentum=0.9, nesterov=True)
+
+
+class TrainState:
+    """Model, average model (EMA), optimiser and the next iteration."""
+
+    def __init__(self, model: nn.Module, config: OptimiserConfig) -> None:
+        self.model = model
+        self.average = copy.deepcopy(model).eval().requires_grad_(False)
+        self.optimiser = make_optimiser(model, config)
+        self.iteration = 0
+        self._config = config
+
+    def step(self) -> float:
+        """Clip, update, average, advance. Returns the gradient's norm before clipping."""
+        rate = learning_rate(self.iteration, self._config)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self._config.clip_norm)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        self._average()
+        self.iteration += 1
+        return float(norm)
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Exponential moving average whose memory grows with the run, so that early averages are not stale."""
+        decay = min(self._config.ema_decay, (1 + self.iteration) / (10 + self.iteration))
+        averages = [v for v in self.average.state_dict().values() if v.dtype.is_floating_point]
+        currents = [v for v in self.model.state_dict().values() if v.dtype.is_floating_point]
+        torch._foreach_lerp_(averages, currents, 1 - decay)
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint: first beside, then renamed, so that a kill leaves the previous one whole."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_suffix(".part")
+        torch.save(
+            {
+                "model": self.model.state_dict(),
+                "average": self.average.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "iteration": self.iteration,
+            },
+            beside,
+        )
+        beside.replace(path)
+
+    def load(self, path: Path) -> None:
+        """Continue from a checkpoint.
+
+        Raises:
+            EngineError: if it is damaged or belongs to another architecture, naming the first differing keys.
+        """
+        data = read_checkpoint(path)
+        load_weights(self.model, data["model"], path)
+        load_weights(self.average, data["average"], path)
+        self.optimiser.load_state_dict(data["optimiser"])
+        self.iteration = int(data["iteration"])
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Tensors and plain values of a checkpoint; pickled code is refused by `weights_only`."""
+    if not path.is_file():
+        raise EngineError(f"{path}: no such checkpoint")
+    try:
+        data: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises half a dozen kinds for damaged files
+        reason = str(error).strip().splitlines()[0][:120]
+        raise EngineError(f"{path}: not a readable checkpoint of tensors ({reason}); train again or copy it again") from error
+    return data
+
+
+def load_weights(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+    """Strict load that names what differs.
+
+    Raises:
+        EngineError: keys or shapes of another architecture.
+    """
+    own = model.state_dict()
+    problems = [f"lacks {k}" for k in own if k not in weights] + [f"has unknown {k}" for k in weights if k not in own]
+    problems += [
+        f"{k} is {tuple(weights[k].shape)}, wanted {tuple(own[k].shape)}"
+        for k in own
+        if k in weights and own[k].shape != weights[k].shape
+    ]
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise EngineError(
+            f"{path}: weights of another architecture: {', '.join(problems[:3])}{more}; use the config it was trained with"
+        )
+    model.load_state_dict(weights)
+
+
+def save_weights(path: Path, model: nn.Module, config: Config, kind: str, facts: dict[str, Any]) -> None:
+    """Final weights as safetensors; the metadata say what they are, so that export needs nothing else.
+
+    Args:
+        path: file to write.
+        model: usually the average model.
+        config: of the run.
+        kind: `teacher` or `student`.
+        facts: command, accuracy, seed …; plain JSON values.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    metadata = {"kind": kind, "config": config.model_dump_json(), "facts": json.dumps(facts)}
+    save_file(tensors, path, metadata)

@@ -1,0 +1,69 @@
+"""Average precision of a network on labelled pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mdrun.boxes import suppress
+from mdtrain.data.augment import Sizes
+from mdtrain.data.batches import Batch, evaluation_batches
+from mdtrain.data.records import CLASSES, Record
+from mdtrain.metrics.coco import MAX_DETECTIONS, Found, Truth, average_precision
+from mdtrain.models.anchors import decode
+from mdtrain.models.detector import Prediction
+
+TOP_K = 200
+NMS_IOU = 0.5
+
+
+class Evaluation(NamedTuple):
+    """Accuracy on labelled pairs.
+
+    Attributes:
+        ap50: of every class, over all images (`person`), by day (`person/day`) and by night (`person/night`).
+        display_score: score threshold of the best F1 of persons.
+    """
+
+    ap50: dict[str, float]
+    display_score: float
+
+
+def evaluate(
+    predict: Callable[[Batch], Prediction], records: list[Record], sizes: Sizes, anchors: Tensor
+) -> Evaluation:
+    """Run a network over all records and score it as COCO does."""
+    found: list[Found] = []
+    truth: list[Truth] = []
+    with torch.inference_mode():
+        for batch in evaluation_batches(records, sizes, anchors.device):
+            prediction = predict(batch)
+            for logits, deltas in zip(prediction.logits.float(), prediction.deltas.float(), strict=True):
+                found.append(_detections(logits.cpu(), decode(deltas, anchors).cpu()))
+            truth += [
+                Truth(boxes.cpu().numpy(), classes.cpu().numpy()) for boxes, classes in zip(batch.boxes, batch.classes, strict=True)
+            ]
+    night = [record.name.endswith("N") for record in records]
+    by_night = [index for index, dark in enumerate(night) if dark]
+    by_day = [index for index, dark in enumerate(night) if not dark]
+    ap50 = {}
+    for suffix, images in (("", None), ("/day", by_day), ("/night", by_night)):
+        for name, scores in average_precision(truth, found, CLASSES, images)["classes"].items():
+            ap50[name + suffix] = float("nan") if scores["ap50"] is None else scores["ap50"]
+    best = average_precision(truth, found, CLASSES)["classes"][CLASSES[0]]["best_f1"]
+    return Evaluation(ap50, 0.5 if best is None else best["threshold"])
+
+
+def _detections(logits: Tensor, boxes: Tensor) -> Found:
+    """Top-k and NMS of one image."""
+    scores, index = logits.flatten().topk(TOP_K)
+    classes = (index % logits.shape[1]).numpy()
+    chosen = boxes[index // logits.shape[1]].numpy()
+    probability = functional.sigmoid(scores).numpy()
+    kept = suppress(chosen, probability, classes, NMS_IOU)[:MAX_DETECTIONS]
+    return Found(chosen[kept], probability[kept], classes[kept])
