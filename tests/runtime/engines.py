@@ -6,8 +6,9 @@ whatever boxes a test wants.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -25,7 +26,10 @@ TYPES = {"uint8": TensorProto.UINT8, "float32": TensorProto.FLOAT, "int32": Tens
 
 
 def make_manifest(
-    name: str = "blob", count: int = 2, visible_wh: tuple[int, int] = VISIBLE_WH, thermal_wh: tuple[int, int] | None = None
+    name: str = "blob",
+    count: int = 2,
+    visible_wh: tuple[int, int] = VISIBLE_WH,
+    thermal_wh: tuple[int, int] | None = None,
 ) -> Manifest:
     """Manifest of an engine with `count` boxes; without `thermal_wh` it is visible-only."""
     inputs = {"visible": InputSpec(visible_wh[1], visible_wh[0], "uint8", "NHWC", "RGB")}
@@ -53,7 +57,7 @@ def write_blob(path: Path, name: str = "blob", thermal_wh: tuple[int, int] = THE
     manifest = make_manifest(name, thermal_wh=thermal_wh)
     scale_x, scale_y = VISIBLE_WH[0] / thermal_wh[0], VISIBLE_WH[1] / thermal_wh[1]
     scales = np.array([scale_x, scale_y, scale_x, scale_y], np.float32)
-    constants = {
+    constants: dict[str, NDArray[Any]] = {
         "warm": np.array(WARM, np.float32),
         "full": np.array(255, np.float32),
         "ends": np.array([[0, 0, 1, 1]], np.float32),  # the right and lower edge lie behind the last pixel
@@ -113,7 +117,7 @@ def save(
     path: Path,
     manifest: Manifest,
     nodes: list[onnx.NodeProto],
-    constants: dict[str, NDArray[np.generic]],
+    constants: Mapping[str, NDArray[Any]],
     *,
     network: str | None = None,
     embedded: str | None = "",
@@ -142,8 +146,3 @@ def save(
         helper.set_model_props(model, {METADATA_KEY: embedded or manifest.to_json()})
     onnx.save(model, str(path))
     return path
-
-
-def rename_task(manifest: Manifest, task: str) -> Manifest:
-    """The same manifest for another task."""
-    return replace(manifest, task=task)

@@ -173,6 +173,7 @@ def test_best_f1(scores: list[float], hits: list[int], objects: int, threshold: 
 
 
 @given(st.lists(st.tuples(st.integers(1, 5), st.booleans()), min_size=1, max_size=12), st.integers(0, 5))
+@settings(deadline=None)
 def test_best_f1_is_the_best_of_all_thresholds(rows: list[tuple[int, bool]], missed: int) -> None:
     scores = np.array([float(score) for score, _ in rows])
     hits = np.array([hit for _, hit in rows])

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from mdrun.command import run_command
@@ -163,9 +164,9 @@ def tree(tmp_path: Path) -> Path:
     return root
 
 
-def write_engine(path: Path, classes: list[str]) -> Path:
-    """A real engine: two fixed boxes of classes 0 and 1, both scored by the hottest thermal pixel / 255."""
-    manifest = Manifest(
+def hottest_manifest(classes: list[str]) -> Manifest:
+    """Of the engine below: thermal at a quarter of the visible size."""
+    return Manifest(
         schema_version=1,
         name="hottest",
         task="detect",
@@ -183,40 +184,33 @@ def write_engine(path: Path, classes: list[str]) -> Path:
         thresholds=Thresholds(report=0.02, display=0.5, nms_iou=0.5, max_detections=10),
         origin=Origin("0" * 64, "test", ["none"], "Apache-2.0", {}, 0),
     )
-    specs = manifest.inputs
+
+
+def write_engine(path: Path, classes: list[str]) -> Path:
+    """A real engine: a car and a person box, classes 0 and 1, both scored by the hottest thermal pixel / 255."""
+    manifest = hottest_manifest(classes)
     nodes = [
         helper.make_node("Cast", ["thermal"], ["t"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMax", ["t"], ["hottest"], keepdims=0),
-        helper.make_node("Cast", ["visible"], ["v"], to=TensorProto.FLOAT),
-        helper.make_node("ReduceMax", ["v"], ["brightest"], keepdims=0),
-        helper.make_node("Mul", ["brightest", "nothing"], ["unseen"]),
-        helper.make_node("Div", ["hottest", "white"], ["share"]),
-        helper.make_node("Add", ["share", "unseen"], ["score"]),
+        helper.make_node("Div", ["hottest", "white"], ["score"]),
         helper.make_node("Expand", ["score", "shape"], ["scores"]),
         helper.make_node("Identity", ["fixed_boxes"], ["boxes"]),
         helper.make_node("Identity", ["fixed_classes"], ["classes"]),
     ]
-    constants = {
-        "nothing": np.float32(0),
-        "white": np.float32(255),
+    constants: dict[str, NDArray[Any]] = {
+        "white": np.array(255, np.float32),
         "shape": np.array([1, 2], np.int64),
         "fixed_boxes": np.array([[CAR, PERSON]], np.float32),
         "fixed_classes": np.array([[0, 1]], np.int32),
     }
-    graph = helper.make_graph(
-        nodes,
-        manifest.network_name(),
-        [
-            helper.make_tensor_value_info("visible", TensorProto.UINT8, [1, specs["visible"].height, WIDTH, 3]),
-            helper.make_tensor_value_info("thermal", TensorProto.UINT8, [1, HEIGHT // 4, WIDTH // 4]),
-        ],
-        [
-            helper.make_tensor_value_info("boxes", TensorProto.FLOAT, [1, 2, 4]),
-            helper.make_tensor_value_info("scores", TensorProto.FLOAT, [1, 2]),
-            helper.make_tensor_value_info("classes", TensorProto.INT32, [1, 2]),
-        ],
-        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
-    )
+    inputs = [
+        helper.make_tensor_value_info("visible", TensorProto.UINT8, [1, HEIGHT, WIDTH, 3]),
+        helper.make_tensor_value_info("thermal", TensorProto.UINT8, [1, HEIGHT // 4, WIDTH // 4]),
+    ]
+    types = {"boxes": TensorProto.FLOAT, "scores": TensorProto.FLOAT, "classes": TensorProto.INT32}
+    outputs = [helper.make_tensor_value_info(n, types[n], spec.shape) for n, spec in manifest.outputs.items()]
+    initial = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, manifest.network_name(), inputs, outputs, initial)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     helper.set_model_props(model, {METADATA_KEY: manifest.to_json()})
     onnx.save(model, str(path))
@@ -265,6 +259,7 @@ def test_msrs_results(run: Eval, tree: Path, tmp_path: Path) -> None:
         line("00002N.jpg", ("car", 0.9, CAR)),
         line("00001D.png", ("person", 0.7, PERSON), ("car", 0.6, CAR), ("dog", 0.9, CAR)),
         line("00009D.jpg", ("person", 0.9, CAR)),
+        line("00009D.jpg"),
         "",
     )
     scores = run("msrs", "--data", tree, "--results", results, "--json").json

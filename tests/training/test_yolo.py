@@ -40,7 +40,7 @@ def test_empty_file_means_nothing_there(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), *[st.floats(0, 1, width=32)] * 4), max_size=5))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_two_corners_come_back(tmp_path: Path, rows: list[tuple[int, float, float, float, float]]) -> None:
     wanted = [(min(a, c), min(b, d), max(a, c), max(b, d)) for _, a, b, c, d in rows]
     lines = [

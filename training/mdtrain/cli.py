@@ -8,6 +8,7 @@ import click
 
 from mdrun.command import run_command
 from mdtrain.commands.evaluate import evaluate
+from mdtrain.commands.street import street_set
 from mdtrain.commands.train import train_group
 
 
@@ -16,6 +17,7 @@ def mdtrain() -> None:
     """Train and judge detectors for visible and thermal image pairs."""
 
 
+mdtrain.add_command(street_set)
 mdtrain.add_command(train_group)
 mdtrain.add_command(evaluate)
 

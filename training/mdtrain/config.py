@@ -20,21 +20,21 @@ class Strict(BaseModel):
 class DataConfig(Strict):
     """Training and validation pairs.
 
-    `root` holds `msrs/` and `roadscene/`; `street_scenes` synthetic ones are rendered beside them.
+    `root` holds `msrs/` and `roadscene/`; `street` is a folder of synthetic scenes written by `mdtrain street`.
     """
 
     root: Path = Path("../shared/data/rgbt")
     sets: list[Literal["msrs", "roadscene"]] = ["msrs", "roadscene"]
     labels: Literal["fusion", "infrared", "visible"] = "fusion"
-    street_scenes: int = Field(120, ge=0)
+    street: Path | None = None
     mosaic_share: float = Field(0.4, ge=0, le=1)
     mosaic_stop: float = Field(0.8, ge=0, le=1, description="share of the run after which mosaics end")
     threads: int = Field(1, ge=1)
 
     @model_validator(mode="after")
     def _something_to_learn(self) -> DataConfig:
-        if not self.sets and not self.street_scenes:
-            raise ValueError("sets is empty and street_scenes is 0: nothing to learn from")
+        if not self.sets and self.street is None:
+            raise ValueError("sets is empty and street is not set: nothing to learn from")
         return self
 
 
@@ -57,12 +57,12 @@ class ModelConfig(Strict):
 class OptimiserConfig(Strict):
     """Optimiser and schedule: linear warm-up, then cosine to zero (paper section 4.2)."""
 
-    name: Literal["sgd", "adamw"] = "sgd"
-    learning_rate: float = Field(0.02, gt=0)
-    weight_decay: float = Field(5e-4, ge=0)
+    name: Literal["sgd", "adamw"] = "adamw"
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.05, ge=0)
     batch_size: int = Field(16, ge=1)
     iterations: int = Field(3500, ge=1)
-    warmup: int = Field(200, ge=0)
+    warmup: int = Field(100, ge=0)
     clip_norm: float = Field(10.0, gt=0)
     ema_decay: float = Field(0.998, ge=0, lt=1)
 

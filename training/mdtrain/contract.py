@@ -65,8 +65,8 @@ def data_terms(data: DataConfig) -> tuple[list[str], str]:
     """Training sets, and the terms they put on the weights."""
     sets = [DATA_TERMS[name][0].format(labels=data.labels) for name in data.sets]
     terms = [DATA_TERMS[name][1] for name in data.sets]
-    if data.street_scenes:
-        sets.append(f"{data.street_scenes} synthetic street scenes of this project")
+    if data.street is not None:
+        sets.append("synthetic street scenes of this project (mdtrain street)")
     return sets, "research use only: " + "; ".join(terms) if terms else "Apache-2.0"
 
 

@@ -21,7 +21,7 @@ from mdrun.errors import MdrunError, UsageError
 from mdtrain.build import sizes
 from mdtrain.config import Config
 from mdtrain.data.batches import Batch, TrainingBatches
-from mdtrain.data.records import Record, read_msrs, read_roadscene, read_street
+from mdtrain.data.records import Record, read_msrs, read_roadscene
 from mdtrain.losses.detection import detection_loss
 from mdtrain.models.anchors import make_anchors
 from mdtrain.models.detector import STRIDES, Prediction
@@ -69,8 +69,8 @@ def read_records(config: Config) -> tuple[list[Record], list[Record]]:
         records += read_msrs(data.root / "msrs", "train", data.labels)
     if "roadscene" in data.sets:
         records += read_roadscene(data.root / "roadscene")
-    if data.street_scenes:
-        records += read_street(data.street_scenes)
+    if data.street is not None:
+        records += read_msrs(data.street, "train")
     return records, read_msrs(data.root / "msrs", "val", data.labels)
 
 

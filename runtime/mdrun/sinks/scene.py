@@ -31,8 +31,10 @@ PAPER: Colour = (236, 238, 241)
 MUTED: Colour = (150, 156, 166)
 WARN: Colour = (240, 228, 66)
 GAP = 6  # between the two panes
-LABEL_PX = 12
+LABEL_PX = 11
 CHIP_PX = 12
+STRETCH = (1.0, 99.7)  # percentiles: a person at 100 m fills less than one percent of the image
+MAX_GAIN = 3.0
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,8 @@ def draw_scene(result: Result, look: Look, pane_wh: tuple[int, int]) -> Image:
     if found is not None:
         size = (pair.visible.image.shape[1], pair.visible.image.shape[0])
         placed = boxes.scale(found.boxes_xyxy, size, pane_wh)
-        _draw_boxes(left, found, placed, look, labels=True)
-        _draw_boxes(right, found, placed, look, labels=False)
+        _draw_labels(left, found, _draw_boxes(left, found, placed, look), look)
+        _draw_boxes(right, found, placed, look)
     return canvas
 
 
@@ -89,11 +91,11 @@ def thermal_caption(pair: FramePair, used: bool = True) -> str:
 
 
 def count_caption(result: Result, look: Look) -> str:
-    """What is drawn, counted by class: `2 person · 1 car`."""
+    """What is drawn, counted by class: `person 2 · car 1`."""
     if result.detections is None:
         return ""
     counts = Counter(above(result.detections, look.display).classes.tolist())
-    return " · ".join(f"{counts[index]} {look.classes[index]}" for index in sorted(counts)) or "nothing found"
+    return " · ".join(f"{look.classes[index]} {counts[index]}" for index in sorted(counts)) or "nothing found"
 
 
 def pane_size(visible_wh: tuple[int, int], width: int) -> tuple[int, int]:
@@ -111,11 +113,13 @@ def _paste(image: NDArray[np.uint8], pane: Image) -> None:
 
 
 def _thermal_rgb(image: NDArray[np.uint8] | NDArray[np.uint16]) -> Image:
-    """White-hot grey; raw counts are stretched between their 1st and 99th percentile."""
-    if image.dtype != np.uint8:
-        low, high = np.percentile(image, (1, 99))
-        image = np.clip((image - low) * (255.0 / max(high - low, 1.0)), 0, 255).astype(np.uint8)
-    return np.repeat(np.asarray(image, np.uint8)[..., None], 3, axis=2)
+    """White-hot grey, stretched between two percentiles; 8 bits by `MAX_GAIN` at most, so that noise stays noise."""
+    low, high = np.percentile(image[::2, ::2], STRETCH)
+    gain = 255.0 / max(high - low, 1.0)
+    if image.dtype == np.uint8:
+        gain = min(gain, MAX_GAIN)
+    grey = np.clip((image - low) * gain, 0, 255).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=2)
 
 
 def _marker(pair: FramePair) -> Colour:
@@ -130,27 +134,41 @@ def _chip(pane: Image, text: str, colour: Colour) -> None:
     draw_text(pane, text, (8, CHIP_PX + 3), CHIP_PX, colour)
 
 
-def _draw_boxes(pane: Image, found: Detections, placed: boxes.Boxes, look: Look, labels: bool) -> None:
-    """Outlines with a dark halo; the best box is drawn last, so that it lies on top."""
+def _draw_boxes(pane: Image, found: Detections, placed: boxes.Boxes, look: Look) -> list[list[int]]:
+    """Outlines with a dark halo; the best box is drawn last, so that it lies on top. Returns their corners."""
     import cv2
 
-    corners = np.rint(placed).astype(int).tolist()
+    corners: list[list[int]] = np.rint(placed).astype(int).tolist()
     for index in reversed(range(len(found))):
         x1, y1, x2, y2 = corners[index]
-        colour = look.colour(int(found.classes[index]))
-        cv2.rectangle(pane, (x1, y1), (x2, y2), INK, 3, cv2.LINE_AA)
-        cv2.rectangle(pane, (x1, y1), (x2, y2), colour, 1, cv2.LINE_AA)
-        if labels:
-            name = look.classes[int(found.classes[index])]
-            _label(pane, f"{name} {found.scores[index]:.2f}", x1, y1, colour)
+        cv2.rectangle(pane, (x1, y1), (x2, y2), INK, 3)
+        cv2.rectangle(pane, (x1, y1), (x2, y2), look.colour(int(found.classes[index])), 1)
+    return corners
 
 
-def _label(pane: Image, text: str, x: int, y: int, colour: Colour) -> None:
-    """A filled tag above a box, moved inwards where the image ends."""
-    import cv2
+def _draw_labels(pane: Image, found: Detections, corners: list[list[int]], look: Look) -> None:
+    """A tag to each box where there is room, the best boxes first; a hidden tag says less than none."""
+    taken: list[tuple[int, int, int, int]] = []
+    for index, corner in enumerate(corners):
+        kind = int(found.classes[index])
+        text = f"{look.classes[kind]} {found.scores[index]:.2f}"
+        width, height = text_width(text, LABEL_PX, BOLD) + 6, LABEL_PX + 3
+        for x, y in _label_places(corner, (width, height), pane.shape[1]):
+            inside = y >= 0 and y + height <= pane.shape[0]
+            if inside and not any(_touch((x, y, x + width, y + height), other) for other in taken):
+                taken.append((x, y, x + width, y + height))
+                pane[y : y + height, x : x + width] = look.colour(kind)
+                draw_text(pane, text, (x + 3, y + LABEL_PX - 1), LABEL_PX, INK, weight=BOLD)
+                break
 
-    width, height = text_width(text, LABEL_PX, BOLD) + 6, LABEL_PX + 3
-    x = max(0, min(x, pane.shape[1] - width))
-    y = y - height if y >= height else y
-    cv2.rectangle(pane, (x, y), (x + width, y + height), colour, cv2.FILLED)
-    draw_text(pane, text, (x + 3, y + LABEL_PX - 1), LABEL_PX, INK, weight=BOLD)
+
+def _label_places(corner: list[int], size: tuple[int, int], pane_width: int) -> list[tuple[int, int]]:
+    """Upper left corners of a tag: above the box, left- or right-aligned, then below it."""
+    (x1, y1, x2, y2), (width, height) = corner, size
+    limit = max(0, pane_width - width)
+    left, right = min(max(x1, 0), limit), min(max(x2 - width + 1, 0), limit)
+    return [(left, y1 - height), (right, y1 - height), (left, y2 + 1), (right, y2 + 1)]
+
+
+def _touch(first: tuple[int, int, int, int], second: tuple[int, int, int, int]) -> bool:
+    return first[0] < second[2] and second[0] < first[2] and first[1] < second[3] and second[1] < first[3]

@@ -10,7 +10,7 @@ import numpy as np
 from mdrun.errors import OutputError
 from mdrun.frames import Result
 from mdrun.sinks.base import Sink
-from mdrun.sinks.scene import GAP, MUTED, PAPER, Look, count_caption, draw_scene, pane_size, thermal_caption
+from mdrun.sinks.scene import GAP, MUTED, PAPER, Look, count_caption, draw_scene, pane_size
 from mdrun.sinks.text import BOLD, Colour, Image, draw_text, text_width
 
 MOMENTS = 6
@@ -23,11 +23,10 @@ BACKGROUND: Colour = (24, 26, 31)
 
 @dataclass(frozen=True)
 class Moment:
-    """One drawn result and its caption: which frame, how the thermal image came about, what was found."""
+    """One drawn result and its caption: which frame, what was found."""
 
     scene: Image
     frame: str
-    thermal: str
     found: str
 
 
@@ -113,10 +112,7 @@ class SheetSink(Sink):
         frame = visible.name or f"frame {visible.sequence}"
         if self._timed:
             frame += f" · {visible.captured_ns / 1e9:.2f} s"
-        scene = draw_scene(result, self._look, pane_wh)
-        return Moment(
-            scene, frame, thermal_caption(result.pair, self._look.thermal_used), count_caption(result, self._look)
-        )
+        return Moment(draw_scene(result, self._look, pane_wh), frame, count_caption(result, self._look))
 
     def _layout(self, moments: list[Moment]) -> Image:
         height, width = moments[0].scene.shape[:2]
@@ -154,5 +150,4 @@ class SheetSink(Sink):
 
 def _caption(sheet: Image, moment: Moment, x: int, baseline: int, width: int) -> None:
     draw_text(sheet, moment.frame, (x, baseline), 13, MUTED)
-    draw_text(sheet, moment.thermal, (x + (width + GAP) // 2, baseline), 13, MUTED)
     draw_text(sheet, moment.found, (x + width - text_width(moment.found, 13), baseline), 13, PAPER)

@@ -54,8 +54,9 @@ class StreetSource(Source):
         count = uri.whole("frames")
         duration_s = uri.number("duration") or DEFAULT_DURATION_S
         frames = max(1, round(duration_s * config.visible_fps)) if count is None else count
-        span_s = frames / config.visible_fps - self._first_ns / NS_PER_S
-        self._count = frames if visible else max(0, math.ceil(span_s * config.thermal_fps - 1e-9))
+        # The thermal camera stops after the last visible frame, so that this one has neighbours on both sides.
+        span_s = (frames - 1) / config.visible_fps - config.thermal_offset_ms / 1000
+        self._count = frames if visible else max(0, math.ceil(span_s * config.thermal_fps - 1e-9)) + 1
 
     def open(self) -> None:
         """Lay out the street."""

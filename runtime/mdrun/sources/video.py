@@ -174,7 +174,7 @@ class _Coverage:
         self._announced_s = _announced_end_s(stream)
         self._step_s = step_s
         self._time_base = stream.time_base or Fraction(0)
-        self._gap_s = 0.0  # longest time between two pictures: the last one may last as long
+        self._gap_s = 0.0  # longest time between two pictures, for files that do not say how long each lasts
         self._last_s: float | None = None
         self._end_s = 0.0
 
@@ -186,11 +186,11 @@ class _Coverage:
         if self._last_s is not None:
             self._gap_s = max(self._gap_s, time_s - self._last_s)
         self._last_s = time_s
-        self._end_s = max(self._end_s, time_s + self._gap_s)
 
     def reach(self, packet: av.Packet[VideoStream]) -> None:
         if packet.pts is not None:
-            self._end_s = max(self._end_s, float((packet.pts + (packet.duration or 0)) * self._time_base))
+            length_s = float(packet.duration * self._time_base) if packet.duration else self._gap_s
+            self._end_s = max(self._end_s, float(packet.pts * self._time_base) + length_s)
 
     @property
     def complete(self) -> bool:

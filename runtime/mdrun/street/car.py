@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import cos, pi, sin
 
 import numpy as np
 
 from mdrun.street.camera import Camera
-from mdrun.street.figure import Figure, Paint, Part, place
+from mdrun.street.figure import Figure, Model, Paint, Part
 
 CAR_ID = 1
 Point = tuple[float, float, float]
@@ -193,6 +194,24 @@ def _rear(car: Car) -> list[Part]:
     return parts
 
 
+@lru_cache(maxsize=512)
+def _model(car: Car, side: int, end: int, *, roof: bool) -> Model:
+    """The faces that a camera sees: `side` -1, 0 or 1, `end` -1 for the rear, 1 for the front."""
+    s = car.shape
+    w, d = s.width / 2 - 0.05, s.length / 2 - 0.1
+    bottom = [(sx * w, y, sz * d) for sx in (-1, 1) for y in (0.12, 0.3) for sz in (-1, 1)]
+    parts = [Part(bottom, 0.0, car.under), *_wheels(car)]
+    if roof:
+        w = s.width / 2 - 0.12
+        top = [(x, s.height, z) for x, z in ((-w, s.roof_front), (w, s.roof_front), (w, s.roof_rear), (-w, s.roof_rear))]
+        parts.append(Part(top, 0.0, car.body, 1.3))
+    if side:
+        parts += _side(car, float(side))
+    if end:
+        parts += _front(car) if end > 0 else _rear(car)
+    return Model.of(parts)
+
+
 def car_figure(car: Car, position: Point, heading: float, camera: Camera) -> Figure:
     """A car at `position`; only the faces that look at the camera are drawn, so the order needs no depth."""
     s = car.shape
@@ -200,18 +219,6 @@ def car_figure(car: Car, position: Point, heading: float, camera: Camera) -> Fig
     # The camera in the car's own frame: which faces can it see?
     cam_x = -x * cos(heading) + z * sin(heading)
     cam_z = -x * sin(heading) - z * cos(heading)
-    bottom = [(sx * (s.width / 2 - 0.05), y, sz * (s.length / 2 - 0.1)) for sx in (-1, 1) for y in (0.12, 0.3) for sz in (-1, 1)]
-    parts = [Part(bottom, 0.0, car.under), *_wheels(car)]
-    if camera.above > s.height:
-        w = s.width / 2 - 0.12
-        roof = [(-w, s.height, s.roof_front), (w, s.height, s.roof_front), (w, s.height, s.roof_rear), (-w, s.height, s.roof_rear)]
-        parts.append(Part(roof, 0.0, car.body, 1.3))
-    sides: list[Part] = []
-    if abs(cam_x) > s.width / 2:
-        sides = _side(car, 1.0 if cam_x > 0 else -1.0)
-    ends: list[Part] = []
-    if cam_z > s.length / 2 - 0.6:
-        ends = _front(car)
-    elif cam_z < -s.length / 2 + 0.6:
-        ends = _rear(car)
-    return place([*parts, *sides, *ends], position, heading)
+    side = 0 if abs(cam_x) <= s.width / 2 else (1 if cam_x > 0 else -1)
+    end = 1 if cam_z > s.length / 2 - 0.6 else (-1 if cam_z < -s.length / 2 + 0.6 else 0)
+    return _model(car, side, end, roof=camera.above > s.height).place(position, heading)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
+from math import cos, sin
 from typing import NamedTuple
 
 import cv2
@@ -14,6 +16,7 @@ from mdrun.street.camera import Camera
 SHIFT = 4  # fractional bits of the rasteriser's coordinates
 _ANGLES = np.arange(12, dtype=np.float32) * (2 * np.pi / 12)
 _CIRCLE = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1)
+TINY_PX = 1.3  # smaller parts are not drawn: nobody would see them
 _FAR_PX = 2.0e4  # the rasteriser's fixed point must not overflow
 
 
@@ -58,23 +61,41 @@ class Figure:
     z: float
 
 
+@dataclass(frozen=True)
+class Model:
+    """Parts as arrays in their own frame, ready to be placed; fields as in `Figure`."""
+
+    points: NDArray[np.float32]
+    radii: NDArray[np.float32]
+    stops: list[int]
+    parts: list[Part]
+
+    @classmethod
+    def of(cls, parts: list[Part]) -> Model:
+        """Gather the points of parts."""
+        points = np.array([p for part in parts for p in part.points], np.float32).reshape(-1, 3)
+        radii = np.array([r for part in parts for r in _radii(part)], np.float32)
+        return cls(points, radii, [0, *accumulate(len(part.points) for part in parts)], parts)
+
+    def place(self, position: tuple[float, float, float], heading: float = 0.0, *, by_depth: bool = False) -> Figure:
+        """Turn by `heading` (radians, 0 looks along +z, positive towards +x) and move to `position` (x, y, z).
+
+        With `by_depth` farther parts are drawn first; else the given order stays.
+        """
+        turn = np.array(
+            [[cos(heading), 0, -sin(heading)], [0, 1, 0], [sin(heading), 0, cos(heading)]],
+            np.float32,
+        )
+        world = self.points @ turn + np.array(position, np.float32)
+        figure = Figure(world, self.radii, self.stops, self.parts, position[2])
+        return _sorted(figure) if by_depth else figure
+
+
 def place(
     parts: list[Part], position: tuple[float, float, float], heading: float = 0.0, *, by_depth: bool = False
 ) -> Figure:
-    """Turn parts by `heading` (radians, 0 looks along +z, positive towards +x) and move them to `position` (x, y, z).
-
-    With `by_depth` farther parts are drawn first; else the given order stays.
-    """
-    points = np.array([p for part in parts for p in part.points], np.float32).reshape(-1, 3)
-    counts = [len(part.points) for part in parts]
-    sizes = [r for part in parts for r in _radii(part)]
-    radii = np.array(sizes, np.float32)
-    cos, sin = np.float32(np.cos(heading)), np.float32(np.sin(heading))
-    x, z = points[:, 0] * cos + points[:, 2] * sin, points[:, 2] * cos - points[:, 0] * sin
-    world = np.stack([x + position[0], points[:, 1] + position[1], z + position[2]], axis=1).astype(np.float32)
-    stops = [0, *np.cumsum(counts).tolist()]
-    figure = Figure(world, radii, stops, parts, position[2])
-    return _sorted(figure) if by_depth else figure
+    """`Model.place` of parts that are used once."""
+    return Model.of(parts).place(position, heading, by_depth=by_depth)
 
 
 def _radii(part: Part) -> tuple[float, ...]:
@@ -83,12 +104,14 @@ def _radii(part: Part) -> tuple[float, ...]:
 
 def _sorted(figure: Figure) -> Figure:
     stops = figure.stops
-    depth = np.add.reduceat(figure.points[:, 2], stops[:-1]) / np.diff(stops)
-    order = np.argsort(-depth, kind="stable").tolist()
-    index = np.concatenate([np.arange(stops[i], stops[i + 1]) for i in order])
-    counts = [stops[i + 1] - stops[i] for i in order]
-    parts = [figure.parts[i] for i in order]
-    return Figure(figure.points[index], figure.radii[index], [0, *np.cumsum(counts).tolist()], parts, figure.z)
+    counts = np.diff(stops)
+    depth = np.add.reduceat(figure.points[:, 2], stops[:-1]) / counts
+    order = np.argsort(-depth, kind="stable")
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    index = np.argsort(np.repeat(rank, counts), kind="stable")
+    parts = [figure.parts[i] for i in order.tolist()]
+    return Figure(figure.points[index], figure.radii[index], [0, *np.cumsum(counts[order]).tolist()], parts, figure.z)
 
 
 def shadow_of(figure: Figure, slope: tuple[float, float]) -> Figure:
@@ -106,7 +129,7 @@ class Outline:
 
     window: tuple[int, int, int, int]
     polygons: list[NDArray[np.int32]]
-    lines: list[int]  # thickness for a ring, 0 for a filled part
+    lines: list[int]  # thickness for a ring, 0 for a filled part, -1 for one too small to draw
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -117,10 +140,29 @@ class Outline:
     def fill(self, canvas: NDArray[np.uint8], values: list[tuple[int, ...]], line_type: int = cv2.LINE_AA) -> None:
         """Draw every part into a canvas of the window's size, in order, with one value each."""
         for polygon, line, value in zip(self.polygons, self.lines, values, strict=True):
+            if line < 0:
+                continue
             if line:
                 cv2.polylines(canvas, [polygon], True, value, line, line_type, SHIFT)
             else:
                 cv2.fillConvexPoly(canvas, polygon, value, line_type, SHIFT)
+
+    def paint(self, colours: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Draw every part in its colour (P, C), C 1 or 3; returns colours (h, w, C) and coverage (h, w) of 0 to 255.
+
+        Coverage is one more channel of the same drawing. Edges fade to the mean colour, so they do not darken.
+        """
+        count, channels = colours.shape
+        full = np.full((count, 4 if channels == 3 else 3), 255, np.uint8)  # the rasteriser smooths 1, 3 or 4 channels
+        full[:, :channels] = colours
+        blank = np.zeros(full.shape[1], np.uint8)
+        blank[:channels] = colours.mean(axis=0)
+        canvas = np.empty((*self.shape, len(blank)), np.uint8)
+        canvas[:] = blank
+        self.fill(canvas, [tuple(c) for c in full.tolist()])
+        if channels == 3:
+            return np.asarray(cv2.cvtColor(canvas, cv2.COLOR_BGRA2BGR), np.uint8), cv2.extractChannel(canvas, 3)
+        return cv2.extractChannel(canvas, 0), cv2.extractChannel(canvas, 1)
 
     def mask(self) -> NDArray[np.uint8]:
         """Coverage of the window, 0 to 255."""
@@ -146,14 +188,24 @@ def outline(figure: Figure, camera: Camera) -> Outline | None:
     fixed = np.clip(discs * (1 << SHIFT), -_FAR_PX * 16, _FAR_PX * 16).astype(np.int32)
     flat = np.clip(pixels * (1 << SHIFT), -_FAR_PX * 16, _FAR_PX * 16).astype(np.int32)
     polygons, lines = [], []
-    for part, first, last in zip(figure.parts, figure.stops[:-1], figure.stops[1:], strict=True):
-        if part.ring:
+    span = _spans(pixels, reach, figure.stops)
+    for i, part in enumerate(figure.parts):
+        first, last = figure.stops[i], figure.stops[i + 1]
+        if span[i] < TINY_PX:
+            polygons.append(flat[first:last])
+            lines.append(-1)
+        elif part.ring:
             polygons.append(flat[first:last])
             lines.append(max(1, round(2 * float(reach[first, 0]))))
-        elif part.radius == 0:
-            polygons.append(cv2.convexHull(flat[first:last]).astype(np.int32))
-            lines.append(0)
         else:
-            polygons.append(cv2.convexHull(fixed[first:last].reshape(-1, 2)).astype(np.int32))
+            corners = flat[first:last] if part.radius == 0 else fixed[first:last].reshape(-1, 2)
+            polygons.append(np.asarray(cv2.convexHull(corners), np.int32))
             lines.append(0)
     return Outline((x0, y0, x1, y1), polygons, lines)
+
+
+def _spans(pixels: NDArray[np.float32], reach: NDArray[np.float32], stops: list[int]) -> list[float]:
+    """Longer side of every part's bounding box, pixels."""
+    low = np.minimum.reduceat(pixels - reach, stops[:-1], axis=0)
+    high = np.maximum.reduceat(pixels + reach, stops[:-1], axis=0)
+    return list((high - low).max(axis=1).tolist())

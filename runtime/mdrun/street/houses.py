@@ -82,7 +82,7 @@ class Masonry:
         stain = sample(self._stain, along / 23, y / 17) - 0.5
         grain = (sample(self._grain, along / 2.7, y / 2.7) - 0.5) / (1 + 8 * foot)
         albedo = np.array(building.rgb, np.float32) * (1 + 0.55 * stain + 0.5 * grain)[..., None]
-        celsius = self._air + rng.uniform(0.5, 4.0) + 1.6 * stain + 0.8 * grain
+        celsius = self._air + rng.uniform(-0.8, 4.5) + 2.4 * stain + 0.8 * grain
         emission = np.zeros_like(albedo)
         courses = stripes(y, building.storey, 0.06, tall)
         albedo *= (1 - 0.35 * courses)[..., None]
@@ -127,4 +127,4 @@ class Masonry:
         # Curtains, shelves and lamps make a lit window uneven.
         inside = glow[cell] * (0.55 + 0.45 * np.clip((y % building.storey) / building.storey, 0, 1)) * (1.1 if shop else 0.8)
         emission += (lit * inside)[..., None] * tint[cell] * (1.0 if self._dark else 0.5)
-        celsius += pane * (glow[cell] * 5.0 - 1.5 + (chance[cell] < lit_share) * 2.0)
+        celsius += pane * (glow[cell] * 7.0 - 2.0 + (chance[cell] < lit_share) * 2.0)

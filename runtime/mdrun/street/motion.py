@@ -24,9 +24,18 @@ class Actor(Protocol):
 
     kind: str
 
-    def figure(self, time_s: float, camera: Camera) -> Figure:
-        """What it looks like at a time."""
+    def figure(self, time_s: float, camera: Camera) -> Figure | None:
+        """What it looks like at a time; None where the camera cannot see it."""
         ...
+
+
+def in_view(camera: Camera, x: float, z: float, reach: float) -> bool:
+    """Whether anything within `reach` metres of (x, z) can be in the picture."""
+    if z < 0.5 - reach:
+        return False
+    ahead = max(z + reach, 0.5)
+    left, right = -camera.cx / camera.fx - 0.02, (camera.width - camera.cx) / camera.fx + 0.02
+    return left * ahead - reach < x < right * ahead + reach
 
 
 def _ease(t: float) -> float:
@@ -58,11 +67,14 @@ class Driver:
         driven = self.start + self.step * released(time_s) * (1 if self.away else -1)
         return NEAR_M + (driven - NEAR_M) % self.loop
 
-    def figure(self, time_s: float, camera: Camera) -> Figure:
+    def figure(self, time_s: float, camera: Camera) -> Figure | None:
         """The car where it is now, headed along the bend of the road."""
         z = self.distance(time_s)
+        x = self.road.x(self.lateral, z)
+        if not in_view(camera, x, z, 4.5):
+            return None
         heading = atan2(2 * self.road.curve * z, 1.0) + (0.0 if self.away else pi)
-        return car_figure(self.car, (self.road.x(self.lateral, z), 0.0, z), heading, camera)
+        return car_figure(self.car, (x, 0.0, z), heading, camera)
 
 
 @dataclass(frozen=True)
@@ -79,10 +91,12 @@ class Walker:
     heading: float = 0.0  # of one who stands
     kind: str = "person"
 
-    def figure(self, time_s: float, camera: Camera) -> Figure:
-        """The person where she is now; `camera` does not matter."""
+    def figure(self, time_s: float, camera: Camera) -> Figure | None:
+        """The person where she is now"""
         walked = abs(self.speed) * time_s
         z = self.near + (self.start + self.speed * time_s - self.near) % (self.far - self.near)
+        if not in_view(camera, self.road.x(self.lateral, z), z, 1.2):
+            return None
         wander = 0.25 * sin(0.11 * walked + self.person.phase)
         if not self.speed:
             heading = self.heading + 0.25 * sin(0.4 * time_s + self.person.phase)
@@ -102,7 +116,7 @@ class Crosser:
     first: int  # 0 starts on the left
     kind: str = "person"
 
-    def figure(self, time_s: float, camera: Camera) -> Figure:
+    def figure(self, time_s: float, camera: Camera) -> Figure | None:
         """The person waiting at the kerb or on the crossing."""
         left, right = self.road.left - 0.9, self.road.right + 0.9
         cycle = floor(time_s / CYCLE_S)
@@ -112,6 +126,8 @@ class Crosser:
         t = min(max(progress, 0.0), 1.0)
         lateral = left + (right - left) * (t if forth else 1 - t)
         walking = 0.0 < progress < 1.0
+        if not in_view(camera, self.road.x(lateral, self.z), self.z, 1.0):
+            return None
         heading = (pi / 2 if forth else -pi / 2) if progress < 1 else (-pi / 2 if forth else pi / 2)
         gait = min(1.0, 8 * t, 8 * (1 - t)) if walking else 0.0
         return pedestrian(self.person, (self.road.x(lateral, self.z), 0.0, self.z), heading, t * (right - left), gait)
@@ -130,12 +146,14 @@ class Rider:
     lit: bool
     kind: str = "bicycle"
 
-    def figure(self, time_s: float, camera: Camera) -> Figure:
-        """The cyclist where he is now; `camera` does not matter."""
+    def figure(self, time_s: float, camera: Camera) -> Figure | None:
+        """The cyclist where he is now"""
         near, far = -2.0, 60.0
         z = near + (self.start + self.speed * time_s - near) % (far - near)
         sway = 0.06 * sin(1.3 * time_s + self.person.phase)
         x = self.road.x(self.lateral + sway, z)
+        if not in_view(camera, x, z, 1.5):
+            return None
         heading = (0.0 if self.speed > 0 else pi) + 0.05 * cos(1.3 * time_s)
         return cyclist(self.person, self.bicycle, (x, 0.0, z), heading, abs(self.speed) * time_s, lit=self.lit)
 

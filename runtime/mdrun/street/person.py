@@ -59,7 +59,7 @@ def random_person(rng: np.random.Generator, air: float) -> Person:
 
     skin_paint = Paint(skin, SKIN_CELSIUS + rng.normal(0, 0.8), PERSON_ID)
     return Person(
-        height=float(rng.normal(1.69, 0.08).clip(1.45, 1.92)),
+        height=float(np.clip(rng.normal(1.69, 0.08), 1.45, 1.92)),
         girth=float(rng.uniform(0.92, 1.2)),
         skin=skin_paint,
         hair=Paint(_HAIRS[rng.integers(len(_HAIRS))], air + 0.55 * (SKIN_CELSIUS - air), PERSON_ID),

@@ -26,6 +26,7 @@ def _options(function: Callable[..., None]) -> Callable[..., None]:
         (
             click.option("--config", type=click.Path(path_type=Path), help="YAML file; default: the recipe's own."),
             click.option("--data", type=click.Path(path_type=Path), help="Folder with msrs/ and roadscene/."),
+            click.option("--street", type=click.Path(path_type=Path), help="Synthetic scenes of `mdtrain street`."),
             click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder of the run."),
             click.option("--seed", type=int, help="Seed of weights, batches and augmentation."),
             click.option("--iterations", type=int, help="Length of the run."),
@@ -41,7 +42,12 @@ def _config(recipe: str, options: dict[str, Any]) -> Any:
     """The run's configuration: file, then --set, then the named flags."""
     from mdtrain.config import load_config  # noqa: PLC0415  # keeps --help fast
 
-    named = {"seed": options["seed"], "optimiser.iterations": options["iterations"], "data.root": options["data"]}
+    named = {
+        "seed": options["seed"],
+        "optimiser.iterations": options["iterations"],
+        "data.root": options["data"],
+        "data.street": options["street"],
+    }
     overrides = options["overrides"] + tuple(f"{key}={value}" for key, value in named.items() if value is not None)
     return load_config(options["config"] or CONFIGS / f"{recipe}.yaml", overrides)
 

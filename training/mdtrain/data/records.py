@@ -17,8 +17,8 @@ from mdrun.errors import SourceError
 from mdtrain.metrics.yolo import read_yolo_labels
 
 CLASSES = ("person", "bicycle", "car")
+MAX_WIDTH = 800  # twice the network's width; the full RoadScene files would only cost memory
 FLIR_CLASSES = {1: 0, 2: 1, 3: 2}  # FLIR ADAS ids (COCO numbering); 17, dog, is not learnt
-MIN_OCCLUDED_VISIBLE = 0.3  # synthetic objects hidden by more are no targets
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def read_msrs(root: Path, split: str, labels: str = "fusion") -> list[Record]:
     for name in listing.read_text().split():
         stem = Path(name).stem
         visible, thermal = _read_pair(root / "vi" / f"{stem}.jpg", root / "ir" / f"{stem}.jpg")
-        boxes, classes = read_yolo_labels(root / "labels" / labels / f"{stem}.txt", 1, 1)
+        boxes, classes = read_yolo_labels(root / "labels" / labels / f"{stem}.txt", 1, 1, len(CLASSES))
         records.append(Record(stem, visible, thermal, boxes.astype(np.float32), classes.astype(np.int64)))
     return records
 
@@ -69,29 +69,13 @@ def read_roadscene(root: Path) -> list[Record]:
         if not rows or not (root / "vi_crop_hr" / f"{stem}.jpg").is_file():
             continue
         visible, thermal = _read_pair(root / "vi_crop_hr" / f"{stem}.jpg", root / "ir_crop" / f"{stem}.jpg")
+        if visible.shape[1] > MAX_WIDTH:
+            factor = MAX_WIDTH / visible.shape[1]
+            visible = cv2.resize(visible, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA).astype(np.uint8)
         width, height = entry["ir_crop"]
         boxes = np.array([row[1:5] for row in rows], np.float32) / np.array([width, height] * 2, np.float32)
         classes = np.array([FLIR_CLASSES[row[0]] for row in rows], np.int64)
         records.append(Record(stem, visible, thermal, boxes, classes))
-    return records
-
-
-def read_street(scenes: int, seed: int = 0) -> list[Record]:
-    """Synthetic street scenes at 640x480, one still each, thermal rendered at the visible resolution."""
-    from mdrun.street import Street, random_config  # noqa: PLC0415  # only sets with synthetic scenes draw
-
-    width, height = 640, 480
-    records = []
-    for index in range(scenes):
-        config = random_config(seed * 100_003 + index, width, height)
-        street = Street(config)
-        time_s = float(np.random.default_rng((seed, index)).uniform(0, 30))
-        labels = street.labels(time_s)
-        kept = labels.occlusion <= 1 - MIN_OCCLUDED_VISIBLE
-        boxes = labels.boxes_xyxy[kept] / np.array([width, height] * 2, np.float32)
-        thermal = street.thermal_at(time_s, width, height, config.noise)
-        name = f"street{index:04d}{'D' if config.time == 'day' else 'N'}"
-        records.append(Record(name, street.visible(time_s), thermal, boxes, labels.classes[kept]))
     return records
 
 
@@ -101,7 +85,4 @@ def _read_pair(visible_path: Path, thermal_path: Path) -> tuple[NDArray[np.uint8
     for path, image in ((visible_path, visible), (thermal_path, thermal)):
         if image is None:
             raise SourceError(f"{path}: missing or not an image; every name of the list wants a visible and a thermal file")
-    # Twice the network's size is all that training needs; the full RoadScene files would only cost memory.
-    if visible.shape[1] > 800:
-        visible = cv2.resize(visible, None, fx=800 / visible.shape[1], fy=800 / visible.shape[1], interpolation=cv2.INTER_AREA)
     return np.ascontiguousarray(visible[..., ::-1]).astype(np.uint8), thermal.astype(np.uint8)

@@ -31,7 +31,7 @@ def balanced_l1(predicted: Tensor, target: Tensor) -> Tensor:
     """Sum of Balanced L1 over all elements. Pang et al., Libra R-CNN, CVPR 2019, Eq. 8.
 
     Below beta: alpha/b (b x + 1) ln(b x / beta + 1) - alpha x; above: gamma x + gamma / b - alpha beta,
-    with b = exp(gamma / alpha) - 1, so that slope and value meet at beta.
+    with b = exp(gamma / alpha) - 1, so that both meet at beta.
     """
     b = math.exp(BALANCED_GAMMA / BALANCED_ALPHA) - 1
     x = (predicted - target).abs()

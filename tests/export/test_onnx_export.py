@@ -1,0 +1,138 @@
+"""Exports of really trained (tiny) students."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from mdexport.deploy import Deployed, fold_stem
+from mdexport.onnx_export import ParityError, export_onnx
+from mdexport.parity import LIMITS, difference
+from mdrun.command import run_command
+from mdrun.engine import Engine
+from mdrun.errors import EngineError
+from mdrun.manifest import METADATA_KEY, parse_manifest
+from mdtrain.build import load_trained
+from mdtrain.data.batches import normalise_thermal, normalise_visible
+from mdtrain.models.detector import Student
+from mdtrain.recipes import baseline
+from tests.training.test_recipes import tiny
+
+WIDTH, HEIGHT = 128, 96
+
+
+@pytest.fixture(scope="module", params=["both", "visible"])
+def weights(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp(request.param)
+    config = tiny(folder, f"inputs={request.param}", "name=tiny")
+    return baseline.train(config, folder / "run", "mdtrain train baseline").weights
+
+
+def sources(weights: Path) -> tuple[str, str]:
+    root = weights.parent.parent / "data" / "msrs"
+    return str(root / "vi"), str(root / "ir")
+
+
+def test_export_carries_manifest_and_parity(weights: Path, tmp_path: Path) -> None:
+    output = tmp_path / "student.onnx"
+    manifest = export_onnx(weights, output, *sources(weights), pairs=4)
+    model = onnx.load(output)
+    (embedded,) = [p.value for p in model.metadata_props if p.key == METADATA_KEY]
+    assert parse_manifest(embedded, "file") == manifest
+    assert model.graph.name == manifest.network_name()
+    assert manifest.parity is not None
+    assert manifest.parity.passed
+    assert manifest.parity.pairs == 4
+    assert manifest.origin.precision == "fp32"
+    assert list(tmp_path.iterdir()) == [output]
+
+
+def test_the_runtime_loads_the_export(weights: Path, tmp_path: Path) -> None:
+    output = tmp_path / "student.onnx"
+    export_onnx(weights, output, *sources(weights), pairs=1)
+    visible_dir, thermal_dir = sources(weights)
+    visible = cv2.imread(f"{visible_dir}/00005D.jpg")[..., ::-1].copy()
+    thermal = cv2.imread(f"{thermal_dir}/00005D.jpg", cv2.IMREAD_GRAYSCALE)
+    with Engine.load(output) as engine:
+        detections = engine.infer(visible, thermal)
+    assert (np.diff(detections.scores) <= 0).all()
+    assert (detections.boxes_xyxy >= 0).all()
+
+
+def test_two_exports_are_the_same_file(weights: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        export_onnx(weights, tmp_path / f"{name}.onnx", *sources(weights), pairs=1)
+    assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+
+
+def test_the_file_holds_no_path_of_the_exporting_machine(weights: Path, tmp_path: Path) -> None:
+    output = tmp_path / "student.onnx"
+    export_onnx(weights, output, *sources(weights), pairs=1)
+    content = output.read_bytes()
+    assert str(Path(torch.__file__).parent).encode() not in content
+    assert str(weights.parent.parent).encode() not in content
+
+
+def test_a_graph_that_differs_is_not_written(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def shifted(conv: torch.nn.Conv2d) -> torch.nn.Conv2d:
+        folded = fold_stem(conv)
+        folded.weight.data *= 1.5
+        return folded
+
+    monkeypatch.setattr("mdexport.deploy.fold_stem", shifted)
+    with pytest.raises(ParityError, match="limit"):
+        export_onnx(weights, tmp_path / "student.onnx", *sources(weights), pairs=2)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folded_stem_equals_the_trained_one(weights: Path) -> None:
+    """Exact rewrites: thermal kernels summed, scale folded, mean subtracted before the padding."""
+    student = load_trained(weights, "student").model
+    assert isinstance(student, Student)
+    generator = torch.Generator().manual_seed(0)
+    visible = torch.randint(0, 256, (1, HEIGHT, WIDTH, 3), dtype=torch.uint8, generator=generator)
+    thermal = torch.randint(0, 256, (1, HEIGHT, WIDTH), dtype=torch.uint8, generator=generator)
+    deployed = Deployed(student, (WIDTH, HEIGHT), 10)
+    inputs = [(visible.float() - deployed.mean).permute(0, 3, 1, 2)]
+    if deployed.has_thermal:
+        inputs.append((thermal.float() - 0.45 * 255)[:, None])
+    fused = Student.fuse_images(normalise_visible(visible), normalise_thermal(thermal) if deployed.has_thermal else None)
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            deployed.conv1(torch.cat(inputs, 1)), student.stem.conv1(fused), atol=1e-4, rtol=1e-4
+        )
+
+
+def test_difference_forgives_swapped_ranks_but_not_moved_boxes() -> None:
+    boxes = np.array([[0, 0, 10, 10], [50, 50, 60, 60]], np.float32)
+    scores, classes = np.array([0.9, 0.9], np.float32), np.array([0, 0])
+    swapped = (boxes[::-1], scores, classes)
+    assert difference((boxes, scores, classes), swapped) == {"scores": 0.0, "boxes_px": 0.0}
+    moved = (boxes + np.float32(2.0), scores, classes)
+    assert difference((boxes, scores, classes), moved)["boxes_px"] > LIMITS["boxes_px"]
+    assert difference((boxes, scores, classes), (boxes, scores, classes + 1))["boxes_px"] == float("inf")
+
+
+def test_command_line(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from mdexport.cli import mdexport
+
+    visible, thermal = sources(weights)
+    arguments = ["onnx", str(weights), "--output", str(tmp_path / "s.onnx"), "--visible", visible, "--thermal", thermal]
+    assert run_command(mdexport, "mdexport", [*arguments, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["passed"] is True
+
+
+@pytest.mark.parametrize("content", [b"", b"no weights", None])
+def test_unusable_weights_are_one_line(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "weights.safetensors"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(EngineError, match=r"weights\.safetensors"):
+        export_onnx(path, tmp_path / "out.onnx", "test://street", "test://street", 1)
+    assert not (tmp_path / "out.onnx").exists()

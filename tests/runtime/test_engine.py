@@ -1,0 +1,135 @@
+"""The engine as a user sees it, and what shipping one means."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mdrun
+from mdrun import Engine, models
+from mdrun.errors import DataError, EngineError, UsageError
+from tests.runtime.engines import THERMAL_WH, make_manifest, save, write_blob, write_constant
+
+
+@pytest.fixture(scope="module")
+def blob(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_blob(tmp_path_factory.mktemp("engine") / "blob.onnx")
+
+
+@pytest.mark.parametrize(
+    ("visible_wh", "thermal_wh"),
+    [
+        ((96, 72), (32, 24)),  # the model's own sizes
+        ((1280, 1024), (160, 120)),  # larger cameras
+        ((48, 36), (16, 12)),  # smaller ones
+        ((960, 540), (80, 60)),  # other proportions
+    ],
+)
+def test_a_warm_body_is_found_where_it_is(blob: Path, visible_wh: tuple[int, int], thermal_wh: tuple[int, int]) -> None:
+    """The right half, lower three quarters of the thermal image is warm: so is the box, in visible pixels."""
+    width, height = thermal_wh
+    thermal = np.zeros((height, width), np.uint8)
+    thermal[height // 4 :, width // 2 :] = 230
+    with Engine.load(blob) as engine:
+        found = engine.infer(np.zeros((*visible_wh[::-1], 3), np.uint8), thermal)
+    wanted = np.array([0.5, 0.25, 1, 1]) * [*visible_wh, *visible_wh]
+    pixel = visible_wh[0] / THERMAL_WH[0]
+    assert len(found) == 1
+    assert abs(found.boxes_xyxy[0] - wanted).max() <= pixel + 1e-3  # interpolation may move an edge by one model pixel
+    assert found.scores[0] == pytest.approx(230 / 255, abs=1e-4)
+
+
+def test_nothing_warm_nothing_found(blob: Path) -> None:
+    with Engine.load(blob) as engine:
+        assert len(engine.infer(np.full((72, 96, 3), 255, np.uint8), np.zeros((24, 32), np.uint8))) == 0
+
+
+def test_results_survive_the_next_call(blob: Path) -> None:
+    """Buffers are reused inside; what was handed out is not."""
+    visible, warm = np.zeros((72, 96, 3), np.uint8), np.full((24, 32), 220, np.uint8)
+    with Engine.load(blob) as engine:
+        first = engine.infer(visible, warm)
+        kept = first.boxes_xyxy.copy(), first.scores.copy()
+        warm[:, 16:] = 0
+        engine.infer(visible, warm)
+    np.testing.assert_array_equal(first.boxes_xyxy, kept[0])
+    np.testing.assert_array_equal(first.scores, kept[1])
+
+
+def test_missing_thermal_is_refused_never_zero(blob: Path) -> None:
+    with Engine.load(blob) as engine:
+        assert engine.takes_thermal
+        with pytest.raises(DataError, match="no thermal image"):
+            engine.infer(np.zeros((72, 96, 3), np.uint8))
+
+
+def test_visible_only_engine(tmp_path: Path) -> None:
+    path = write_constant(
+        tmp_path / "c.onnx",
+        np.array([[0, 0, 48, 36], [0, 0, 1, 1]], np.float32),
+        np.array([0.75, 0.0], np.float32),
+        np.array([2, 0], np.int32),
+    )
+    with Engine.load(path, threshold=0.1, threads=1) as engine:
+        assert not engine.takes_thermal
+        found = engine.infer(np.zeros((144, 192, 3), np.uint8))
+    assert found.boxes_xyxy.tolist() == [[0, 0, 96, 72]]
+
+
+def test_closed_engine(blob: Path) -> None:
+    engine = Engine.load(blob)
+    engine.close()
+    with pytest.raises(EngineError, match="closed"):
+        engine.infer(np.zeros((72, 96, 3), np.uint8), np.zeros((24, 32), np.uint8))
+
+
+def test_engine_for_another_task(tmp_path: Path) -> None:
+    path = save(tmp_path / "seg.onnx", replace(make_manifest(), task="segment"), [], {})
+    with pytest.raises(EngineError, match="task is 'segment', this mdrun runs 'detect'"):
+        Engine.load(path)
+
+
+def test_engine_without_a_visible_input(tmp_path: Path) -> None:
+    both = make_manifest(thermal_wh=THERMAL_WH)
+    alone = replace(both, inputs={"thermal": both.inputs["thermal"]}, needs=["thermal"])
+    with pytest.raises(EngineError, match="no visible input"):
+        Engine.load(save(tmp_path / "t.onnx", alone, [], {}))
+
+
+def test_shipped_engines_by_name(tmp_path: Path) -> None:
+    assert models.shipped(tmp_path) == []
+    with pytest.raises(UsageError, match="none ships"):
+        models.default(tmp_path)
+    path = write_blob(tmp_path / "blob.onnx")
+    assert models.default(tmp_path) == models.resolve("blob", tmp_path) == path
+    entry = models.shipped(tmp_path)[0].to_dict()
+    assert (entry["name"], entry["path"], entry["task"]) == ("blob", str(path), "detect")
+    assert entry["needs"] == ["visible", "thermal"]
+    write_blob(tmp_path / "other.onnx", "other")
+    with pytest.raises(UsageError, match="blob, other"):
+        models.default(tmp_path)
+    with pytest.raises(EngineError, match="neither a file nor one that ships"):
+        models.resolve("blub", tmp_path)
+
+
+def test_every_engine_of_this_package_runs() -> None:
+    for model in models.shipped():
+        assert model.path.stat().st_size <= 16e6
+        with Engine.load(model.name) as engine:
+            thermal = np.zeros((120, 160), np.uint8) if engine.takes_thermal else None
+            found = engine.infer(np.zeros((480, 640, 3), np.uint8), thermal)
+            assert len(found) <= model.manifest.thresholds.max_detections
+
+
+def test_importing_is_cheap_and_lazy() -> None:
+    code = "import sys, mdrun; print(*sys.modules); mdrun.Manifest; print(mdrun.__version__)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"numpy", "cv2", "onnxruntime", "av", "rich", "mdrun.engine"} & set(loaded)
+    assert set(mdrun.__all__) <= set(dir(mdrun))
+    with pytest.raises(AttributeError, match="no attribute 'Motor'"):
+        _ = mdrun.Motor

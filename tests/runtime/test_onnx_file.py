@@ -1,0 +1,139 @@
+"""Reading an engine file without an engine library; `onnx` itself is the reference."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mdrun.errors import EngineError
+from mdrun.manifest import METADATA_KEY, ManifestError
+from mdrun.onnx_file import read_header, read_manifest
+from tests.runtime.engines import OPSET, THERMAL_WH, make_manifest, save, write_blob
+
+
+@pytest.fixture(scope="module")
+def blob(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_blob(tmp_path_factory.mktemp("engine") / "blob.onnx")
+
+
+def test_header_equals_what_onnx_reads(blob: Path) -> None:
+    model, header = onnx.load(str(blob)), read_header(blob)
+    assert header.graph_name == model.graph.name
+    assert header.opset == model.opset_import[0].version == OPSET
+    assert header.metadata == {entry.key: entry.value for entry in model.metadata_props}
+
+
+def test_other_operator_sets_do_not_hide_the_default_one(blob: Path, tmp_path: Path) -> None:
+    model = onnx.load(str(blob))
+    model.opset_import.add(domain="com.microsoft", version=1)
+    onnx.save(model, str(tmp_path / "two.onnx"))
+    assert read_header(tmp_path / "two.onnx").opset == OPSET
+
+
+def test_manifest_is_the_one_embedded(blob: Path) -> None:
+    assert read_manifest(blob) == make_manifest(thermal_wh=THERMAL_WH)
+
+
+@given(st.data())
+def test_a_truncated_file_is_refused_or_lost_only_its_tail(blob: Path, data: st.DataObject) -> None:
+    """Wherever it is cut: the error is ours, and a file without its manifest never passes."""
+    whole = blob.read_bytes()
+    cut = blob.with_name("cut.onnx")
+    cut.write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
+    with pytest.raises(EngineError) as caught:
+        read_manifest(cut)
+    assert str(cut) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@given(st.binary(max_size=300))
+def test_random_bytes_are_never_an_engine(tmp_path_factory: pytest.TempPathFactory, noise: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "noise.onnx"
+    path.write_bytes(noise)
+    with pytest.raises(EngineError):
+        read_manifest(path)
+
+
+@given(st.data())
+def test_a_flipped_byte_never_escapes_as_another_error(blob: Path, data: st.DataObject) -> None:
+    changed = bytearray(blob.read_bytes())
+    changed[data.draw(st.integers(0, len(changed) - 1))] ^= data.draw(st.integers(1, 255))
+    path = blob.with_name("changed.onnx")
+    path.write_bytes(changed)
+    try:
+        read_manifest(path)
+    except EngineError as error:
+        assert "\n" not in str(error)  # noqa: PT017  # most flips are in nodes and do no harm
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is empty"),
+        (b"\x89PNG\r\n\x1a\n" + b"\0" * 64, "not a complete ONNX file"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+            "not a complete ONNX file",
+        ),  # forgotten lfs pull
+        (b"\x08\x08", "no graph in it"),  # an IR version and nothing more
+    ],
+)
+def test_what_is_no_onnx_file(tmp_path: Path, content: bytes, words: str) -> None:
+    path = tmp_path / "engine.onnx"
+    path.write_bytes(content)
+    with pytest.raises(EngineError, match=words):
+        read_header(path)
+
+
+def test_missing_file_and_folder(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="does not exist"):
+        read_header(tmp_path / "none.onnx")
+    with pytest.raises(EngineError, match="is a folder"):
+        read_header(tmp_path)
+    with pytest.raises(EngineError, match="does not exist"):
+        read_manifest(tmp_path / "none.plan")
+
+
+def test_engine_without_a_manifest(tmp_path: Path) -> None:
+    path = save(tmp_path / "bare.onnx", make_manifest(), [], {}, embedded=None)
+    with pytest.raises(ManifestError, match="holds no manifest"):
+        read_manifest(path)
+
+
+@pytest.mark.parametrize(
+    ("embedded", "words"),
+    [
+        ("{", "not JSON"),
+        ("[]", "JSON list"),
+        ('{"schema_version": 99}', "schema_version 99"),
+        ('{"schema_version": 1}', "missing key name"),
+        (json.dumps(json.loads(make_manifest().to_json()) | {"colour": 1}), "unknown key colour"),
+    ],
+)
+def test_engine_with_a_bad_manifest(tmp_path: Path, embedded: str, words: str) -> None:
+    path = save(tmp_path / "bad.onnx", make_manifest(), [], {}, embedded=embedded)
+    with pytest.raises(ManifestError, match=words):
+        read_manifest(path)
+
+
+def test_manifest_of_another_engine_is_refused(tmp_path: Path) -> None:
+    other = replace(make_manifest(), classes=["cat", "dog", "cow"])
+    path = save(tmp_path / "mixed.onnx", make_manifest(), [], {}, embedded=other.to_json())
+    with pytest.raises(ManifestError, match="different exports"):
+        read_manifest(path)
+
+
+def test_plan_reads_its_sidecar(tmp_path: Path) -> None:
+    plan = tmp_path / "student.plan"
+    plan.write_bytes(b"raw")
+    with pytest.raises(ManifestError, match=r"student\.json"):
+        read_manifest(plan)
+    plan.with_suffix(".json").write_text(make_manifest().to_json(), encoding="utf-8")
+    assert read_manifest(plan) == make_manifest()
+    assert METADATA_KEY == "mdrun.manifest"  # the name that other tools look for

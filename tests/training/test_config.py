@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mdrun.errors import UsageError
+from mdtrain.commands.train import CONFIGS
+from mdtrain.config import Config, load_config
+from mdtrain.state import learning_rate
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda p: p.name)
+def test_shipped_configs_are_valid_and_say_how_to_run(path: Path) -> None:
+    load_config(path)
+    head = path.read_text().split("\nname:")[0]
+    assert "# Needs:" in head
+    assert "# Run:" in head
+
+
+def test_overrides_win_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("seed: 3\noptimiser:\n  iterations: 10\n")
+    config = load_config(file, ("optimiser.iterations=20", "data.sets=[msrs]"))
+    assert (config.seed, config.optimiser.iterations, config.data.sets) == (3, 20, ["msrs"])
+
+
+def test_all_problems_come_in_one_error(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("sed: 3\noptimiser:\n  iterations: 0\nmodel:\n  visible: [100, 96]\n")
+    with pytest.raises(UsageError) as caught:
+        load_config(file)
+    text = str(caught.value)
+    for part in ("c.yaml", "sed", "optimiser.iterations", "100x96", "multiples of 32"):
+        assert part in text
+
+
+@pytest.mark.parametrize("override", ["seed", "seed.deep=3", "optimiser.nothing=1"])
+def test_odd_overrides_are_refused(override: str) -> None:
+    with pytest.raises(UsageError):
+        load_config(None, ("seed=1", override))
+
+
+def test_a_file_that_is_not_yaml_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("a: [1")
+    with pytest.raises(UsageError, match="YAML"):
+        load_config(tmp_path / "c.yaml")
+    with pytest.raises(UsageError, match="missing.yaml"):
+        load_config(tmp_path / "missing.yaml")
+
+
+def test_learning_rate_warms_up_peaks_and_ends_at_zero() -> None:
+    optimiser = Config().optimiser
+    rates = [learning_rate(i, optimiser) for i in range(optimiser.iterations + 1)]
+    assert rates[0] == pytest.approx(1e-6)
+    assert max(rates) == pytest.approx(optimiser.learning_rate)
+    assert rates.index(max(rates)) == optimiser.warmup
+    assert rates[-1] == pytest.approx(0.0, abs=1e-9)

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+from mdtrain.losses.attention import IGNORE, dice_loss, ellipse_mask, modality_label, selection_loss
+from mdtrain.losses.detection import BALANCED_BETA, balanced_l1, detection_loss, focal_loss
+from mdtrain.losses.distill import attention_transfer, focal_mse_transfer, mse_transfer
+from mdtrain.models.anchors import encode, make_anchors, to_xyxy
+
+
+def test_focal_loss_without_focus_is_half_the_cross_entropy() -> None:
+    """gamma 0 and alpha 1/2."""
+    logits, targets = torch.randn(50, 3), torch.randint(0, 2, (50, 3)).float()
+    plain = F.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
+    torch.testing.assert_close(focal_loss(logits, targets, alpha=0.5, gamma=0.0), plain / 2)
+
+
+def test_focal_loss_of_easy_examples_shrinks_with_gamma() -> None:
+    logits, targets = torch.full((4, 1), 4.0), torch.ones(4, 1)
+    assert focal_loss(logits, targets, gamma=2.0) < focal_loss(logits, targets, gamma=1.0) / 10
+
+
+def test_balanced_l1_meets_at_beta_and_is_zero_at_zero() -> None:
+    below, above = (balanced_l1(torch.tensor([BALANCED_BETA + e]), torch.zeros(1)).item() for e in (-1e-5, 1e-5))
+    assert above == pytest.approx(below, abs=1e-4)
+    assert balanced_l1(torch.ones(3), torch.ones(3)).item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_balanced_l1_grows_with_slope_gamma_far_out() -> None:
+    far = [balanced_l1(torch.tensor([x]), torch.zeros(1)).item() for x in (3.0, 4.0)]
+    assert far[1] - far[0] == pytest.approx(1.5, abs=1e-5)
+
+
+def test_selection_label_of_the_worked_example() -> None:
+    """M = 1, masks 0.8 and 0.6: thermal is better; 0.75: too close to call; 0.95: visible."""
+    truth = torch.ones(1, 1, 1, 3)
+    thermal = torch.full((1, 1, 1, 3), 0.8)
+    visible = torch.tensor([0.6, 0.75, 0.95]).reshape(1, 1, 1, 3)
+    assert modality_label(thermal, visible, truth).flatten().tolist() == [0, IGNORE, 1]
+
+
+def test_untrained_masks_leave_selection_unsupervised() -> None:
+    mask = torch.full((1, 1, 8, 8), 0.5)
+    label = modality_label(mask, mask, torch.zeros_like(mask))
+    assert (label == IGNORE).all()
+    assert selection_loss(torch.randn(1, 2, 8, 8), label).item() == 0.0
+
+
+def test_the_selection_label_carries_no_gradient() -> None:
+    mask = torch.rand(1, 1, 4, 4, requires_grad=True)
+    logits = torch.randn(1, 2, 4, 4, requires_grad=True)
+    selection_loss(logits, modality_label(mask, torch.rand(1, 1, 4, 4), torch.ones(1, 1, 4, 4))).backward()  # type: ignore[no-untyped-call]
+    assert mask.grad is None
+    assert logits.grad is not None
+
+
+def test_dice_limits() -> None:
+    ones, zeros = torch.ones(2, 1, 20, 20), torch.zeros(2, 1, 20, 20)
+    assert dice_loss(ones, ones).item() == 0.0
+    assert dice_loss(zeros, zeros).item() == 0.0
+    assert dice_loss(ones, zeros).item() > 0.99
+
+
+@pytest.mark.parametrize(
+    ("box", "inside", "outside"),
+    [
+        ((32.0, 32.0, 96.0, 96.0), (4, 4), (2, 2)),  # centre of the ellipse; corner of its box
+        ((66.0, 66.0, 69.0, 75.0), (4, 4), (5, 5)),  # smaller than a cell: the cell under its centre
+        ((120.0, 120.0, 140.0, 140.0), (7, 7), (0, 0)),  # centre beyond the image: clamped to the last cell
+    ],
+)
+def test_ellipse_mask(box: tuple[float, ...], inside: tuple[int, int], outside: tuple[int, int]) -> None:
+    mask = ellipse_mask([torch.tensor([box])], 128, 128, 16)
+    assert mask.shape == (1, 1, 8, 8)
+    assert mask[0, 0][inside] == 1
+    assert mask[0, 0][outside] == 0
+
+
+def test_focal_mse_of_equal_errors_is_plain_mse() -> None:
+    """The same distance everywhere: softmax weights are all 1 / (H W)."""
+    student, teacher = torch.zeros(2, 6, 5, 4), torch.full((2, 6, 5, 4), 0.3)
+    torch.testing.assert_close(focal_mse_transfer(student, teacher), mse_transfer(student, teacher))
+
+
+def test_focal_mse_looks_at_the_hard_place() -> None:
+    """One place far off: plain MSE divides it by all places, focal MSE does not."""
+    student, teacher = torch.zeros(1, 4, 8, 8), torch.zeros(1, 4, 8, 8)
+    teacher[0, :, 3, 3] = 3.0
+    assert focal_mse_transfer(student, teacher).item() == pytest.approx(9.0, rel=1e-3)
+    assert mse_transfer(student, teacher).item() == pytest.approx(9.0 / 64, rel=1e-3)
+
+
+def test_perfect_imitation_costs_nothing() -> None:
+    feature = torch.randn(2, 4, 6, 6)
+    assert focal_mse_transfer(feature, feature).item() == 0.0
+    assert attention_transfer(torch.full((1, 1, 30, 30), 30.0), torch.ones(1, 1, 30, 30)).item() < 1e-6
+
+
+def test_detection_loss_of_perfect_predictions_is_almost_zero() -> None:
+    anchors = make_anchors(64, 64, (8, 16))
+    truth, labels = torch.tensor([[10.0, 12.0, 26.0, 44.0]]), torch.tensor([1])
+    overlapping = to_xyxy(anchors)
+    inside = (overlapping[:, 2] > 10) & (overlapping[:, 0] < 26) & (overlapping[:, 3] > 12) & (overlapping[:, 1] < 44)
+    deltas = encode(truth.expand(len(anchors), 4), anchors)[None]
+    logits = torch.full((1, len(anchors), 3), -20.0)
+    first_class, first_box = detection_loss(logits, deltas, anchors, [truth], [labels])
+    assert first_box.item() == pytest.approx(0.0, abs=1e-6)
+    logits[0, inside, 1] = 20.0
+    better, _ = detection_loss(logits, deltas, anchors, [truth], [labels])
+    assert math.isfinite(better.item())
+    assert inside.sum() > 0
+    assert first_class > 1.0  # it missed everything
+
+
+def test_detection_loss_without_any_object_teaches_background_only() -> None:
+    anchors = make_anchors(64, 64, (8, 16))
+    logits = torch.zeros(2, len(anchors), 3, requires_grad=True)
+    deltas = torch.zeros(2, len(anchors), 4, requires_grad=True)
+    none = [torch.zeros(0, 4)] * 2
+    classification, box = detection_loss(logits, deltas, anchors, none, [torch.zeros(0, dtype=torch.int64)] * 2)
+    assert classification.item() > 0
+    assert box.item() == 0.0

@@ -1,0 +1,160 @@
+"""Real short trainings on a tiny set: what they leave, that they learn, that they can be continued."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from mdrun.errors import EngineError, UsageError
+from mdrun.manifest import Manifest
+from mdtrain import loop
+from mdtrain.build import load_trained
+from mdtrain.config import Config, load_config
+from mdtrain.contract import draft_manifest, hash_weights
+from mdtrain.recipes import baseline, distill, teacher
+from mdtrain.state import read_checkpoint
+from tests.training.tree import write_msrs
+
+TINY = (
+    "model.widths=[8,8,16,16]",
+    "model.neck=16",
+    "model.tower=1",
+    "model.visible=[128,96]",
+    "model.thermal=[32,24]",
+    "optimiser.batch_size=2",
+    "optimiser.iterations=4",
+    "optimiser.warmup=1",
+    "evaluate_every=2",
+    "precision=32-true",
+    "data.sets=[msrs]",
+)
+
+
+def tiny(tmp_path: Path, *more: str) -> Config:
+    if not (tmp_path / "data" / "msrs").exists():
+        write_msrs(tmp_path / "data" / "msrs")
+    return load_config(None, (*TINY, f"data.root={tmp_path / 'data'}", *more))
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    return load_trained(folder / "weights.safetensors").model.state_dict()
+
+
+def test_a_killed_run_continues_to_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny(tmp_path)
+    baseline.train(config, tmp_path / "whole", "mdtrain")
+
+    validate, calls = loop._validate, []
+
+    def killed(*arguments: object) -> object:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return validate(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop, "_validate", killed)
+    with pytest.raises(KeyboardInterrupt):
+        baseline.train(config, tmp_path / "killed", "mdtrain")
+    monkeypatch.undo()
+    assert read_checkpoint(tmp_path / "killed" / "checkpoints" / "last.ckpt")["iteration"] == 2
+    baseline.train(config, tmp_path / "killed", "mdtrain", resume=True)
+    whole, continued = weights_of(tmp_path / "whole"), weights_of(tmp_path / "killed")
+    assert all(torch.equal(whole[name], continued[name]) for name in whole)
+
+
+def test_a_run_leaves_config_environment_scalars_and_weights(tmp_path: Path) -> None:
+    result = baseline.train(tiny(tmp_path, "seed=7"), tmp_path / "run", "mdtrain train baseline")
+    assert {p.name for p in result.folder.iterdir()} >= {
+        "config.yaml", "environment.json", "metrics.csv", "result.json", "weights.safetensors", "checkpoints",
+    }  # fmt: skip
+    assert load_config(result.folder / "config.yaml").seed == 7
+    assert json.loads((result.folder / "result.json").read_text())["seed"] == 7
+    assert any(p.name.startswith("events.out.tfevents") for p in result.folder.iterdir())
+    names = {row["name"] for row in csv.DictReader((result.folder / "metrics.csv").open())}
+    assert {"val/person", "val/person/night", "minutes"} <= names
+
+
+def test_teacher_then_student(tmp_path: Path) -> None:
+    teacher.train(tiny(tmp_path), tmp_path / "teacher", "mdtrain")
+    weights = tmp_path / "teacher" / "weights.safetensors"
+    before = hash_weights(load_trained(weights, "teacher").model.state_dict())
+    result = distill.train(tiny(tmp_path), weights, tmp_path / "student", "mdtrain")
+    trained = load_trained(result.weights, "student")
+    assert trained.kind == "student"
+    assert hash_weights(load_trained(weights, "teacher").model.state_dict()) == before  # the teacher is frozen
+    with pytest.raises(EngineError, match="wanted those of a teacher"):
+        distill.train(tiny(tmp_path), result.weights, tmp_path / "other", "mdtrain")
+
+
+def test_distillation_changes_what_the_student_learns(tmp_path: Path) -> None:
+    teacher.train(tiny(tmp_path), tmp_path / "teacher", "mdtrain")
+    weights = tmp_path / "teacher" / "weights.safetensors"
+    distill.train(tiny(tmp_path), weights, tmp_path / "a", "mdtrain")
+    distill.train(tiny(tmp_path, "distill.semantic=0", "distill.attention=0"), weights, tmp_path / "b", "mdtrain")
+    baseline.train(tiny(tmp_path), tmp_path / "c", "mdtrain")
+    with_transfer, without, native = (weights_of(tmp_path / run) for run in "abc")
+    assert not torch.equal(with_transfer["semantic.conv1.weight"], without["semantic.conv1.weight"])
+    torch.testing.assert_close(without["semantic.conv1.weight"], native["semantic.conv1.weight"])
+
+
+def test_maps_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
+    teacher.train(tiny(tmp_path), tmp_path / "teacher", "mdtrain")
+    config = tiny(tmp_path, "model.widths=[8,8,24,16]")
+    with pytest.raises(UsageError, match="model.widths of the student"):
+        distill.train(config, tmp_path / "teacher" / "weights.safetensors", tmp_path / "s", "mdtrain")
+
+
+def test_the_loss_falls_on_one_batch(tmp_path: Path) -> None:
+    config = tiny(tmp_path, "optimiser.iterations=40", "evaluate_every=40", "data.mosaic_share=0")
+    result = baseline.train(config, tmp_path / "run", "mdtrain")
+    rows = [r for r in csv.DictReader((result.folder / "metrics.csv").open()) if r["name"] == "train/loss"]
+    assert float(rows[-1]["value"]) < float(rows[0]["value"])
+
+
+def test_resume_and_overwrite_are_checked(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no checkpoints/last.ckpt"):
+        baseline.train(tiny(tmp_path), tmp_path / "run", "mdtrain", resume=True)
+    baseline.train(tiny(tmp_path), tmp_path / "run", "mdtrain")
+    with pytest.raises(UsageError, match="--resume"):
+        baseline.train(tiny(tmp_path), tmp_path / "run", "mdtrain")
+
+
+def test_damaged_and_foreign_weights_are_refused(tmp_path: Path) -> None:
+    result = baseline.train(tiny(tmp_path), tmp_path / "run", "mdtrain")
+    checkpoint = result.folder / "checkpoints" / "last.ckpt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with pytest.raises(EngineError, match=r"last\.ckpt"):
+        baseline.train(tiny(tmp_path), tmp_path / "run", "mdtrain", resume=True)
+    result.weights.write_bytes(result.weights.read_bytes()[:500])
+    with pytest.raises(EngineError, match="safetensors"):
+        load_trained(result.weights)
+
+
+def test_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "evil.ckpt"
+    torch.save({"model": Path("x")}, path)  # any class that is no tensor needs code to load
+    with pytest.raises(EngineError, match="not a readable checkpoint of tensors"):
+        read_checkpoint(path)
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_batch_saved(tmp_path: Path) -> None:
+    config = tiny(tmp_path, "optimiser.learning_rate=1e12", "optimiser.clip_norm=1e30", "optimiser.name=sgd")
+    with pytest.raises(loop.DivergedError, match="diverged_batch"):
+        baseline.train(config, tmp_path / "run", "mdtrain")
+    assert (tmp_path / "run" / "diverged_batch.pt").exists()
+
+
+def test_the_draft_manifest_says_what_the_run_knows(tmp_path: Path) -> None:
+    result = baseline.train(tiny(tmp_path, "name=tiny"), tmp_path / "run", "mdtrain train baseline --x")
+    trained = load_trained(result.weights)
+    draft: Manifest = draft_manifest(trained.config, trained.model.state_dict(), trained.facts)
+    assert draft.name == "tiny"
+    assert draft.needs == ["visible", "thermal"]
+    assert draft.inputs["thermal"].width == 32
+    assert draft.origin.command == "mdtrain train baseline --x"
+    assert draft.origin.licence.startswith("research use only: MSRS")
+    assert draft.parity is None

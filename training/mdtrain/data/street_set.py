@@ -1,0 +1,51 @@
+"""Synthetic street scenes as a training set: a folder in the MSRS layout, thermal at the visible resolution."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from mdrun.errors import OutputError
+from mdrun.street import Labels, Street, random_config
+
+SIZE = (640, 480)  # width, height: as MSRS
+MOST_HIDDEN = 0.7  # objects hidden by more are no targets
+LATEST_S = 30.0  # a scene is drawn at a random moment of its first half minute
+
+
+def write_street_set(folder: Path, scenes: int, seed: int) -> Iterator[str]:
+    """Draw scenes one by one; yields each name when its files are there, `train.txt` comes last.
+
+    Raises:
+        OutputError: the folder holds a set already.
+    """
+    if (folder / "train.txt").exists():
+        raise OutputError(f"{folder}: holds a set already; name another folder or remove it")
+    for part in ("vi", "ir", "labels/fusion"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    names = []
+    for index in range(scenes):
+        config = random_config(seed * 100_003 + index, *SIZE)
+        street = Street(config)
+        time_s = float(np.random.default_rng((seed, index)).uniform(0, LATEST_S))
+        name = f"{index:05d}{'D' if config.time == 'day' else 'N'}"
+        cv2.imwrite(str(folder / "vi" / f"{name}.jpg"), street.visible(time_s)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
+        thermal = street.thermal_at(time_s, *SIZE, config.noise)
+        cv2.imwrite(str(folder / "ir" / f"{name}.jpg"), thermal, [cv2.IMWRITE_JPEG_QUALITY, 95])
+        (folder / "labels" / "fusion" / f"{name}.txt").write_text(yolo_lines(street.labels(time_s)))
+        names.append(name)
+        yield name
+    (folder / "train.txt").write_text("".join(f"{name}\n" for name in names))
+
+
+def yolo_lines(labels: Labels) -> str:
+    """Label file of one scene: `class cx cy w h` in fractions of the image, a line an object that can be seen."""
+    lines = []
+    for box, label, hidden in zip(labels.boxes_xyxy / np.array(SIZE * 2), labels.classes, labels.occlusion, strict=True):
+        if hidden <= MOST_HIDDEN:
+            centre, size = (box[:2] + box[2:]) / 2, box[2:] - box[:2]
+            lines.append(f"{label} {centre[0]:.6f} {centre[1]:.6f} {size[0]:.6f} {size[1]:.6f}\n")
+    return "".join(lines)
