@@ -6,6 +6,7 @@ Only click and the errors are imported here, so that help and mistakes answer at
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -35,12 +36,22 @@ Results, exit codes: docs/results.md, docs/errors.md.
 """
 
 
+class _Number(click.FloatRange):
+    """A number within limits; click lets NaN through, which is below and above nothing."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401  # click's
+        number: float = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value} is not a number.", param, ctx)
+        return number
+
+
 def _score(flag: str, what: str) -> Callable[[F], F]:
-    return click.option(flag, type=click.FloatRange(0, 1), metavar="S", help=f"{what}, 0 to 1 [default: the engine's]")
+    return click.option(flag, type=_Number(0, 1), metavar="S", help=f"{what}, 0 to 1 [default: the engine's]")
 
 
 def _milliseconds(flag: str, what: str) -> Callable[[F], F]:
-    return click.option(flag, type=click.FloatRange(0, 3_600_000), metavar="MS", help=what)
+    return click.option(flag, type=_Number(0, 3_600_000), metavar="MS", help=what)
 
 
 @click.group(invoke_without_command=True, epilog=EPILOG, context_settings={"max_content_width": 110})

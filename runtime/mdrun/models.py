@@ -47,18 +47,16 @@ class ShippedModel:
         }
 
 
-def shipped(folder: Path = FOLDER) -> list[ShippedModel]:
-    """The engines of the package, by name; none is no error.
+def shipped(folder: Path | None = None) -> list[ShippedModel]:
+    """The engines of the package (or of another folder), by name; none is no error.
 
     Raises:
         EngineError: one of them is damaged.
     """
-    return [
-        ShippedModel(path.stem, path, read_manifest(path)) for path in sorted(folder.glob("*.onnx")) if path.is_file()
-    ]
+    return [ShippedModel(path.stem, path, read_manifest(path)) for path in _files(folder)]
 
 
-def resolve(engine: str | Path, folder: Path = FOLDER) -> Path:
+def resolve(engine: str | Path, folder: Path | None = None) -> Path:
     """Path of an engine given by path or by the name of a shipped one.
 
     Raises:
@@ -67,24 +65,28 @@ def resolve(engine: str | Path, folder: Path = FOLDER) -> Path:
     path = Path(engine)
     if path.is_file() or path.suffix in SUFFIXES or len(path.parts) > 1:
         return path  # reading it says what is wrong with it
-    named = folder / f"{engine}.onnx"
-    if named.is_file():
-        return named
+    for shipped_path in _files(folder):
+        if shipped_path.stem == str(engine):
+            return shipped_path
     raise EngineError(f"engine {str(engine)!r} is neither a file nor one that ships ({_names(folder)})")
 
 
-def default(folder: Path = FOLDER) -> Path:
+def default(folder: Path | None = None) -> Path:
     """Path of the shipped engine, where there is exactly one.
 
     Raises:
         UsageError: none ships, or several do.
     """
-    found = sorted(folder.glob("*.onnx"))
+    found = _files(folder)
     if len(found) == 1:
         return found[0]
     raise UsageError(f"--engine is missing and there is no single default ({_names(folder)}); name one")
 
 
-def _names(folder: Path) -> str:
-    names = [path.stem for path in sorted(folder.glob("*.onnx"))]
+def _files(folder: Path | None) -> list[Path]:
+    return sorted(path for path in (folder or FOLDER).glob("*.onnx") if path.is_file())
+
+
+def _names(folder: Path | None) -> str:
+    names = [path.stem for path in _files(folder)]
     return f"shipped: {', '.join(names)}" if names else "none ships with this mdrun"

@@ -95,7 +95,9 @@ def test_a_graph_that_is_not_its_manifest_is_refused(blob: Path, manifest: Manif
 
 
 def test_a_named_batch_is_accepted(tmp_path: Path) -> None:
-    path = write_constant(tmp_path / "n.onnx", np.zeros((2, 4), np.float32), np.zeros(2, np.float32), np.zeros(2, np.int32))
+    path = write_constant(
+        tmp_path / "n.onnx", np.zeros((2, 4), np.float32), np.zeros(2, np.float32), np.zeros(2, np.int32)
+    )
     model = onnx.load(str(path))
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "N"
     onnx.save(model, str(path))

@@ -24,9 +24,8 @@ from tests.runtime.engines import CLASSES
 from tests.runtime.test_statistics import make_result
 
 LOOK = Look("blob", CLASSES, 0.5, thermal_used=True)
-KEYS = (
-    "schema_version rig sequence captured_ns visible thermal skew_ms engine task detections energy stages_ms".split()
-)
+KEYS = ["schema_version", "rig", "sequence", "captured_ns", "visible", "thermal", "skew_ms", "engine", "task"]
+KEYS += ["detections", "energy", "stages_ms"]
 
 
 def test_the_line_is_the_documented_one() -> None:
@@ -224,9 +223,13 @@ class Full(Gate):
 def test_a_failing_sink_is_reported_and_never_blocks(tmp_path: Path) -> None:
     worker = SinkWorker(Full(tmp_path / "full.bin"), size=1)
     with pytest.raises(OutputError, match=r"full\.bin: cannot be written \(No space left on device\)"):
-        for sequence in range(100):
-            worker.offer(make_result(sequence))
+        _offer_many(worker)
     worker.discard()
+
+
+def _offer_many(worker: SinkWorker) -> None:
+    for sequence in range(100):
+        worker.offer(make_result(sequence))
 
 
 def test_output_folder_takes_back_what_it_made(tmp_path: Path) -> None:

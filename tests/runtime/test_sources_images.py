@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -53,6 +53,7 @@ def test_natural_order_counts(numbers: list[int]) -> None:
 
 
 @given(st.lists(st.text(max_size=8)))
+@example(["frame⁴", "frame4"])  # a digit that is no number
 def test_natural_key_orders_any_names(names: list[str]) -> None:
     sorted(names, key=natural_key)
 
@@ -105,9 +106,7 @@ def test_wildcards_and_single_files(tmp_path: Path) -> None:
         (np.dstack([RAW] * 3), ".png", RAW),
     ],
 )
-def test_thermal_becomes_one_channel(
-    tmp_path: Path, image: NDArray[Any], suffix: str, wanted: NDArray[Any]
-) -> None:
+def test_thermal_becomes_one_channel(tmp_path: Path, image: NDArray[Any], suffix: str, wanted: NDArray[Any]) -> None:
     got = read_image(write(tmp_path / f"t{suffix}", image), Modality.THERMAL)
     np.testing.assert_array_equal(got, wanted)
     assert got.dtype == wanted.dtype
@@ -124,9 +123,7 @@ def test_thermal_becomes_one_channel(
         (GREY.astype(np.float32), ".tiff", Modality.THERMAL, "float32"),
     ],
 )
-def test_wrong_depth_or_colour(
-    tmp_path: Path, image: NDArray[Any], suffix: str, modality: Modality, told: str
-) -> None:
+def test_wrong_depth_or_colour(tmp_path: Path, image: NDArray[Any], suffix: str, modality: Modality, told: str) -> None:
     path = write(tmp_path / f"odd{suffix}", image)
     with pytest.raises(DataError) as caught:
         open_source(str(path), modality)
@@ -181,8 +178,10 @@ def test_jpeg_with_thumbnail_is_complete_only_with_its_own_end(tmp_path: Path) -
 
 
 def test_progressive_jpeg_is_complete(tmp_path: Path) -> None:
+    """Several scans, with restart markers inside of them."""
     path = tmp_path / "p.jpg"
-    path.write_bytes(cv2.imencode(".jpg", COLOUR, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1, cv2.IMWRITE_JPEG_RST_INTERVAL, 1])[1])
+    options = [cv2.IMWRITE_JPEG_PROGRESSIVE, 1, cv2.IMWRITE_JPEG_RST_INTERVAL, 1]
+    path.write_bytes(cv2.imencode(".jpg", COLOUR, options)[1].tobytes())
     assert read_image(path, Modality.VISIBLE).shape == COLOUR.shape
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from mdrun.errors import DataError, SourceError, UsageError
@@ -41,7 +42,7 @@ def write(
     options = {"movflags": "faststart"} if path.suffix == ".mp4" else {}
     with av.open(str(path), "w", options=options) as container:
         stream = container.add_stream(codec, rate=30, options={"g": "10"} if codec == "libx264" else {})
-        assert isinstance(stream, av.VideoStream)
+        assert isinstance(stream, VideoStream)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, pixels
         stream.bit_rate = 2_000_000
         clock = Fraction(33, 1000) if path.suffix == ".avi" else MS  # an AVI has one frame a tick
@@ -143,11 +144,11 @@ def test_times_never_go_backwards(tmp_path: Path) -> None:
     with open_source(str(write(tmp_path / "clip.mkv")), Modality.VISIBLE) as source:
         assert isinstance(source, VideoSource)
         elapsed = []
-        for pts in (0, 33, 33, 20, None, 500):
+        for pts in (33, 33, 20, None, 500):
             odd = av.VideoFrame(WIDTH, HEIGHT)
             odd.pts = pts
             elapsed.append(round(source._elapsed_ns(odd) / 1e6))
-    assert elapsed == [0, 33, 66, 100, 133, 500]
+    assert elapsed == [33, 66, 100, 133, 500]
 
 
 def test_glued_transport_streams_are_damage(tmp_path: Path) -> None:
@@ -193,15 +194,12 @@ def test_swapped_videos_are_told(tmp_path: Path) -> None:
     for text in (grey, deep):
         with pytest.raises(DataError, match=r"wanted 8-bit colour; are --visible and --thermal swapped"):
             open_source(str(text), Modality.VISIBLE)
-    with (
-        open_source(str(colour), Modality.THERMAL) as source,
-        pytest.raises(DataError, match=r"v\.mp4: thermal image is coloured.*swapped"),
-    ):
-        source.read()
+    with pytest.raises(DataError, match=r"v\.mp4: thermal image is coloured.*swapped"):
+        open_source(str(colour), Modality.THERMAL)
 
 
 @pytest.mark.parametrize(
-    ("suffix", "codec", "pixels"),
+    "form",
     [
         (".mp4", "libx264", "yuv420p"),
         (".mp4", "mpeg4", "yuv420p"),
@@ -213,8 +211,9 @@ def test_swapped_videos_are_told(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("keep", [0.5, 0.7, 0.9])
 def test_truncated_videos_end_in_an_error_after_their_sound_frames(
-    tmp_path: Path, suffix: str, codec: str, pixels: str, keep: float, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, form: tuple[str, str, str], keep: float, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    suffix, codec, pixels = form
     path = write(tmp_path / f"clip{suffix}", codec=codec, pixels=pixels)
     whole, _ = read_until_error(path)
     data = path.read_bytes()
@@ -262,7 +261,7 @@ def test_size_change_in_the_stream(tmp_path: Path) -> None:
         piece = tmp_path / f"{width}.mjpeg"
         with av.open(str(piece), "w") as container:
             stream = container.add_stream("mjpeg", rate=30)
-            assert isinstance(stream, av.VideoStream)
+            assert isinstance(stream, VideoStream)
             stream.width, stream.height, stream.pix_fmt = width, 48, "yuvj420p"
             for index in range(3):
                 frame = av.VideoFrame.from_ndarray(picture(index)[:, :width].copy(), format="rgb24")

@@ -90,7 +90,7 @@ def test_teacher_then_student(tmp_path: Path) -> None:
         distill.train(tiny(tmp_path), result.weights, tmp_path / "other", "mdtrain")
 
 
-def test_distillation_changes_what_the_student_learns(tmp_path: Path) -> None:
+def test_without_transfer_weights_distillation_is_the_baseline(tmp_path: Path) -> None:
     teacher.train(tiny(tmp_path), tmp_path / "teacher", "mdtrain")
     weights = tmp_path / "teacher" / "weights.safetensors"
     distill.train(tiny(tmp_path), weights, tmp_path / "a", "mdtrain")
@@ -108,11 +108,11 @@ def test_maps_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
         distill.train(config, tmp_path / "teacher" / "weights.safetensors", tmp_path / "s", "mdtrain")
 
 
-def test_the_loss_falls_on_one_batch(tmp_path: Path) -> None:
-    config = tiny(tmp_path, "optimiser.iterations=40", "evaluate_every=40", "data.mosaic_share=0")
-    result = baseline.train(config, tmp_path / "run", "mdtrain")
-    rows = [r for r in csv.DictReader((result.folder / "metrics.csv").open()) if r["name"] == "train/loss"]
-    assert float(rows[-1]["value"]) < float(rows[0]["value"])
+def test_the_loss_falls(tmp_path: Path) -> None:
+    short = ("optimiser.iterations=150", "evaluate_every=150", "data.mosaic_share=0", "optimiser.learning_rate=0.003")
+    result = baseline.train(tiny(tmp_path, *short), tmp_path / "run", "mdtrain")
+    rows = [float(r["value"]) for r in csv.DictReader((result.folder / "metrics.csv").open()) if r["name"] == "train/loss"]
+    assert sum(rows[-3:]) < 0.8 * sum(rows[:3])
 
 
 def test_resume_and_overwrite_are_checked(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ A recipe says what is special to it: the networks and the loss of one batch.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -127,7 +128,9 @@ def run(config: Config, recipe: Recipe, folder: Path, command: str, *, resume: b
         "iterations": state.iteration,
         "pairs": len(records),
         "display_score": round(accuracy.display_score, 3),
-        "accuracy": {f"msrs_val/{name}/ap50": round(value, 4) for name, value in accuracy.ap50.items()},
+        "accuracy": {
+            f"msrs_val/{name}/ap50": round(value, 4) for name, value in accuracy.ap50.items() if not math.isnan(value)
+        },
     }
     weights = folder / "weights.safetensors"
     save_weights(weights, state.average, config, recipe.kind, facts)

@@ -19,7 +19,9 @@ _SHOWN = 3  # names in an error
 def natural_key(name: str) -> list[tuple[int, int, str]]:
     """Sorting key that counts: `frame2` before `frame10`."""
     parts = re.split(r"([0-9]+)", name)
-    return [(1, int(part), part) if part.isdigit() else (0, 0, part.casefold()) for part in parts if part]
+    return [
+        (1, int(part), part) if part.isascii() and part.isdigit() else (0, 0, part.casefold()) for part in parts if part
+    ]
 
 
 def find_images(path: str) -> list[Path] | None:

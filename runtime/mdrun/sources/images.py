@@ -7,6 +7,7 @@ formats that carry their own proof of completeness are checked before decoding.
 from __future__ import annotations
 
 import re
+import struct
 import zlib
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ COLOUR_LIMIT = (
 
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _JPEG_START = b"\xff\xd8"
+_BMP_START = b"BM"
+_BMP_UNPACKED = (0, 3)  # BI_RGB, BI_BITFIELDS: the compressions whose size follows from the header
 # A marker is 0xFF and a code. 00 and D0 to D7 stand inside of compressed data, FF is padding (ITU T.81, B.1.1.2).
 _JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
 _JPEG_ALONE = (0x01, 0xD8)  # TEM, SOI: markers without a length behind them
@@ -136,7 +139,9 @@ def _is_complete(data: bytes) -> bool:
         return _png_is_complete(data)
     if data.startswith(_JPEG_START):
         return _jpeg_is_complete(data)
-    return True  # BMP and TIFF state sizes that OpenCV checks
+    if data.startswith(_BMP_START):
+        return _bmp_is_complete(data)
+    return True  # TIFF: the decoder refuses offsets behind the end
 
 
 def _png_is_complete(data: bytes) -> bool:
@@ -166,11 +171,25 @@ def _jpeg_is_complete(data: bytes) -> bool:
     return False
 
 
+def _bmp_is_complete(data: bytes) -> bool:
+    """All rows are there (BITMAPFILEHEADER and BITMAPINFOHEADER); their size field itself is often wrong."""
+    if len(data) < 34:
+        return False
+    start, header = struct.unpack_from("<II", data, 10)
+    width, height, _, bits, packing = struct.unpack_from("<iiHHI", data, 18)
+    if header < 40 or packing not in _BMP_UNPACKED:  # OS/2 headers, run lengths: left to the decoder
+        return True
+    end: int = start + (width * bits + 31) // 32 * 4 * abs(height)  # rows fill whole words
+    return len(data) >= end
+
+
 def _hush_opencv() -> None:
     """Damaged files are reported once, by us: OpenCV's own lines on stderr are switched off."""
     global _quiet  # noqa: PLW0603  # OpenCV's log level is global as well
     if not _quiet:
-        from cv2.utils import logging
+        import cv2
 
-        logging.setLogLevel(0)
+        # OpenCV 4 has the function at the top, OpenCV 5 in a module of its own
+        silence = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel
+        silence(0)
         _quiet = True

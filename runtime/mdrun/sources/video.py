@@ -42,17 +42,18 @@ class VideoSource(Source):
         self._path = path
         self._rate = uri.number("fps")
         self._container: av.container.InputContainer | None = None
-        self._frames: Iterator[av.VideoFrame] = iter(())
+        self._pictures: Iterator[av.VideoFrame] = iter(())
+        self._ahead: tuple[NDArray[Any], int] | None = None  # the first picture and its time, until it is read
         self._size: tuple[int, int] | None = None
         self._count: int | None = None
-        self._zero_s = 0.0  # what the file's clock shows at our zero
-        self._first_ns = 0
+        self._zero = 0  # what the file's clock shows at our zero, in its time base
+        self._starts_anywhere = False
         self._time_base = Fraction(0)
         self._last_ns: int | None = None
         self._step_ns = 0
 
     def open(self) -> None:
-        """Open the file and find its video stream."""
+        """Open the file and decode the first picture, so that a pair that cannot work fails before any result."""
         if self._container is not None:
             return
         import av
@@ -74,22 +75,14 @@ class VideoSource(Source):
         rate = self._rate or float(stream.average_rate or stream.guessed_rate or FALLBACK_RATE)
         self._step_ns = round(NS_PER_S / rate)
         self._time_base = stream.time_base or Fraction(0)
-        self._set_clock(stream)
-        self._frames = self._decode(self._container, stream)
-
-    def _set_clock(self, stream: VideoStream) -> None:
-        """A transport stream's clock starts anywhere: it counts from its first frame, other files from their zero."""
-        if self._rate is not None or stream.start_time is None:
-            return
-        start_s = float(stream.start_time * self._time_base)
-        if "mpegts" in stream.container.format.name:
-            self._zero_s = start_s
-        self._first_ns = round((start_s - self._zero_s) * NS_PER_S)
+        self._starts_anywhere = "mpegts" in self._container.format.name
+        self._pictures = self._decode(self._container, stream)
+        self._ahead = self._next()
 
     @property
     def start_ns(self) -> int:
-        """Capture time of the first frame, as the file's header says."""
-        return self._first_ns + self._offset_ns
+        """Capture time of the first frame; only before the first `read`."""
+        return self._offset_ns + (self._ahead[1] if self._ahead else 0)
 
     def _check_format(self, stream: VideoStream) -> None:
         """Refuse a visible video in grey or with more than 8 bits before the first frame."""
@@ -98,16 +91,16 @@ class VideoSource(Source):
 
     def read(self) -> Frame | None:
         """Next picture in presentation order."""
-        picture = next(self._frames, None)
-        if picture is None:
+        dated, self._ahead = self._ahead or self._next(), None
+        if dated is None:
             return None
-        where = str(self._path)
-        image = _colour(picture) if self.modality is Modality.VISIBLE else _grey(picture, where)
-        return self._frame(image, self._elapsed_ns(picture), where, None)
+        image, elapsed_ns = dated
+        return self._frame(image, elapsed_ns, str(self._path), None)
 
     def close(self) -> None:
         """Close the file."""
-        self._frames = iter(())
+        self._pictures = iter(())
+        self._ahead = None
         if self._container is not None:
             self._container.close()
             self._container = None
@@ -122,6 +115,13 @@ class VideoSource(Source):
         """Number of frames as the file's header says, None where it does not."""
         return self._count
 
+    def _next(self) -> tuple[NDArray[Any], int] | None:
+        picture = next(self._pictures, None)
+        if picture is None:
+            return None
+        image = _colour(picture) if self.modality is Modality.VISIBLE else _grey(picture, str(self._path))
+        return image, self._elapsed_ns(picture)
+
     def _elapsed_ns(self, picture: av.VideoFrame) -> int:
         """Time since the file's zero; where the file gives none or goes backwards, one frame after the last."""
         following = 0 if self._last_ns is None else self._last_ns + self._step_ns
@@ -130,7 +130,9 @@ class VideoSource(Source):
         elif picture.pts is None:
             elapsed = following
         else:
-            elapsed = round((float(picture.pts * self._time_base) - self._zero_s) * NS_PER_S)
+            if self._last_ns is None and self._starts_anywhere:  # a transport stream counts from its first frame
+                self._zero = picture.pts
+            elapsed = round((picture.pts - self._zero) * self._time_base * NS_PER_S)
             if self._last_ns is not None and elapsed <= self._last_ns:
                 elapsed = following
         self._last_ns = elapsed

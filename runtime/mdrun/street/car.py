@@ -72,7 +72,7 @@ def random_car(rng: np.random.Generator, air: float, *, driven: bool, lit: bool,
     """Draw a car; `driven` ones have a warm engine, tyres and exhaust, `lit` ones their lights on."""
     rgb = _COLOURS[rng.integers(len(_COLOURS))]
     key = shape or str(rng.choice(["saloon", "hatch", "kei", "van", "bus"], p=[0.32, 0.27, 0.17, 0.16, 0.08]))
-    skin = air + (rng.uniform(2, 9) if sunny else rng.uniform(-2.5, 0.5)) + (1.0 if driven else 0.0)
+    skin = air + (rng.uniform(1, 6) if sunny else rng.uniform(-2.5, 0.5)) + (1.0 if driven else 0.0)
     heat = rng.uniform(0.6, 1.3) if driven else 0.0
 
     def paint(colour: tuple[float, float, float], celsius: float, emit: float = 0.0) -> Paint:
@@ -87,7 +87,7 @@ def random_car(rng: np.random.Generator, air: float, *, driven: bool, lit: bool,
         tyre=paint((0.02, 0.02, 0.02), air + 0.5 + 12 * heat),
         rim=paint((0.35, 0.35, 0.36), air + 1 + 8 * heat),
         under=paint((0.008, 0.008, 0.008), air + 1 + 9 * heat),
-        exhaust=paint((0.05, 0.05, 0.05), air + 1 + 30 * heat),
+        exhaust=paint((0.05, 0.05, 0.05), air + 1 + 18 * heat),
         plate=paint((0.75, 0.75, 0.7), skin + 1),
         head=paint((1.0, 0.97, 0.86) if lit else (0.7, 0.72, 0.75), skin + 10 * heat, 6.0 if lit else 0.0),
         tail=paint((0.9, 0.05, 0.03) if lit else (0.35, 0.02, 0.02), skin + 5 * heat, 0.9 if lit else 0.0),
@@ -116,8 +116,16 @@ def _hubs(car: Car, side: float) -> list[Part]:
     radius = 0.31 if shape.height < 2.5 else 0.45
     parts = []
     for z in (-shape.length * 0.31, shape.length * 0.31):
-        for scale, paint, shade in ((1.18, car.under, 1.0), (1.0, car.tyre, 1.0), (0.62, car.rim, 0.8), (0.2, car.under, 1.0)):
-            ring = [(x, radius + scale * radius * sin(a), z + scale * radius * cos(a)) for a in np.linspace(0, 2 * pi, 13)[:-1].tolist()]
+        for scale, paint, shade in (
+            (1.18, car.under, 1.0),
+            (1.0, car.tyre, 1.0),
+            (0.62, car.rim, 0.8),
+            (0.2, car.under, 1.0),
+        ):
+            ring = [
+                (x, radius + scale * radius * sin(a), z + scale * radius * cos(a))
+                for a in np.linspace(0, 2 * pi, 13)[:-1].tolist()
+            ]
             parts.append(Part(ring, 0.0, paint, shade))
     return parts
 
@@ -128,8 +136,16 @@ def _side(car: Car, side: float) -> list[Part]:
     rear_top = s.belt if s.tail > -half + 0.3 else s.belt + 0.05
     body = [(x, 0.28, -half), (x, rear_top, -half), (x, s.belt, s.screen), (x, s.bonnet, half), (x, 0.3, half)]
     inner = x - side * 0.12  # the cabin leans inwards
-    cabin = [(x, s.belt - 0.02, s.tail), (x, s.belt - 0.02, s.screen), (inner, s.height, s.roof_front), (inner, s.height, s.roof_rear)]
-    parts = [Part(body, 0.0, car.body, 0.8), Part([(x, 0.28, -half), (x, 0.28, half), (x, 0.4, half), (x, 0.4, -half)], 0.0, car.under)]
+    cabin = [
+        (x, s.belt - 0.02, s.tail),
+        (x, s.belt - 0.02, s.screen),
+        (inner, s.height, s.roof_front),
+        (inner, s.height, s.roof_rear),
+    ]
+    parts = [
+        Part(body, 0.0, car.body, 0.8),
+        Part([(x, 0.28, -half), (x, 0.28, half), (x, 0.4, half), (x, 0.4, -half)], 0.0, car.under),
+    ]
     parts.append(Part(cabin, 0.0, car.body, 0.8))
     parts += _side_windows(car, side)
     parts += _hubs(car, side)
@@ -156,10 +172,17 @@ def _front(car: Car) -> list[Part]:
     z, w = s.length / 2, s.width / 2
     screen = [(-w + 0.1, s.belt + 0.02, s.screen), (w - 0.1, s.belt + 0.02, s.screen)]
     screen += [(w - 0.2, s.height - 0.09, s.roof_front), (-w + 0.2, s.height - 0.09, s.roof_front)]
-    frame = [(-w, s.belt - 0.02, s.screen), (w, s.belt - 0.02, s.screen), (w - 0.12, s.height, s.roof_front), (-w + 0.12, s.height, s.roof_front)]
+    frame = [
+        (-w, s.belt - 0.02, s.screen),
+        (w, s.belt - 0.02, s.screen),
+        (w - 0.12, s.height, s.roof_front),
+        (-w + 0.12, s.height, s.roof_front),
+    ]
     parts = [
         Part(_quad(0, 0.25, s.bonnet, z, w), 0.0, car.body, 0.9),
-        Part([(-w, s.bonnet, z), (w, s.bonnet, z), (w, s.belt, s.screen), (-w, s.belt, s.screen)], 0.0, car.bonnet, 1.25),
+        Part(
+            [(-w, s.bonnet, z), (w, s.bonnet, z), (w, s.belt, s.screen), (-w, s.belt, s.screen)], 0.0, car.bonnet, 1.25
+        ),
         Part(frame, 0.0, car.body, 0.9),
         Part(screen, 0.0, car.glass, 1.3),
         Part(_quad(0, 0.5, s.bonnet - 0.12, z + 0.01, w * 0.5), 0.0, car.front),
@@ -176,7 +199,12 @@ def _rear(car: Car) -> list[Part]:
     s = car.shape
     z, w = -s.length / 2, s.width / 2
     top = s.belt + 0.03
-    frame = [(-w, s.belt - 0.02, s.tail), (w, s.belt - 0.02, s.tail), (w - 0.12, s.height, s.roof_rear), (-w + 0.12, s.height, s.roof_rear)]
+    frame = [
+        (-w, s.belt - 0.02, s.tail),
+        (w, s.belt - 0.02, s.tail),
+        (w - 0.12, s.height, s.roof_rear),
+        (-w + 0.12, s.height, s.roof_rear),
+    ]
     glass = [(-w + 0.16, s.belt + 0.06, s.tail), (w - 0.16, s.belt + 0.06, s.tail)]
     glass += [(w - 0.24, s.height - 0.12, s.roof_rear - 0.01), (-w + 0.24, s.height - 0.12, s.roof_rear - 0.01)]
     parts = [
@@ -186,7 +214,7 @@ def _rear(car: Car) -> list[Part]:
         Part(glass, 0.0, car.glass, 1.2),
         Part(_quad(0, 0.27, 0.42, z - 0.01, w * 0.95), 0.0, car.under),
         Part(_quad(0, 0.62, 0.76, z - 0.01, 0.22), 0.0, car.plate, 0.9),
-        Part([(-0.5 * w, 0.3, z - 0.02)], 0.06, car.exhaust),
+        Part([(-0.5 * w, 0.3, z - 0.02)], 0.04, car.exhaust),
     ]
     for side in (-1, 1):
         lamp = _quad(side * (w - 0.17), top - 0.27, top - 0.06, z - 0.02, 0.14)
@@ -203,7 +231,9 @@ def _model(car: Car, side: int, end: int, *, roof: bool) -> Model:
     parts = [Part(bottom, 0.0, car.under), *_wheels(car)]
     if roof:
         w = s.width / 2 - 0.12
-        top = [(x, s.height, z) for x, z in ((-w, s.roof_front), (w, s.roof_front), (w, s.roof_rear), (-w, s.roof_rear))]
+        top = [
+            (x, s.height, z) for x, z in ((-w, s.roof_front), (w, s.roof_front), (w, s.roof_rear), (-w, s.roof_rear))
+        ]
         parts.append(Part(top, 0.0, car.body, 1.3))
     if side:
         parts += _side(car, float(side))

@@ -89,7 +89,7 @@ class Labels:
     """The truth about one visible frame.
 
     Attributes:
-        boxes_xyxy: (N, 4) float32, pixels of the visible frame, clipped to it: extents of what is drawn, before occlusion.
+        boxes_xyxy: (N, 4) float32, pixels of the frame, clipped to it; extents of what is drawn before occlusion.
         classes: (N,) int64, index into `DETECTION_CLASSES`; a cyclist is a bicycle box around both and a person box.
         occlusion: (N,) float32, hidden fraction in [0, 1].
         label_map: (H, W) uint8, index into `LABEL_NAMES`.

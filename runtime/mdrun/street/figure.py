@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mdrun.street.arrays import Bytes, Floats, Window
 from mdrun.street.camera import Camera
 
 SHIFT = 4  # fractional bits of the rasteriser's coordinates
@@ -124,10 +125,33 @@ def shadow_of(figure: Figure, slope: tuple[float, float]) -> Figure:
 
 
 @dataclass(frozen=True)
-class Outline:
-    """A projected figure: polygons in 1/16 px and the window (x0, y0, x1, y1) of the image that it touches."""
+class Sprite:
+    """A drawn figure: its window of the image, colours (h, w) or (h, w, 3), coverage (h, w) 0 to 255, distance."""
 
-    window: tuple[int, int, int, int]
+    window: Window
+    paint: Bytes
+    mask: Bytes
+    z: float
+
+    def lay(self, image: Bytes, depth: Floats) -> None:
+        """Draw over the image wherever nothing still is nearer; `depth` (H, W) in metres."""
+        x0, y0, x1, y1 = self.window
+        weight = (self.mask * (depth[y0:y1, x0:x1] > self.z)).astype(np.float32) * np.float32(1 / 255)
+        below = image[y0:y1, x0:x1]
+        cv2.blendLinear(self.paint, below, weight, 1 - weight, below)
+
+    def covers(self, u: float, v: float) -> bool:
+        """Whether it hides what is behind the pixel (u, v)."""
+        x0, y0, x1, y1 = self.window
+        return bool(x0 <= u < x1 and y0 <= v < y1 and self.mask[int(v) - y0, int(u) - x0] > 127)
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A projected figure: the window of the image that it touches, its distance, and polygons in 1/16 px."""
+
+    window: Window
+    z: float
     polygons: list[NDArray[np.int32]]
     lines: list[int]  # thickness for a ring, 0 for a filled part, -1 for one too small to draw
 
@@ -137,7 +161,7 @@ class Outline:
         x0, y0, x1, y1 = self.window
         return y1 - y0, x1 - x0
 
-    def fill(self, canvas: NDArray[np.uint8], values: list[tuple[int, ...]], line_type: int = cv2.LINE_AA) -> None:
+    def fill(self, canvas: Bytes, values: list[tuple[int, ...]], line_type: int = cv2.LINE_AA) -> None:
         """Draw every part into a canvas of the window's size, in order, with one value each."""
         for polygon, line, value in zip(self.polygons, self.lines, values, strict=True):
             if line < 0:
@@ -147,8 +171,8 @@ class Outline:
             else:
                 cv2.fillConvexPoly(canvas, polygon, value, line_type, SHIFT)
 
-    def paint(self, colours: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Draw every part in its colour (P, C), C 1 or 3; returns colours (h, w, C) and coverage (h, w) of 0 to 255.
+    def paint(self, colours: Bytes) -> Sprite:
+        """Draw every part in its colour; `colours` is (P, 3) or (P, 1).
 
         Coverage is one more channel of the same drawing. Edges fade to the mean colour, so they do not darken.
         """
@@ -161,10 +185,11 @@ class Outline:
         canvas[:] = blank
         self.fill(canvas, [tuple(c) for c in full.tolist()])
         if channels == 3:
-            return np.asarray(cv2.cvtColor(canvas, cv2.COLOR_BGRA2BGR), np.uint8), cv2.extractChannel(canvas, 3)
-        return cv2.extractChannel(canvas, 0), cv2.extractChannel(canvas, 1)
+            paint = np.asarray(cv2.cvtColor(canvas, cv2.COLOR_BGRA2BGR), np.uint8)
+            return Sprite(self.window, paint, canvas[..., 3].copy(), self.z)
+        return Sprite(self.window, canvas[..., 0].copy(), canvas[..., 1].copy(), self.z)
 
-    def mask(self) -> NDArray[np.uint8]:
+    def mask(self) -> Bytes:
         """Coverage of the window, 0 to 255."""
         canvas = np.zeros(self.shape, np.uint8)
         self.fill(canvas, [(255,)] * len(self.polygons))
@@ -201,7 +226,7 @@ def outline(figure: Figure, camera: Camera) -> Outline | None:
             corners = flat[first:last] if part.radius == 0 else fixed[first:last].reshape(-1, 2)
             polygons.append(np.asarray(cv2.convexHull(corners), np.int32))
             lines.append(0)
-    return Outline((x0, y0, x1, y1), polygons, lines)
+    return Outline((x0, y0, x1, y1), figure.z, polygons, lines)
 
 
 def _spans(pixels: NDArray[np.float32], reach: NDArray[np.float32], stops: list[int]) -> list[float]:

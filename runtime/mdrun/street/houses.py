@@ -2,17 +2,63 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mdrun.street.arrays import Floats
 from mdrun.street.camera import Camera
 from mdrun.street.layout import Building
 from mdrun.street.planes import Planes
 from mdrun.street.texture import band, sample, stripes, value_noise
 
-Floats = NDArray[np.float32]
 NEAREST_M = 1.2
+PARAPET_M = 0.6
+
+
+@dataclass(frozen=True)
+class Wall:
+    """A wall's pixels: place on the wall, and the surface that painting changes in place.
+
+    Attributes:
+        along: (h, w) metres along the wall.
+        y: (h, w) metres above the road.
+        z: (h, w) metres ahead of the camera.
+        foot: (h, w) width of a pixel on the wall, metres.
+        tall: (h, w) height of a pixel on the wall, metres.
+        albedo: (h, w, 3) linear.
+        celsius: (h, w) apparent temperature.
+        emission: (h, w, 3) own light.
+    """
+
+    along: Floats
+    y: Floats
+    z: Floats
+    foot: Floats
+    tall: Floats
+    albedo: Floats
+    celsius: Floats
+    emission: Floats
+
+    @classmethod
+    def over(cls, along: Floats, y: Floats, z: Floats, foot: Floats, fy: float) -> Wall:
+        """A blank wall; `y` is (h, w), the others (1, w)."""
+        along, z, foot = (np.repeat(a, len(y), axis=0).astype(np.float32) for a in (along, z, foot))
+        blank = np.zeros((*y.shape, 3), np.float32)
+        return cls(along, y.astype(np.float32), z, foot, z / fy, blank, np.zeros(y.shape, np.float32), blank.copy())
+
+
+@dataclass(frozen=True)
+class Windows:
+    """A grid of windows: metres from one to the next, share of glass, sill and lintel as shares of a storey."""
+
+    pitch: float
+    fill: float
+    sill: float
+    lintel: float
+    shop: bool
 
 
 class Masonry:
@@ -28,23 +74,16 @@ class Masonry:
         """Draw the wall across the view, then the one along the road."""
         if building.z1 <= NEAREST_M:
             return
-        side = 1.0 if building.x > 0 else -1.0
         z0 = max(building.z0, NEAREST_M)
-        far_x = building.x + side * 14.0
         if building.z0 > NEAREST_M:
-            self._wall(planes, camera, building, (building.x, z0), (far_x, z0), 0.78)
-        self._wall(planes, camera, building, (building.x, z0), (building.x, building.z1), 1.0)
+            self._wall(planes, camera, building, z0, across=True)
+        self._wall(planes, camera, building, z0, across=False)
 
-    def _wall(
-        self,
-        planes: Planes,
-        camera: Camera,
-        building: Building,
-        start: tuple[float, float],
-        end: tuple[float, float],
-        shade: float,
-    ) -> None:
-        corners = np.array([(x, y, z) for x, z in (start, end) for y in (0.0, building.height)], np.float32)
+    def _wall(self, planes: Planes, camera: Camera, building: Building, z0: float, *, across: bool) -> None:
+        back = building.x + (14.0 if building.x > 0 else -14.0)
+        end = (back, z0) if across else (building.x, building.z1)
+        feet = ((building.x, z0), end)
+        corners = np.array([(x, y, z) for x, z in feet for y in (0.0, building.height)], np.float32)
         pixels, _ = camera.project(corners)
         low, high = pixels.min(axis=0), pixels.max(axis=0)
         x0, y0 = max(int(low[0]), 0), max(int(low[1]), 0)
@@ -53,78 +92,57 @@ class Masonry:
             return
         slope_x, slope_y = camera.rays()
         slope_x, slope_y = slope_x[:, x0:x1], slope_y[y0:y1]
-        if start[1] == end[1]:  # across the view
-            z = np.full_like(slope_x, start[1])
-            along = np.abs(slope_x * z - start[0])
-            foot = z / camera.fx
+        if across:
+            z = np.full_like(slope_x, z0)
+            along, foot = np.abs(slope_x * z - building.x), z / camera.fx
         else:
             ray = np.where(np.abs(slope_x) < 1e-5, np.float32(1e-5), slope_x)
-            z = np.clip(start[0] / ray, start[1] * 0.98, end[1] * 1.02)
-            along = z - building.z0
-            foot = z * z / (camera.fx * abs(start[0]))
-        y = camera.above + slope_y * z
-        rows = y.shape[0]
-        wide = [np.repeat(a, rows, axis=0).astype(np.float32) for a in (z, along, foot)]
-        albedo, celsius, emission = self._facade(building, wide[1], y.astype(np.float32), wide[2], wide[0] / camera.fy)
-        quad = (np.array([pixels[0], pixels[1], pixels[3], pixels[2]]) - (x0 + 0.5, y0 + 0.5)) * 16
-        alpha = np.zeros((y1 - y0, x1 - x0), np.uint8)
+            z = np.clip(building.x / ray, z0 * 0.98, building.z1 * 1.02)
+            along, foot = z - building.z0, z * z / (camera.fx * abs(building.x))
+        wall = Wall.over(along, camera.above + slope_y * z, z, foot, camera.fy)
+        self._facade(building, wall)
+        quad = (pixels[[0, 1, 3, 2]] - (x0 + 0.5, y0 + 0.5)) * 16
+        alpha = np.zeros(wall.y.shape, np.uint8)
         cv2.fillConvexPoly(alpha, quad.clip(-4e5, 4e5).astype(np.int32), (255,), cv2.LINE_AA, 4)
-        planes.blend(
-            (x0, y0, x1, y1), alpha.astype(np.float32) / 255, albedo * shade, celsius, wide[0], emission=emission,
-            sunlit=0.85 if shade < 1 else 0.35,
-        )
+        albedo = wall.albedo * (0.78 if across else 1.0)
+        sunlit = 0.85 if across else 0.35
+        cover = alpha.astype(np.float32) / 255
+        planes.blend((x0, y0, x1, y1), cover, albedo, wall.celsius, wall.z, emission=wall.emission, sunlit=sunlit)
 
-    def _facade(
-        self, building: Building, along: Floats, y: Floats, foot: Floats, tall: Floats
-    ) -> tuple[Floats, Floats, Floats]:
-        """Albedo, temperature and own light of a wall from metres `along` and height `y`; pixel sizes `foot`, `tall`."""
+    def _facade(self, building: Building, wall: Wall) -> None:
+        """Render, courses between the storeys, then the windows."""
         rng = np.random.default_rng(building.seed)
-        stain = sample(self._stain, along / 23, y / 17) - 0.5
-        grain = (sample(self._grain, along / 2.7, y / 2.7) - 0.5) / (1 + 8 * foot)
-        albedo = np.array(building.rgb, np.float32) * (1 + 0.55 * stain + 0.5 * grain)[..., None]
-        celsius = self._air + rng.uniform(-0.8, 4.5) + 2.4 * stain + 0.8 * grain
-        emission = np.zeros_like(albedo)
-        courses = stripes(y, building.storey, 0.06, tall)
-        albedo *= (1 - 0.35 * courses)[..., None]
-        celsius += 0.8 * courses
-        ground_floor = y < building.storey if building.shop else np.zeros(y.shape, bool)
-        for wall, pitch, fill, sill, top in ((~ground_floor, building.pitch, rng.uniform(0.4, 0.7), 0.3, 0.8), (ground_floor, 3.4, 0.86, 0.1, 0.84)):
-            if not wall.any():
-                continue
-            column, floor = np.floor(along / pitch).astype(int), np.floor(y / building.storey).astype(int)
-            across = stripes(along, pitch, fill, foot)
-            up = y - floor * building.storey
-            pane = across * band(up, sill * building.storey, top * building.storey, tall) * wall * (y > 0.2) * (y < building.height - 0.6)
-            frame = pane * np.maximum(stripes(along, pitch * fill / 2, 0.07, foot), stripes(up, building.storey * 0.25, 0.06, tall))
-            self._glaze(building, rng, pane - frame * 0.8, column, floor, albedo, celsius, emission, y, shop=bool(wall is ground_floor))
-        return albedo.astype(np.float32), celsius.astype(np.float32), emission.astype(np.float32)
+        stain = sample(self._stain, wall.along / 23, wall.y / 17) - 0.5
+        grain = (sample(self._grain, wall.along / 2.7, wall.y / 2.7) - 0.5) / (1 + 8 * wall.foot)
+        courses = stripes(wall.y, building.storey, 0.06, wall.tall)
+        texture = (1 + 0.55 * stain + 0.5 * grain) * (1 - 0.35 * courses)
+        wall.albedo[:] = texture[..., None] * np.array(building.rgb, np.float32)
+        wall.celsius[:] = self._air + rng.uniform(-0.8, 4.5) + 2.4 * stain + 0.8 * grain + 0.8 * courses
+        low = np.asarray(wall.y < (building.storey if building.shop else -1.0), bool)
+        self._glaze(building, wall, ~low, Windows(building.pitch, rng.uniform(0.4, 0.7), 0.3, 0.8, False), rng)
+        if building.shop:
+            self._glaze(building, wall, low, Windows(3.4, 0.86, 0.1, 0.84, True), rng)
 
     def _glaze(
-        self,
-        building: Building,
-        rng: np.random.Generator,
-        pane: Floats,
-        column: NDArray[np.int_],
-        floor: NDArray[np.int_],
-        albedo: Floats,
-        celsius: Floats,
-        emission: Floats,
-        y: Floats,
-        *,
-        shop: bool,
+        self, building: Building, wall: Wall, where: NDArray[np.bool_], windows: Windows, rng: np.random.Generator
     ) -> None:
-        chance = rng.random((32, 32)).astype(np.float32)
-        glow = rng.uniform(0.1, 1.0, (32, 32)).astype(np.float32) ** 1.5
-        warm_white = np.array([(1.0, 0.72, 0.4), (1.0, 0.9, 0.72), (0.85, 1.0, 0.92)], np.float32)
-        tint = warm_white[rng.integers(0, 3, (32, 32))]
-        cell = (floor % 32, column % 32)
+        storey, y = building.storey, wall.y
+        column, floor = np.floor(wall.along / windows.pitch).astype(int), np.floor(y / storey).astype(int)
+        up = y - floor * storey
+        pane = stripes(wall.along, windows.pitch, windows.fill, wall.foot) * where
+        pane = pane * band(up, windows.sill * storey, windows.lintel * storey, wall.tall)
+        pane = pane * ((y > 0.2) & (y < building.height - PARAPET_M))
+        bars = stripes(wall.along, windows.pitch * windows.fill / 2, 0.07, wall.foot)
+        pane = pane * (1 - 0.8 * np.maximum(bars, stripes(up, storey * 0.25, 0.06, wall.tall)))
+        chance = rng.random((32, 32), dtype=np.float32)[floor % 32, column % 32]
+        glow = rng.uniform(0.1, 1.0, (32, 32)).astype(np.float32)[floor % 32, column % 32] ** 1.5
+        lamps = np.array([(1.0, 0.72, 0.4), (1.0, 0.9, 0.72), (0.85, 1.0, 0.92)], np.float32)
+        tint = lamps[rng.integers(0, 3, (32, 32))][floor % 32, column % 32]
         p = pane[..., None]
-        reflect = 0.04 + 0.05 * np.clip(y / 20, 0, 1) + 0.05 * glow[cell]
-        albedo *= 1 - p
-        albedo += p * reflect[..., None] * np.array([0.8, 0.95, 1.1], np.float32)
-        lit_share = (0.75 if shop else building.lit) * (1.0 if self._dark else 0.12)
-        lit = (chance[cell] < lit_share) * pane
+        sky = (0.04 + 0.05 * np.clip(y / 20, 0, 1) + 0.05 * glow)[..., None] * np.array([0.8, 0.95, 1.1], np.float32)
+        wall.albedo[:] = wall.albedo * (1 - p) + p * sky
+        lit = chance < (0.75 if windows.shop else building.lit) * (1.0 if self._dark else 0.12)
         # Curtains, shelves and lamps make a lit window uneven.
-        inside = glow[cell] * (0.55 + 0.45 * np.clip((y % building.storey) / building.storey, 0, 1)) * (1.1 if shop else 0.8)
-        emission += (lit * inside)[..., None] * tint[cell] * (1.0 if self._dark else 0.5)
-        celsius += pane * (glow[cell] * 7.0 - 2.0 + (chance[cell] < lit_share) * 2.0)
+        inside = glow * (0.55 + 0.45 * np.clip(up / storey, 0, 1)) * (1.1 if windows.shop else 0.8)
+        wall.emission[:] += (lit * pane * inside * (1.0 if self._dark else 0.5))[..., None] * tint
+        wall.celsius[:] += pane * (glow * 7.0 - 2.0 + lit * 2.0)

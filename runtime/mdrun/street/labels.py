@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mdrun.street.arrays import Bytes, Floats
 from mdrun.street.camera import Camera
 from mdrun.street.config import BICYCLE, CAR, PERSON, Labels
 from mdrun.street.figure import Figure, outline
 from mdrun.street.person import PERSON_ID
 from mdrun.street.scene import Scene
 
-Bytes = NDArray[np.uint8]
+_T = TypeVar("_T", bound=np.generic)
+CLASS_OF = {"person": PERSON, "bicycle": BICYCLE, "car": CAR}
 HIDDEN_LIMIT = 0.85  # more hidden than this: no box
 SMALLEST_PX = 8
 
@@ -45,7 +49,7 @@ def make_labels(scene: Scene, time_s: float) -> Labels:
     moving = np.zeros(still.shape, np.uint8)  # label of the nearest actor
     ledger = _Ledger()
     for kind, figure in reversed(scene.figures(time_s)):  # nearest first
-        _actor(ledger, moving, depth, kind, figure, camera)
+        _actor(ledger, moving, depth, CLASS_OF[kind], (figure, camera))
     for index, thing in enumerate(scene.stills):
         x0, y0, x1, y1 = thing.box
         box = (max(x0 + dx, 0), max(y0 + dy, 0), min(x1 + dx, camera.width), min(y1 + dy, camera.height))
@@ -59,9 +63,9 @@ def make_labels(scene: Scene, time_s: float) -> Labels:
     )
 
 
-def _actor(
-    ledger: _Ledger, moving: Bytes, depth: NDArray[np.float32], kind: str, figure: Figure, camera: Camera
-) -> None:
+def _actor(ledger: _Ledger, moving: Bytes, depth: Floats, number: int, posed: tuple[Figure, Camera]) -> None:
+    """Enter one actor and claim the pixels of `moving` that it is the nearest in."""
+    figure, camera = posed
     drawn = outline(figure, camera)
     if drawn is None:
         return
@@ -72,9 +76,8 @@ def _actor(
         return
     below = moving[y0:y1, x0:x1]
     seen = (full > 0) & (below == 0) & (depth[y0:y1, x0:x1] > figure.z)
-    number = {"person": PERSON, "bicycle": BICYCLE, "car": CAR}[kind]
     ledger.add(_bounds(full, x0, y0), number, int((full > 0).sum()), int(seen.sum()))
-    if kind == "bicycle":
+    if number == BICYCLE:
         rider = (full == PERSON_ID).astype(np.uint8)
         if rider.any():
             ledger.add(_bounds(rider, x0, y0), PERSON, int(rider.sum()), int((seen & (rider > 0)).sum()))
@@ -86,10 +89,11 @@ def _bounds(mask: Bytes, x0: int, y0: int) -> tuple[int, int, int, int]:
     return x0 + x, y0 + y, x0 + x + w, y0 + y + h
 
 
-def _moved(plane: NDArray[np.generic], dx: int, dy: int) -> NDArray[np.generic]:  # noqa: D103
+def _moved(plane: NDArray[_T], dx: int, dy: int) -> NDArray[_T]:
+    """The plane moved by whole pixels, its border repeated."""
     if dx == 0 and dy == 0:
         return plane
     height, width = plane.shape
     rows = np.clip(np.arange(height) - dy, 0, height - 1)
     columns = np.clip(np.arange(width) - dx, 0, width - 1)
-    return plane[rows[:, None], columns[None]]
+    return np.asarray(plane[rows[:, None], columns[None]], plane.dtype)

@@ -109,7 +109,9 @@ def _camera(rng: np.random.Generator, config: StreetConfig, view: str) -> Camera
 def _road(rng: np.random.Generator, view: str) -> Road:
     lane = rng.uniform(2.8, 3.5)
     drives_left = bool(rng.random() < 0.5)
-    near = {"lane": lane / 2 + rng.uniform(0.2, 0.8), "kerb": -rng.uniform(0.3, 1.2), "mast": rng.uniform(-1.0, 2.5)}[view]
+    near = {"lane": lane / 2 + rng.uniform(0.2, 0.8), "kerb": -rng.uniform(0.3, 1.2), "mast": rng.uniform(-1.0, 2.5)}[
+        view
+    ]
     parking = 2.2 if rng.random() < 0.5 else 0.0
     far = 2 * lane - near + parking
     centre = lane - near
@@ -137,7 +139,14 @@ def _houses(rng: np.random.Generator, layout: Layout, side: int) -> None:
     road = layout.road
     pavement = road.pavement_right if side > 0 else road.pavement_left
     z = rng.uniform(-6, 4)
-    walls = ((0.42, 0.38, 0.32), (0.3, 0.16, 0.11), (0.5, 0.5, 0.48), (0.25, 0.25, 0.26), (0.45, 0.36, 0.22), (0.2, 0.19, 0.17))
+    walls = (
+        (0.42, 0.38, 0.32),
+        (0.3, 0.16, 0.11),
+        (0.5, 0.5, 0.48),
+        (0.25, 0.25, 0.26),
+        (0.45, 0.36, 0.22),
+        (0.2, 0.19, 0.17),
+    )
     open_land = rng.random() < 0.3  # a park instead of a row of houses
     while z < 120:
         length = rng.uniform(8, 22)
@@ -145,12 +154,21 @@ def _houses(rng: np.random.Generator, layout: Layout, side: int) -> None:
         if not open_land or rng.random() < 0.25:
             # A bend would push far facades into the road: set them back by it.
             bend = road.curve * (z + length) ** 2
-            x = edge(road, side, pavement + rng.uniform(0.3, 4.0)) + (bend if bend * side > 0 else road.curve * max(z, 0) ** 2)
+            x = edge(road, side, pavement + rng.uniform(0.3, 4.0)) + (
+                bend if bend * side > 0 else road.curve * max(z, 0) ** 2
+            )
             shop = bool(rng.random() < 0.35)
             building = Building(
-                x, z, z + length, float(rng.choice([6.5, 9.5, 13.0, 19.0, 28.0], p=[0.25, 0.3, 0.25, 0.12, 0.08])),
-                walls[rng.integers(len(walls))], rng.uniform(2.9, 3.5), rng.uniform(1.7, 3.2),
-                float(rng.choice([0.06, 0.2, 0.45])), shop, int(rng.integers(1 << 30)),
+                x,
+                z,
+                z + length,
+                float(rng.choice([6.5, 9.5, 13.0, 19.0, 28.0], p=[0.25, 0.3, 0.25, 0.12, 0.08])),
+                walls[rng.integers(len(walls))],
+                rng.uniform(2.9, 3.5),
+                rng.uniform(1.7, 3.2),
+                float(rng.choice([0.06, 0.2, 0.45])),
+                shop,
+                int(rng.integers(1 << 30)),
             )
             layout.buildings.append(building)
         z += length + gap
@@ -165,13 +183,16 @@ def _greenery(rng: np.random.Generator, layout: Layout, side: int) -> None:
     while z < 90:
         if avenue and rng.random() < 0.8:
             lateral = edge(road, side, rng.uniform(0.5, 0.8) if rng.random() < 0.7 else pavement + 1)
-            layout.spots.append(Spot("tree", road.x(lateral, z), z, rng.uniform(5, 10), int(rng.integers(1 << 30))))
+            if abs(lateral) > 1.5 or z > 18:  # no trunk right before the lens
+                layout.spots.append(Spot("tree", road.x(lateral, z), z, rng.uniform(5, 10), int(rng.integers(1 << 30))))
         z += step * rng.uniform(0.8, 1.3)
     if rng.random() < 0.55:
         z = rng.uniform(6, 14)
         lateral = edge(road, side, pavement + 0.4)
         for i in range(int(rng.integers(4, 14))):
-            layout.spots.append(Spot("bush", road.x(lateral, z + 2 * i), z + 2 * i, rng.uniform(0.9, 1.5), int(rng.integers(1 << 30))))
+            layout.spots.append(
+                Spot("bush", road.x(lateral, z + 2 * i), z + 2 * i, rng.uniform(0.9, 1.5), int(rng.integers(1 << 30)))
+            )
     for _ in range(int(rng.integers(2, 7))):
         z = rng.uniform(25, 110)
         lateral = edge(road, side, pavement + rng.uniform(3, 14))
@@ -185,17 +206,14 @@ def _furniture(rng: np.random.Generator, layout: Layout, side: int) -> None:
         x = road.x(edge(road, side, beyond), z)
         layout.spots.append(Spot(kind, x, z, size, int(rng.integers(1 << 30)), heading))
 
-    spacing = rng.uniform(14, 24)
-    for z in np.arange(rng.uniform(8, 16), 100, spacing).tolist():
+    for z in np.arange(rng.uniform(8, 16), 100, rng.uniform(14, 24)).tolist():
         put("lamp", 0.45, z, rng.uniform(4.5, 7.0), -side)
     if rng.random() < 0.5:
         put("sign", 0.35, rng.uniform(9, 24), rng.uniform(2.2, 2.8))
     if rng.random() < 0.4:
-        start = rng.uniform(6, 12)
-        for i in range(int(rng.integers(3, 9))):
-            z = start + 2.0 * i
-            if abs(z + 1 - road.crossing) > 3:
-                put("guardrail", 0.25, z, 2.0)
+        rails = rng.uniform(6, 12) + 2.0 * np.arange(rng.integers(3, 9))
+        for z in rails[np.abs(rails + 1 - road.crossing) > 3].tolist():
+            put("guardrail", 0.25, z, 2.0)
     if rng.random() < 0.35:
         start = rng.uniform(5, 10)
         for i in range(int(rng.integers(3, 8))):
@@ -205,12 +223,10 @@ def _furniture(rng: np.random.Generator, layout: Layout, side: int) -> None:
         for i in range(int(rng.integers(2, 8))):
             put("bicycle", beyond, start + 0.75 * i, 1.0, float(side * rng.normal(1.3, 0.12)))
     strip = (road.right - road.centre if side > 0 else road.centre - road.left) - road.lane
+    parked = rng.uniform(8, 16) + np.cumsum(rng.uniform(5.6, 12, rng.integers(1, 6)))
     if strip > 2:
-        z = rng.uniform(8, 16)
-        for _ in range(int(rng.integers(1, 6))):
-            if abs(z - road.crossing) > 5:
-                put("car", -1.0, z, 1.0, 0.0 if (side < 0) == road.drives_left else np.pi)
-            z += rng.uniform(5.6, 12)
+        for z in parked[np.abs(parked - road.crossing) > 5].tolist():
+            put("car", -1.0, z, 1.0, 0.0 if (side < 0) == road.drives_left else np.pi)
 
 
 def _on_the_road(rng: np.random.Generator, layout: Layout) -> None:

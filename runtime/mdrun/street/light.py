@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from mdrun.street.arrays import Floats
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,9 @@ def headlight_beam(x: Floats, y: Floats, z: Floats) -> Floats:
     return np.asarray(np.where(z > 0.5, spread * low * 60.0 / (ahead**2 + 60.0), 0), np.float32)
 
 
-def tone(linear: Floats) -> NDArray[np.uint8]:
-    """Camera curve: a soft shoulder towards white, then gamma 1/2.2; linear light to 8 bit."""
+def tone(linear: Floats, black: float) -> NDArray[np.uint8]:
+    """Camera curve from linear light to 8 bit: a soft shoulder towards white, gamma 1/2.2, `black` levels crushed."""
     x = np.maximum(linear, 0)
     shoulder = np.where(x < 0.7, x, 1.0 - 0.3 * np.exp(-(x - 0.7) / 0.3))
-    return np.asarray(np.power(shoulder, 1 / 2.2) * 255.0 + 0.5, np.float32).clip(0, 255).astype(np.uint8)
+    grey = np.power(shoulder, 1 / 2.2) * (255.0 + 1.6 * black) - black
+    return np.asarray(np.rint(grey).clip(0, 255), np.uint8)

@@ -16,13 +16,17 @@ from mdrun.street.person import Bicycle, Person, cyclist, pedestrian, random_bic
 
 CYCLE_S = 26.0  # of the traffic light at the crossing
 GREEN_S = 14.0  # cars move, then people cross
+GIVE_WAY_M = 1.9  # who comes nearer to the camera's line than this steps aside
 NEAR_M, FAR_M = -9.0, 120.0  # where cars wrap around
 
 
 class Actor(Protocol):
-    """Something that moves. `kind` is person, bicycle or car."""
+    """Something that moves."""
 
-    kind: str
+    @property
+    def kind(self) -> str:
+        """`person`, `bicycle` or `car`."""
+        ...
 
     def figure(self, time_s: float, camera: Camera) -> Figure | None:
         """What it looks like at a time; None where the camera cannot see it."""
@@ -36,6 +40,12 @@ def in_view(camera: Camera, x: float, z: float, reach: float) -> bool:
     ahead = max(z + reach, 0.5)
     left, right = -camera.cx / camera.fx - 0.02, (camera.width - camera.cx) / camera.fx + 0.02
     return left * ahead - reach < x < right * ahead + reach
+
+
+def give_way(lateral: float, z: float) -> float:
+    """How far somebody at (lateral, z) has stepped aside, metres, so as not to walk into the camera."""
+    outward = 1.0 if lateral >= 0 else -1.0
+    return outward * 0.45 * max(0.0, 8.0 - z) if abs(lateral) < GIVE_WAY_M else 0.0
 
 
 def _ease(t: float) -> float:
@@ -92,17 +102,19 @@ class Walker:
     kind: str = "person"
 
     def figure(self, time_s: float, camera: Camera) -> Figure | None:
-        """The person where she is now"""
+        """The person where she is now."""
         walked = abs(self.speed) * time_s
         z = self.near + (self.start + self.speed * time_s - self.near) % (self.far - self.near)
-        if not in_view(camera, self.road.x(self.lateral, z), z, 1.2):
+        aside = give_way(self.lateral, z) if self.speed else 0.0
+        if not in_view(camera, self.road.x(self.lateral + aside, z), z, 1.2):
             return None
         wander = 0.25 * sin(0.11 * walked + self.person.phase)
         if not self.speed:
             heading = self.heading + 0.25 * sin(0.4 * time_s + self.person.phase)
             return pedestrian(self.person, (self.road.x(self.lateral, z), 0.0, z), heading, 0.0, 0.0)
-        x = self.road.x(self.lateral + wander, z)
-        return pedestrian(self.person, (x, 0.0, z), 0.0 if self.speed > 0 else pi, walked, 1.0)
+        x = self.road.x(self.lateral + wander + aside, z)
+        veer = atan2(-0.45 if aside > 0 else 0.45, 1.0) if aside else 0.0
+        return pedestrian(self.person, (x, 0.0, z), veer + (0.0 if self.speed > 0 else pi), walked, 1.0)
 
 
 @dataclass(frozen=True)
@@ -147,15 +159,18 @@ class Rider:
     kind: str = "bicycle"
 
     def figure(self, time_s: float, camera: Camera) -> Figure | None:
-        """The cyclist where he is now"""
-        near, far = -2.0, 60.0
+        """The cyclist where he is now."""
+        near, far = (2.2 if abs(self.lateral) < GIVE_WAY_M else -2.0), 60.0
         z = near + (self.start + self.speed * time_s - near) % (far - near)
         sway = 0.06 * sin(1.3 * time_s + self.person.phase)
-        x = self.road.x(self.lateral + sway, z)
+        aside = give_way(self.lateral, z)
+        x = self.road.x(self.lateral + sway + aside, z)
         if not in_view(camera, x, z, 1.5):
             return None
         heading = (0.0 if self.speed > 0 else pi) + 0.05 * cos(1.3 * time_s)
-        return cyclist(self.person, self.bicycle, (x, 0.0, z), heading, abs(self.speed) * time_s, lit=self.lit)
+        return cyclist(
+            self.person, self.bicycle, (x, 0.0, z), heading, abs(self.speed) * time_s, lit=self.lit, away=self.speed > 0
+        )
 
 
 def make_actors(seed: int, layout: Layout, air: float, *, lit: bool, sunny: bool) -> list[Actor]:
@@ -174,7 +189,7 @@ def _walkers(rng: np.random.Generator, layout: Layout, air: float) -> list[Actor
         width = road.pavement_right if side > 0 else road.pavement_left
         lateral = edge(road, side, rng.uniform(0.5, max(width - 0.3, 0.8)))
         # Out of the picture before it wraps around: half a field of view of about 30 degrees.
-        near = max(abs(lateral) / 0.75, 2.0)
+        near = max(abs(lateral) / 0.75, 2.2)
         start = near + (far - near) * ((i + rng.uniform(0.1, 0.6)) / total)
         speed = float(rng.choice([-1, 1]) * rng.uniform(0.9, 1.5)) if rng.random() < 0.8 else 0.0
         if not speed:
@@ -191,7 +206,13 @@ def _crossers(rng: np.random.Generator, layout: Layout, air: float) -> list[Acto
     road = layout.road
     count = int(rng.integers(2, 6))
     return [
-        Crosser(random_person(rng, air), road, road.crossing + float(rng.uniform(-1.3, 1.3)), float(rng.uniform(0.3, 4.0)), i % 2)
+        Crosser(
+            random_person(rng, air),
+            road,
+            road.crossing + float(rng.uniform(-1.3, 1.3)),
+            float(rng.uniform(0.3, 4.0)),
+            i % 2,
+        )
         for i in range(count)
     ]
 
@@ -204,7 +225,9 @@ def _riders(rng: np.random.Generator, layout: Layout, air: float, *, lit: bool) 
             lateral = edge(road, side, -0.5 if rng.random() < 0.6 else 0.9)
             speed = rng.uniform(2.8, 4.6) * (1 if away else -1)
             person, bicycle = random_person(rng, air), random_bicycle(rng, air)
-            actors.append(Rider(person, bicycle, road, lateral, float(rng.uniform(0, 60)), speed, lit and rng.random() < 0.7))
+            actors.append(
+                Rider(person, bicycle, road, lateral, float(rng.uniform(0, 60)), speed, lit and rng.random() < 0.7)
+            )
     return actors
 
 

@@ -50,7 +50,7 @@ def random_person(rng: np.random.Generator, air: float) -> Person:
     """Draw a person dressed for air of `air` degrees Celsius."""
     skin = _SKINS[rng.integers(len(_SKINS))]
     top, legs = (_CLOTHES[i] for i in rng.choice(len(_CLOTHES), 2))
-    leak = rng.uniform(0.2, 0.5)  # how much body warmth the clothes let through
+    leak = rng.uniform(0.26, 0.58)  # how much body warmth the clothes let through
     warm = air + leak * (SKIN_CELSIUS - air)
     bare_arms = air > 15 and rng.random() < 0.5
 
@@ -82,7 +82,9 @@ def _leg(person: Person, side: float, swing: float, bend: float, k: float) -> li
     return [
         Part([hip, knee], (0.088 * g, 0.065 * g), person.legs),
         Part([knee, foot], (0.064 * g, 0.046), person.legs, 0.95),
-        Part([(foot[0], foot[1] - 0.02, foot[2] - 0.04), (foot[0], foot[1] - 0.03, foot[2] + 0.13)], 0.045, person.shoes),
+        Part(
+            [(foot[0], foot[1] - 0.02, foot[2] - 0.04), (foot[0], foot[1] - 0.03, foot[2] + 0.13)], 0.045, person.shoes
+        ),
     ]
 
 
@@ -109,7 +111,12 @@ def _head(person: Person, centre: tuple[float, float, float]) -> list[Part]:
 
 def _torso(person: Person, k: float) -> list[Part]:
     g = person.girth
-    chest = [(-0.15 * g, 1.39 * k, 0.0), (0.15 * g, 1.39 * k, 0.0), (-0.09 * g, 0.97 * k, 0.0), (0.09 * g, 0.97 * k, 0.0)]
+    chest = [
+        (-0.15 * g, 1.39 * k, 0.0),
+        (0.15 * g, 1.39 * k, 0.0),
+        (-0.09 * g, 0.97 * k, 0.0),
+        (0.09 * g, 0.97 * k, 0.0),
+    ]
     parts = [Part(chest, (0.065, 0.065, 0.095 * g, 0.095 * g), person.top)]
     if person.coat:
         low = (0.95 - person.coat) * k
@@ -120,7 +127,9 @@ def _torso(person: Person, k: float) -> list[Part]:
     return parts
 
 
-def pedestrian(person: Person, position: tuple[float, float, float], heading: float, walked: float, gait: float) -> Figure:
+def pedestrian(
+    person: Person, position: tuple[float, float, float], heading: float, walked: float, gait: float
+) -> Figure:
     """A person at `position` after `walked` metres; `gait` is 0 for standing, 1 for walking."""
     k = person.height / 1.75
     phase = person.phase + walked * 2 * pi / (1.45 * k)
@@ -147,6 +156,7 @@ class Bicycle:
     tyre: Paint
     metal: Paint
     lamp: Paint
+    tail: Paint
 
 
 def random_bicycle(rng: np.random.Generator, air: float) -> Bicycle:
@@ -156,7 +166,8 @@ def random_bicycle(rng: np.random.Generator, air: float) -> Bicycle:
         Paint((frame[0] + 0.05, frame[1] + 0.05, frame[2] + 0.05), air - 0.5, BIKE_ID),
         Paint((0.02, 0.02, 0.02), air + 0.8, BIKE_ID),
         Paint((0.4, 0.4, 0.42), air - 1.0, BIKE_ID),
-        Paint((1.0, 0.95, 0.8), air + 3.0, BIKE_ID, 3.0),
+        Paint((1.0, 0.95, 0.8), air + 3.0, BIKE_ID, 2.5),
+        Paint((0.9, 0.04, 0.03), air + 0.5, BIKE_ID, 0.5),
     )
 
 
@@ -167,22 +178,37 @@ def _wheel(bicycle: Bicycle, z: float) -> list[Part]:
         for a in (0.3, 1.35, 2.4)
     ]
     # A tyre seen end on is a line of its own width.
-    return [*spokes, Part([(0.0, 0.05, z), (0.0, 0.63, z)], 0.018, bicycle.tyre, 0.8), Part(ring, 0.022, bicycle.tyre, 1.0, ring=True)]
+    return [
+        *spokes,
+        Part([(0.0, 0.05, z), (0.0, 0.63, z)], 0.018, bicycle.tyre, 0.8),
+        Part(ring, 0.022, bicycle.tyre, 1.0, ring=True),
+    ]
 
 
-def bicycle_parts(bicycle: Bicycle, *, lit: bool) -> list[Part]:
+def bicycle_parts(bicycle: Bicycle, *, front_light: bool = False, rear_light: bool = False) -> list[Part]:
     """Parts of a bicycle that heads along +z, its wheels on the road."""
     seat, crank, head = (0.0, 0.9, -0.2), (0.0, 0.3, -0.05), (0.0, 0.88, 0.4)
     rear, front = (0.0, 0.34, -0.53), (0.0, 0.34, 0.53)
-    tubes = [(seat, crank), (crank, head), ((0.0, 0.82, -0.18), head), (rear, crank), (rear, (0.0, 0.82, -0.18)), (head, front)]
+    tubes = [
+        (seat, crank),
+        (crank, head),
+        ((0.0, 0.82, -0.18), head),
+        (rear, crank),
+        (rear, (0.0, 0.82, -0.18)),
+        (head, front),
+    ]
     parts = [*_wheel(bicycle, -0.53), *_wheel(bicycle, 0.53)]
     parts += [Part([a, b], 0.02, bicycle.frame) for a, b in tubes]
     parts.append(Part([(-0.27, 1.02, 0.33), (0.27, 1.02, 0.33)], 0.016, bicycle.metal))
     parts.append(Part([head, (0.0, 1.02, 0.35)], 0.016, bicycle.metal))
     parts.append(Part([(0.0, 0.93, -0.32), (0.0, 0.93, -0.1)], 0.05, bicycle.tyre))
-    parts.append(Part([(-0.12, 0.85, 0.55), (0.12, 0.85, 0.55), (-0.1, 0.7, 0.55), (0.1, 0.7, 0.55)], 0.05, bicycle.metal, 0.7))
-    if lit:
+    parts.append(
+        Part([(-0.12, 0.85, 0.55), (0.12, 0.85, 0.55), (-0.1, 0.7, 0.55), (0.1, 0.7, 0.55)], 0.05, bicycle.metal, 0.7)
+    )
+    if front_light:
         parts.append(Part([(0.0, 0.62, 0.66)], 0.05, bicycle.lamp))
+    if rear_light:
+        parts.append(Part([(0.0, 0.7, -0.7)], 0.04, bicycle.tail))
     return parts
 
 
@@ -201,9 +227,19 @@ def _pedalling(person: Person, side: float, phase: float) -> list[Part]:
 
 
 def cyclist(
-    person: Person, bicycle: Bicycle, position: tuple[float, float, float], heading: float, ridden: float, *, lit: bool
+    person: Person,
+    bicycle: Bicycle,
+    position: tuple[float, float, float],
+    heading: float,
+    ridden: float,
+    *,
+    lit: bool,
+    away: bool,
 ) -> Figure:
-    """A rider after `ridden` metres; rider parts carry the id of a person, the rest that of a bike."""
+    """A rider after `ridden` metres, `away` from the camera or towards it.
+
+    Parts of the rider carry the id of a person, the rest that of a bike.
+    """
     phase = person.phase + ridden * 2 * pi / 4.5
     g = person.girth
     chest = [(-0.15 * g, 1.42, 0.08), (0.15 * g, 1.42, 0.08), (-0.09 * g, 1.0, -0.2), (0.09 * g, 1.0, -0.2)]
@@ -211,9 +247,17 @@ def cyclist(
     rider.append(Part(chest, (0.065, 0.065, 0.1, 0.1), person.top))
     for side in (-1.0, 1.0):
         shoulder, elbow, hand = (side * 0.18 * g, 1.42, 0.08), (side * 0.25, 1.2, 0.17), (side * 0.25, 1.05, 0.33)
-        rider += [Part([shoulder, elbow], (0.06, 0.048), person.sleeve), Part([elbow, hand], (0.047, 0.036), person.sleeve)]
+        rider += [
+            Part([shoulder, elbow], (0.06, 0.048), person.sleeve),
+            Part([elbow, hand], (0.047, 0.036), person.sleeve),
+        ]
         rider.append(Part([hand], 0.045, person.skin))
     rider += _head(person, (0.0, 1.67, 0.16))
     if person.bag:
         rider.append(Part([(0.0, 1.38, -0.14), (0.0, 1.15, -0.28)], (0.11, 0.12), person.bag))
-    return place([*bicycle_parts(bicycle, lit=lit), *rider], position, heading, by_depth=True)
+    return place(
+        [*bicycle_parts(bicycle, front_light=lit and not away, rear_light=lit and away), *rider],
+        position,
+        heading,
+        by_depth=True,
+    )

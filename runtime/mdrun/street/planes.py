@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mdrun.street.arrays import Bytes, Floats, Window
 from mdrun.street.camera import Camera
 from mdrun.street.figure import Figure, outline
 
-Floats = NDArray[np.float32]
 SKY_M = 1000.0
 
 
@@ -33,10 +33,10 @@ class Planes:
     albedo: Floats
     emission: Floats
     celsius: Floats
-    label: NDArray[np.uint8]
+    label: Bytes
     z: Floats
     upright: NDArray[np.bool_]
-    owner: NDArray[np.uint8]
+    owner: Bytes
     sunlit: Floats
 
     @classmethod
@@ -56,14 +56,14 @@ class Planes:
 
     def blend(
         self,
-        window: tuple[int, int, int, int],
+        window: Window,
         alpha: Floats,
         albedo: Floats,
         celsius: Floats,
         z: Floats | float,
         *,
         emission: Floats | None = None,
-        label: NDArray[np.uint8] | int = 0,
+        label: Bytes | int = 0,
         owner: int = 0,
         sunlit: float | Floats = 1.0,
     ) -> None:

@@ -13,7 +13,8 @@ from mdrun.street.camera import Camera
 from mdrun.street.car import car_figure, random_car
 from mdrun.street.config import BICYCLE, CAR, StreetConfig
 from mdrun.street.figure import Figure, outline, place, shadow_of
-from mdrun.street.furniture import Gardener, furniture_figure
+from mdrun.street.furniture import furniture_figure
+from mdrun.street.garden import Gardener
 from mdrun.street.ground import paint_ground
 from mdrun.street.houses import Masonry
 from mdrun.street.layout import Layout, Spot, make_layout
@@ -22,8 +23,6 @@ from mdrun.street.person import bicycle_parts, random_bicycle
 from mdrun.street.planes import Planes
 from mdrun.street.texture import value_noise
 from mdrun.street.weather import Weather, make_weather
-
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,9 @@ class Scene:
         known = self.posed.get(time_s)
         if known is None:
             posed = [(actor.kind, actor.figure(time_s, self.camera)) for actor in self.actors]
-            known = sorted(((kind, figure) for kind, figure in posed if figure is not None), key=lambda item: -item[1].z)
+            known = sorted(
+                ((kind, figure) for kind, figure in posed if figure is not None), key=lambda item: -item[1].z
+            )
             # One moment is asked for by both cameras and the labels.
             self.posed.clear()
             self.posed[time_s] = known
@@ -108,7 +109,11 @@ def _sky(planes: Planes, camera: Camera, weather: Weather, rng: np.random.Genera
     up = np.clip((camera.cy - np.arange(height, dtype=np.float32)) / (0.8 * camera.fy), 0, 1)[:, None, None]
     cloud = cv2.resize(value_noise(rng, 256, 3, 4), (width, height), interpolation=cv2.INTER_LINEAR)
     sky = weather.horizon * (1 - np.sqrt(up)) + weather.zenith * np.sqrt(up)
-    sky = sky * (1 + 0.5 * (cloud - 0.5))[..., None] if not weather.sunny else sky + np.clip(cloud - 0.55, 0, 1)[..., None] * 1.2
+    sky = (
+        sky * (1 + 0.5 * (cloud - 0.5))[..., None]
+        if not weather.sunny
+        else sky + np.clip(cloud - 0.55, 0, 1)[..., None] * 1.2
+    )
     planes.emission[:] = sky
     planes.celsius[:] = weather.sky_celsius + (1 - np.sqrt(up[..., 0])) * 8 + 5 * (cloud - 0.5)
     columns = np.arange(width, dtype=np.float32)
@@ -122,10 +127,17 @@ def _sky(planes: Planes, camera: Camera, weather: Weather, rng: np.random.Genera
     alpha = np.clip(y - tops[None], 0, 1).astype(np.float32)
     albedo = np.broadcast_to(np.array([0.04, 0.05, 0.035], np.float32), (height, width, 3))
     spots = (rng.random((height // 4 + 1, width // 4 + 1)) < 0.03).repeat(4, 0).repeat(4, 1)[:height, :width]
-    lights = (spots * (y < tops[None] + 0.2 * camera.fy) * (0.5 if weather.dark else 0.0))[..., None] * np.array([1.0, 0.75, 0.45], np.float32)
+    lights = (spots * (y < tops[None] + 0.2 * camera.fy) * (0.5 if weather.dark else 0.0))[..., None] * np.array(
+        [1.0, 0.75, 0.45], np.float32
+    )
     planes.blend(
-        (0, 0, width, height), alpha, albedo, np.full((height, width), weather.air, np.float32), 160.0,
-        emission=lights.astype(np.float32), sunlit=0.6,
+        (0, 0, width, height),
+        alpha,
+        albedo,
+        np.full((height, width), weather.air, np.float32),
+        160.0,
+        emission=lights.astype(np.float32),
+        sunlit=0.6,
     )
     planes.upright[:] = False
 
@@ -140,7 +152,7 @@ def _figures(layout: Layout, camera: Camera, weather: Weather) -> list[tuple[Spo
             heading = spot.heading + 2 * layout.road.curve * spot.z
             result.append((spot, car_figure(car, (spot.x, 0.0, spot.z), heading, camera), CAR))
         elif spot.kind == "bicycle":
-            parts = bicycle_parts(random_bicycle(rng, weather.air), lit=False)
+            parts = bicycle_parts(random_bicycle(rng, weather.air))
             result.append((spot, place(parts, (spot.x, 0.0, spot.z), spot.heading, by_depth=True), BICYCLE))
         else:
             figure = furniture_figure(spot, weather.air, lit=weather.dark)
@@ -169,7 +181,9 @@ def _cast_shadows(planes: Planes, camera: Camera, layout: Layout, weather: Weath
             for _ in range(60):
                 dx, dy, dz = rng.normal(0, 0.2 * spot.size, 3)
                 x, z = spot.x + dx + slope[0] * (crown + dy), spot.z + dz + slope[1] * (crown + dy)
-                ring = [(x + r * np.cos(a), z + r * np.sin(a)) for r in (0.075 * spot.size,) for a in np.linspace(0, 6.3, 9)]
+                ring = [
+                    (x + r * np.cos(a), z + r * np.sin(a)) for r in (0.075 * spot.size,) for a in np.linspace(0, 6.3, 9)
+                ]
                 points = np.array([(px, 0.0, pz) for px, pz in ring], np.float32)
                 if points[:, 2].min() > 1.0:
                     pixels, _ = camera.project(points)
@@ -177,14 +191,16 @@ def _cast_shadows(planes: Planes, camera: Camera, layout: Layout, weather: Weath
     ground = planes.z < 150
     soft = cv2.GaussianBlur(shade, (0, 0), 2.2).astype(np.float32) / 255
     planes.sunlit[ground] = 1 - 0.92 * soft[ground]
-    planes.celsius -= 3.0 * soft * ground
+    planes.celsius -= 1.5 * soft * ground
 
 
 def _stand(planes: Planes, camera: Camera, layout: Layout, weather: Weather, rng: np.random.Generator) -> list[Still]:
     """Paint all that stands, farthest first, and note what has a box."""
     mason, gardener = Masonry(rng, dark=weather.dark, air=weather.air), Gardener(rng, weather.air)
     drawn = {id(spot): (figure, kind) for spot, figure, kind in _figures(layout, camera, weather)}
-    things: list[tuple[float, int, int]] = [(b.z0 if b.z0 > 1 else b.z1 * 0.5, 0, i) for i, b in enumerate(layout.buildings)]
+    things: list[tuple[float, int, int]] = [
+        (b.z0 if b.z0 > 1 else b.z1 * 0.5, 0, i) for i, b in enumerate(layout.buildings)
+    ]
     things += [(spot.z, 1, i) for i, spot in enumerate(layout.spots) if spot.kind != "manhole"]
     stills: list[Still] = []
     for _, group, i in sorted(things, reverse=True):
@@ -222,7 +238,9 @@ def contact(figure: Figure, camera: Camera) -> tuple[tuple[int, int, int, int], 
     window = max(x0 - pad, 0), max(y0 - pad, 0), min(x1 + pad, camera.width), min(y1 + pad, camera.height)
     canvas = np.zeros((window[3] - window[1], window[2] - window[0]), np.uint8)
     canvas[y0 - window[1] : y1 - window[1], x0 - window[0] : x1 - window[0]] = drawn.mask()
-    soft = cv2.blur(cv2.blur(canvas, (pad, pad)), (pad, pad))  # two boxes: near a Gaussian, at any size for the same price
+    soft = cv2.blur(
+        cv2.blur(canvas, (pad, pad)), (pad, pad)
+    )  # two boxes: near a Gaussian, at any size for the same price
     return window, np.asarray(soft, np.uint8)
 
 

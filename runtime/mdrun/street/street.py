@@ -41,7 +41,7 @@ class Street:
         return self.thermal_at(time_s, config.thermal_width, config.thermal_height, config.noise)
 
     def thermal_at(self, time_s: float, width: int, height: int, noise: float) -> NDArray[np.uint8]:
-        """What a thermal camera of another resolution, without a shutter, sees of the same scene: (height, width) uint8."""
+        """The same scene through a thermal camera of any resolution without a shutter: (height, width) uint8."""
         size = (width, height)
         if size not in self._thermal:
             self._thermal[size] = ThermalCamera(self._scene, width, height)

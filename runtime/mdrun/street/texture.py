@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from mdrun.street.arrays import Floats
 
 
 def value_noise(rng: np.random.Generator, size: int, cells: int, octaves: int = 3) -> Floats:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from mdrun.street.arrays import Bytes, Floats
 from mdrun.street.figure import outline
 from mdrun.street.scene import Scene
-from mdrun.street.visible import composite, shifted
-
-Floats = NDArray[np.float32]
-Bytes = NDArray[np.uint8]
+from mdrun.street.visible import shifted
 
 
 class ThermalCamera:
@@ -25,9 +22,9 @@ class ThermalCamera:
         self._canvas = (min(full[0], 2 * width), min(full[1], 2 * height))
         self._camera = scene.camera.resized(*self._canvas)
         depth = np.where(scene.planes.upright, scene.planes.z, np.float32(1e6)).astype(np.float32)
-        self._depth = cv2.resize(depth, self._canvas, interpolation=cv2.INTER_NEAREST)
+        self._depth = np.asarray(cv2.resize(depth, self._canvas, interpolation=cv2.INTER_NEAREST), np.float32)
         still = cv2.resize(scene.planes.celsius, self._canvas, interpolation=cv2.INTER_AREA)
-        self._still = self._grey(still)
+        self._still = self._grey(np.asarray(still, np.float32))
         rng = np.random.default_rng((scene.config.seed, 8))
         self._pattern = _fixed_pattern(rng, height, width)
         self._noise = rng.standard_normal((height + 32, width + 32), dtype=np.float32)
@@ -50,8 +47,7 @@ class ThermalCamera:
             if drawn is None:
                 continue
             celsius = np.array([p.paint.celsius for p in figure.parts], np.float32)
-            paint, mask = drawn.paint(self._grey(celsius)[:, None])
-            composite(image, drawn.window, paint, mask, self._depth, figure.z)
+            drawn.paint(self._grey(celsius)[:, None]).lay(image, self._depth)
         return self._sense(image, time_s, noise)
 
     def _sense(self, image: Bytes, time_s: float, noise: float) -> Bytes:
@@ -64,12 +60,12 @@ class ThermalCamera:
         key = np.random.SeedSequence([self._scene.config.seed, 9, round(time_s * 1e6) & 0xFFFFFFFF]).generate_state(2)
         dy, dx = int(key[0] % 32), int(key[1] % 32)
         random = self._noise[dy : dy + height, dx : dx + width]
-        total = grey + np.float32(noise) * (self._pattern + 1.3 * random)
+        total = grey + np.float32(noise) * (self._pattern + 0.9 * random)
         return np.asarray(np.rint(total).clip(0, 255), np.uint8)
 
 
 def _fixed_pattern(rng: np.random.Generator, height: int, width: int) -> Floats:
     """Column gains and pixel offsets that a calibration leaves behind, grey levels."""
-    columns = rng.normal(0, 1.0, width).astype(np.float32)
-    pixels = rng.normal(0, 0.5, (height, width)).astype(np.float32)
+    columns = rng.normal(0, 0.7, width).astype(np.float32)
+    pixels = rng.normal(0, 0.4, (height, width)).astype(np.float32)
     return columns[None] + pixels

@@ -6,23 +6,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mdrun.street.arrays import Bytes, Floats
 from mdrun.street.camera import Camera
-from mdrun.street.figure import Figure, outline, shadow_of
+from mdrun.street.figure import Figure, Sprite, outline, shadow_of
+from mdrun.street.glare import Glare
 from mdrun.street.light import tone
 from mdrun.street.scene import Scene, contact
-from mdrun.street.texture import smoothstep
-
-Floats = NDArray[np.float32]
-Bytes = NDArray[np.uint8]
-
-
-def composite(image: Bytes, window: tuple[int, int, int, int], paint: Bytes, mask: Bytes, depth: Floats, z: float) -> None:
-    """Lay `paint` over a window of the image where `mask` covers it and nothing still is nearer than `z`."""
-    x0, y0, x1, y1 = window
-    alpha = mask * (depth[y0:y1, x0:x1] > z)
-    below = image[y0:y1, x0:x1]
-    weight = alpha.astype(np.float32) * np.float32(1 / 255)
-    cv2.blendLinear(paint, below, weight, 1 - weight, below)
 
 
 class VisibleCamera:
@@ -32,7 +21,7 @@ class VisibleCamera:
         self._scene = scene
         self._depth = np.where(scene.planes.upright, scene.planes.z, np.float32(1e6)).astype(np.float32)
         self._still = self._shade()
-        self._glow = _glow(65)
+        self._glare = Glare(self._depth, scene.weather.light.tint)
         rng = np.random.default_rng((scene.config.seed, 5))
         self._noise = _noise_bank(rng, scene.config.height + 64, scene.config.width + 64, scene.weather.visible_noise)
 
@@ -42,16 +31,16 @@ class VisibleCamera:
         x, y, z = planes.world(scene.camera, 4)
         light = weather.light.at(x, y, np.minimum(z, 300))
         height, width = planes.z.shape
-        light = cv2.resize(light, (width, height), interpolation=cv2.INTER_LINEAR)
+        light = np.asarray(cv2.resize(light, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
         light += planes.sunlit[..., None] * weather.light.sun
         image = planes.albedo * light + planes.emission
-        if not weather.time == "night":
+        if weather.time != "night":
             haze = (1 - np.exp(-planes.z / weather.haze_m))[..., None] * (planes.z < 900)[..., None]
             image = image * (1 - haze) + weather.horizon * 0.8 * haze
         image *= weather.light.tint
         if weather.dark:
             image += _bloom(image)
-        return tone(image)
+        return tone(image, weather.black)
 
     def frame(self, time_s: float) -> Bytes:
         """(H, W, 3) uint8 RGB at a time."""
@@ -63,24 +52,23 @@ class VisibleCamera:
         for kind, figure in figures:
             self._shadow(image, kind, figure, camera)
             if kind == "car" and scene.weather.dark:
-                self._beam(image, figure, camera)
+                self._glare.beam(image, figure, camera)
         mids = np.array([figure.points.mean(axis=0) for _, figure in figures], np.float32).reshape(-1, 3)
         lights = scene.weather.light.at(mids[:, 0], np.ones(len(mids), np.float32), mids[:, 2])
-        for (_, figure), light in zip(figures, lights, strict=True):
-            self._draw(image, figure, camera, light)
+        sprites = [self._draw(image, figure, camera, light) for (_, figure), light in zip(figures, lights, strict=True)]
         if scene.weather.dark:
-            for kind, figure in figures:
+            for i, (kind, figure) in enumerate(figures):
                 if kind != "person":
-                    self._glare(image, figure, camera)
-        image = cv2.GaussianBlur(image, (3, 3), 0.65)
-        return self._sense(image, time_s)
+                    self._glare.flare(image, figure, camera, sprites[i + 1 :])
+        return self._sense(np.asarray(cv2.GaussianBlur(image, (3, 3), 0.65), np.uint8), time_s)
 
-    def _draw(self, image: Bytes, figure: Figure, camera: Camera, light: Floats) -> None:
+    def _draw(self, image: Bytes, figure: Figure, camera: Camera, light: Floats) -> Sprite | None:
         drawn = outline(figure, camera)
         if drawn is None:
-            return
-        paint, mask = drawn.paint(self._colours(figure, light))
-        composite(image, drawn.window, paint, mask, self._depth, figure.z)
+            return None
+        sprite = drawn.paint(self._colours(figure, light))
+        sprite.lay(image, self._depth)
+        return sprite
 
     def _colours(self, figure: Figure, light: Floats) -> Bytes:
         """8-bit colour of every part under the light where the figure is."""
@@ -93,7 +81,7 @@ class VisibleCamera:
         if not weather.dark:
             haze = 1 - np.exp(-figure.z / weather.haze_m)
             linear = linear * (1 - haze) + weather.horizon * 0.8 * haze
-        return tone(linear * weather.light.tint)
+        return tone(linear * weather.light.tint, weather.black)
 
     def _shadow(self, image: Bytes, kind: str, figure: Figure, camera: Camera) -> None:
         weather = self._scene.weather
@@ -103,67 +91,13 @@ class VisibleCamera:
         if weather.sunny:
             drawn = outline(shadow_of(figure, weather.light.shadow_slope), camera)
             if drawn is not None:
-                self._darken(image, drawn.window, cv2.blur(drawn.mask(), (3, 3)), 0.42)
+                self._darken(image, drawn.window, np.asarray(cv2.blur(drawn.mask(), (3, 3)), np.uint8), 0.42)
 
     def _darken(self, image: Bytes, window: tuple[int, int, int, int], mask: Bytes, share: float) -> None:
         x0, y0, x1, y1 = window
         below = image[y0:y1, x0:x1]
         weight = (1 - share / 255 * mask * (self._depth[y0:y1, x0:x1] > 1e5)).astype(np.float32)
         below[:] = (below * weight[..., None]).astype(np.uint8)
-
-    def _beam(self, image: Bytes, figure: Figure, camera: Camera) -> None:
-        """Pool of light that a car throws on the road before it."""
-        heads = [i for i, p in enumerate(figure.parts) if p.paint.emit > 2]
-        toward = bool(heads)
-        x, z = float(figure.points[:, 0].mean()), figure.z
-        near, far = (max(z - 16, 2.0), z - 1.8) if toward else (z + 2.5, z + 18)
-        if far < near + 0.5 or far < 3:
-            return
-        points = np.array([(x - 1.6, 0, far), (x + 1.6, 0, far), (x + 2.6, 0, near), (x - 2.6, 0, near)], np.float32)
-        if not toward:
-            points[[0, 1, 2, 3], 0] = [x - 2.6, x + 2.6, x + 1.2, x - 1.2]
-        pixels, _ = camera.project(points)
-        low, high = pixels.min(axis=0).astype(int), pixels.max(axis=0).astype(int)
-        x0, y0 = max(low[0], 0), max(low[1], 0)
-        x1, y1 = min(high[0] + 1, camera.width), min(high[1] + 1, camera.height)
-        if x1 - x0 < 3 or y1 - y0 < 2:
-            return
-        self._add(image, (low[0], low[1], high[0] + 1, high[1] + 1), np.float32([0.9, 0.87, 0.75]) * (55.0 if toward else 30.0), ground=True)
-
-    def _glare(self, image: Bytes, figure: Figure, camera: Camera) -> None:
-        """Bloom around lights that look at the camera."""
-        pixels, scale = camera.project(figure.points)
-        for i, part in enumerate(figure.parts):
-            if part.paint.emit <= 0 or figure.z < 2:
-                continue
-            first, last = figure.stops[i], figure.stops[i + 1]
-            u, v = pixels[first:last].mean(axis=0)
-            power = min(part.paint.emit, 6.0)
-            radius = float(np.clip(power * (4.0 + 0.22 * scale[first]), 3, 130) * camera.width / 640)
-            colour = np.array(part.paint.rgb, np.float32) * min(255.0, 60 + 40 * power)
-            if not (0 <= u < camera.width and 0 <= v < camera.height) or self._depth[int(v), int(u)] < figure.z:
-                continue
-            self._add(image, (int(u - radius), int(v - radius), int(u + radius) + 1, int(v + radius) + 1), colour)
-            if power > 2:  # smear of the lamp on the road below it
-                foot = camera.cy + camera.fy * camera.above / figure.z
-                wide = radius * 0.22
-                self._add(image, (int(u - wide), int(foot - 1), int(u + wide) + 1, int(foot + 2.2 * (foot - v)) + 2), colour * 0.22, ground=True)
-
-    def _add(self, image: Bytes, box: tuple[int, int, int, int], colour: Floats, *, ground: bool = False) -> None:
-        """Add a soft spot of light that fills a box, clipped to the image."""
-        x0, y0, x1, y1 = box
-        left, top, right, bottom = max(x0, 0), max(y0, 0), min(x1, image.shape[1]), min(y1, image.shape[0])
-        if right <= left or bottom <= top or x1 - x0 < 2 or y1 - y0 < 2:
-            return
-        side = self._glow.shape[0]
-        matrix = np.float32([[side / (x1 - x0), 0, (left - x0) * side / (x1 - x0)], [0, side / (y1 - y0), (top - y0) * side / (y1 - y0)]])
-        spot = cv2.warpAffine(self._glow, matrix, (right - left, bottom - top), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-        if ground:
-            spot = spot * (self._depth[top:bottom, left:right] > 1e5)
-        share = colour * self._scene.weather.light.tint / 255
-        added = cv2.merge([cv2.convertScaleAbs(spot, alpha=float(c)) for c in share])
-        below = image[top:bottom, left:right]
-        cv2.add(below, added, below)
 
     def _sense(self, image: Bytes, time_s: float) -> Bytes:
         height, width = image.shape[:2]
@@ -177,9 +111,11 @@ def shifted(image: Bytes, dx: float, dy: float) -> Bytes:
     """A copy of the image moved by a fraction of a pixel or more."""
     if dx == 0 and dy == 0:
         return image.copy()
-    matrix = np.float32([[1, 0, dx], [0, 1, dy]])
+    matrix = np.array([[1, 0, dx], [0, 1, dy]], np.float32)
     size = (image.shape[1], image.shape[0])
-    return np.asarray(cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.uint8)
+    return np.asarray(
+        cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.uint8
+    )
 
 
 def _bloom(image: Floats) -> Floats:
@@ -188,14 +124,6 @@ def _bloom(image: Floats) -> Floats:
     small = cv2.resize(np.minimum(image, 5), (width // 4, height // 4), interpolation=cv2.INTER_AREA)
     veil = 0.14 * cv2.GaussianBlur(small, (0, 0), width / 180) + 0.1 * cv2.GaussianBlur(small, (0, 0), width / 50)
     return np.asarray(cv2.resize(veil, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
-
-
-def _glow(size: int) -> Bytes:
-    """A spot of light: core and halo, 255 in the middle."""
-    grid = (np.arange(size, dtype=np.float32) - size // 2) / (size // 2)
-    r = np.sqrt(grid[None] ** 2 + grid[:, None] ** 2)
-    core = np.exp(-((r / 0.16) ** 2)) + 0.3 * np.exp(-r / 0.22)
-    return np.asarray(core / core.max() * (1 - smoothstep(0.6, 1.0, r)) * 255, np.uint8)
 
 
 def _noise_bank(rng: np.random.Generator, height: int, width: int, sigma: float) -> NDArray[np.int16]:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mdrun.street.arrays import Floats
 from mdrun.street.config import StreetConfig
 from mdrun.street.furniture import lamp_head
 from mdrun.street.layout import Layout
 from mdrun.street.light import Light
-
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -28,6 +26,7 @@ class Weather:
         horizon: (3,) linear colour of the sky at the horizon.
         haze_m: distance at which haze hides 63 %.
         visible_noise: standard deviation in grey levels.
+        black: grey levels that the visible camera's contrast setting takes from the shadows.
         gain: thermal grey levels per degree.
         offset: thermal grey level of the air temperature.
         light: light of the street.
@@ -41,6 +40,7 @@ class Weather:
     horizon: Floats
     haze_m: float
     visible_noise: float
+    black: float
     gain: float
     offset: float
     light: Light
@@ -65,12 +65,16 @@ def make_weather(config: StreetConfig, layout: Layout) -> Weather:
     level = float(light.ambient.mean())
     if time == "day":
         cloud = rng.uniform(0.75, 1.3)
-        zenith, horizon = (_rgb(0.25, 0.42, 0.8), _rgb(0.75, 0.82, 0.9)) if sunny else (_rgb(0.7, 0.74, 0.78) * cloud, _rgb(0.85, 0.87, 0.88) * cloud)
+        zenith, horizon = (
+            (_rgb(0.25, 0.42, 0.8), _rgb(0.75, 0.82, 0.9))
+            if sunny
+            else (_rgb(0.7, 0.74, 0.78) * cloud, _rgb(0.85, 0.87, 0.88) * cloud)
+        )
     elif time == "dusk":
         zenith, horizon = _rgb(0.05, 0.08, 0.17), _rgb(0.42, 0.24, 0.15) * rng.uniform(0.6, 1.2)
     else:
         zenith, horizon = _rgb(0.2, 0.22, 0.25) * level * 0.25, _rgb(0.6, 0.5, 0.4) * level * 0.6
-    # Grey levels of MSRS: ground near 15, clothes near 65, faces 150 to 200 of 255; one in four cameras is set brighter.
+    # Grey levels of MSRS: ground near 15, clothes near 65, faces 150 to 200; one in four cameras is set brighter.
     span = rng.uniform(120, 185)
     bright = rng.random() < 0.25
     return Weather(
@@ -80,8 +84,9 @@ def make_weather(config: StreetConfig, layout: Layout) -> Weather:
         sky_celsius=air - (rng.uniform(14, 30) if time != "day" or sunny else rng.uniform(5, 12)),
         zenith=zenith.astype(np.float32),
         horizon=horizon.astype(np.float32),
-        haze_m=float(rng.uniform(150, 500)),
-        visible_noise={"day": 1.3, "dusk": 1.7, "night": 1.9}[time] * float(rng.uniform(0.6, 1.3)),
+        haze_m=float(rng.uniform(250, 1000)),
+        visible_noise={"day": 1.3, "dusk": 1.5, "night": 1.3}[time] * float(rng.uniform(0.6, 1.3)),
+        black={"day": 17.0, "dusk": 13.0, "night": 11.0}[time],
         gain=float(span / (33.0 - air)),
         offset=float(rng.uniform(24, 48) if bright else rng.uniform(9, 20)),
         light=light,
@@ -92,18 +97,18 @@ def _light(rng: np.random.Generator, layout: Layout, time: str, *, sunny: bool) 
     ambient = {
         "day": _rgb(0.5, 0.56, 0.66) if sunny else _rgb(0.82, 0.85, 0.88),
         "dusk": _rgb(0.1, 0.11, 0.16) * rng.uniform(0.7, 1.5),
-        "night": _rgb(0.9, 1.0, 0.85) * float(np.exp(rng.uniform(np.log(0.005), np.log(0.03)))),
+        "night": _rgb(0.9, 1.0, 0.85) * float(np.exp(rng.uniform(np.log(0.004), np.log(0.018)))),
     }[time]
     spots = [s for s in layout.spots if s.kind == "lamp" and s.z < 60] if time != "day" else []
     broken = rng.random(len(spots)) < 0.15
     lamps = [lamp_head(s) for s, out in zip(spots, broken, strict=True) if not out]
     # Sodium, warm white and greenish mercury lamps.
     kinds = (_rgb(1.0, 0.62, 0.25), _rgb(1.0, 0.86, 0.62), _rgb(0.8, 1.0, 0.78))
-    colour = kinds[int(rng.integers(3))] * rng.uniform(0.2, 0.55)
+    colour = kinds[int(rng.integers(3))] * rng.uniform(0.08, 0.3)
     angle = rng.uniform(-1.0, 1.0)
     length = rng.uniform(0.6, 1.6)
     ego = rng.uniform(0.3, 1.0) if layout.view == "lane" and time == "night" and rng.random() < 0.6 else 0.0
-    tint = {"night": _rgb(0.82, 1.0, 0.78), "dusk": _rgb(1.0, 0.97, 0.95), "day": _rgb(0.97, 1.0, 0.97)}[time]
+    tint = {"night": _rgb(0.76, 1.0, 0.72), "dusk": _rgb(1.0, 0.97, 0.95), "day": _rgb(0.97, 1.0, 0.97)}[time]
     exposure = rng.uniform(0.45, 0.9) if time == "day" else 1.0
     return Light(
         ambient=(ambient * exposure).astype(np.float32),

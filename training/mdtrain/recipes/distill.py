@@ -31,7 +31,6 @@ def train(
     Raises:
         UsageError: teacher and student have other sizes or widths, so that their maps cannot be compared.
     """
-    torch.manual_seed(config.seed)
     trained = load_trained(teacher_weights, "teacher")
     teacher = trained.model
     _check_maps(config, trained.config)
@@ -55,6 +54,7 @@ def train(
         weights = config.distill
         return prediction, {"attention": weights.attention * attention, "semantic": weights.semantic * semantic}
 
+    torch.manual_seed(config.seed)  # here: the student starts from the weights of a baseline of the same seed
     return run(config, Recipe("student", build_student(config), predict, losses), folder, command, resume=resume)
 
 
