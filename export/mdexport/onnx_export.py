@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,7 +37,8 @@ def export_onnx(weights: Path, output: Path, visible: str, thermal: str, pairs: 
     Args:
         weights: `weights.safetensors` of a student.
         output: ONNX file to write.
-        visible, thermal: sources of the pairs for the parity check, as `mdrun` takes them.
+        visible: source of the pairs for the parity check, as `mdrun` takes it.
+        thermal: the same of the other camera.
         pairs: how many pairs to compare, spread over the sources.
 
     Raises:
@@ -72,7 +72,6 @@ def _graph(student: Student, trained: Trained, draft: Manifest) -> onnx.ModelPro
     inputs = [torch.zeros(1, spec["visible"].height, spec["visible"].width, 3, dtype=torch.uint8)]
     if "thermal" in spec:
         inputs.append(torch.zeros(1, spec["thermal"].height, spec["thermal"].width, dtype=torch.uint8))
-    buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns about its own internals
         program = torch.onnx.export(
@@ -86,8 +85,7 @@ def _graph(student: Student, trained: Trained, draft: Manifest) -> onnx.ModelPro
             verbose=False,
         )
         assert program is not None  # noqa: S101  # dynamo=True always gives a program
-        program.save(buffer)
-    model = onnx.load_model_from_string(buffer.getvalue())
+    model = program.model_proto
     onnx.checker.check_model(model)
     return model
 

@@ -39,7 +39,7 @@ Results, exit codes: docs/results.md, docs/errors.md.
 class _Number(click.FloatRange):
     """A number within limits; click lets NaN through, which is below and above nothing."""
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401  # click's
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # click's
         number: float = super().convert(value, param, ctx)
         if math.isnan(number):
             self.fail(f"{value} is not a number.", param, ctx)
@@ -68,7 +68,7 @@ def _milliseconds(flag: str, what: str) -> Callable[[F], F]:
 @click.option("--no-overlay", is_flag=True, help="Write neither overlay.mp4 nor overlay.png")
 @click.option("--threads", type=click.IntRange(1, 256), metavar="N", help="CPU threads [default: one a core]")
 @click.pass_context
-def cli(context: click.Context, /, **flags: Any) -> int | None:  # noqa: ANN401  # as the options say
+def cli(context: click.Context, /, **flags: Any) -> int | None:  # as the options say
     """Find people and cars with a visible camera and a cheap thermal one, by day and by night.
 
     Writes results.jsonl, overlay.mp4, overlay.png and summary.json.

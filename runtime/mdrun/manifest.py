@@ -208,7 +208,9 @@ def parse_manifest(text: str, where: str) -> Manifest:
     try:
         data = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ManifestError(f"{where}: the manifest is not JSON ({error}); export again with `mdexport onnx`") from error
+        raise ManifestError(
+            f"{where}: the manifest is not JSON ({error}); export again with `mdexport onnx`"
+        ) from error
     if not isinstance(data, dict):
         raise ManifestError(f"{where}: the manifest is a JSON {type(data).__name__}, wanted an object")
     version = data.get("schema_version")

@@ -57,10 +57,12 @@ def test_the_runtime_loads_the_export(weights: Path, tmp_path: Path) -> None:
     output = tmp_path / "student.onnx"
     export_onnx(weights, output, *sources(weights), pairs=1)
     visible_dir, thermal_dir = sources(weights)
-    visible = cv2.imread(f"{visible_dir}/00005D.jpg")[..., ::-1].copy()
+    visible = cv2.imread(f"{visible_dir}/00005D.jpg")
     thermal = cv2.imread(f"{thermal_dir}/00005D.jpg", cv2.IMREAD_GRAYSCALE)
+    assert visible is not None
+    assert thermal is not None
     with Engine.load(output) as engine:
-        detections = engine.infer(visible, thermal)
+        detections = engine.infer(visible[..., ::-1].astype(np.uint8), thermal.astype(np.uint8))
     assert (np.diff(detections.scores) <= 0).all()
     assert (detections.boxes_xyxy >= 0).all()
 
@@ -102,7 +104,9 @@ def test_folded_stem_equals_the_trained_one(weights: Path) -> None:
     inputs = [(visible.float() - deployed.mean).permute(0, 3, 1, 2)]
     if deployed.has_thermal:
         inputs.append((thermal.float() - 0.45 * 255)[:, None])
-    fused = Student.fuse_images(normalise_visible(visible), normalise_thermal(thermal) if deployed.has_thermal else None)
+    fused = Student.fuse_images(
+        normalise_visible(visible), normalise_thermal(thermal) if deployed.has_thermal else None
+    )
     with torch.inference_mode():
         torch.testing.assert_close(
             deployed.conv1(torch.cat(inputs, 1)), student.stem.conv1(fused), atol=1e-4, rtol=1e-4

@@ -22,10 +22,11 @@ def record_with_marker() -> Record:
 
 
 def bright_box(image: np.ndarray) -> np.ndarray:
-    """xyxy around the brightest region, in fractions of the image."""
+    """Xyxy around the brightest region, in fractions of the image."""
     grey = image.mean(2) if image.ndim == 3 else image
     ys, xs = np.nonzero(grey > grey.max() - 0.25 * (grey.max() - grey.min()))
-    return np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]) / np.array([*grey.shape[::-1]] * 2)
+    box: np.ndarray = np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]) / np.array([*grey.shape[::-1]] * 2)
+    return box
 
 
 @given(st.integers(0, 2000))

@@ -45,7 +45,7 @@ def test_a_file_that_is_not_yaml_is_refused(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("a: [1")
     with pytest.raises(UsageError, match="YAML"):
         load_config(tmp_path / "c.yaml")
-    with pytest.raises(UsageError, match="missing.yaml"):
+    with pytest.raises(UsageError, match=r"missing\.yaml"):
         load_config(tmp_path / "missing.yaml")
 
 

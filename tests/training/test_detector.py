@@ -11,7 +11,7 @@ WIDTHS = (8, 12, 16, 20)
 
 
 def test_resnet18_has_the_published_parameter_count() -> None:
-    """torchvision's ResNet-18 without its 513,000 classifier weights: 11,176,512."""
+    """Torchvision's ResNet-18 without its 513,000 classifier weights: 11,176,512."""
     stem, layer4 = Stem(3, PAPER_WIDTHS), stage(256, 512, 2)
     assert sum(p.numel() for m in (stem, layer4) for p in m.parameters()) == 11_176_512
     names = stem.state_dict().keys()

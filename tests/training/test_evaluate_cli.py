@@ -36,7 +36,7 @@ class Outcome:
     err: str
 
     @property
-    def json(self) -> Any:  # noqa: ANN401  # whatever was printed
+    def json(self) -> Any:  # whatever was printed
         return json.loads(self.out)
 
 

@@ -38,6 +38,7 @@ def test_swapping_the_sensors_and_their_weights_changes_nothing() -> None:
     swapped.intra_visible, swapped.intra_thermal = gaff.intra_thermal, gaff.intra_visible
     weight = gaff.inter.weight.data
     swapped.inter.weight.data = torch.cat([weight[:, 4:], weight[:, :4]], 1).flip(0)
-    swapped.inter.bias.data = gaff.inter.bias.data.flip(0)
+    assert gaff.inter.bias is not None
+    swapped.inter.bias = torch.nn.Parameter(gaff.inter.bias.detach().flip(0))
     a, b = torch.randn(1, 4, 6, 6), torch.randn(1, 4, 6, 6)
     torch.testing.assert_close(gaff(a, b).fused, swapped(b, a).fused)

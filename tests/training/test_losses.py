@@ -13,7 +13,7 @@ from mdtrain.models.anchors import encode, make_anchors, to_xyxy
 
 
 def test_focal_loss_without_focus_is_half_the_cross_entropy() -> None:
-    """gamma 0 and alpha 1/2."""
+    """Gamma 0 and alpha 1/2."""
     logits, targets = torch.randn(50, 3), torch.randint(0, 2, (50, 3)).float()
     plain = F.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
     torch.testing.assert_close(focal_loss(logits, targets, alpha=0.5, gamma=0.0), plain / 2)

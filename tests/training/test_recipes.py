@@ -15,6 +15,7 @@ from mdtrain import loop
 from mdtrain.build import load_trained
 from mdtrain.config import Config, load_config
 from mdtrain.contract import draft_manifest, hash_weights
+from mdtrain.models.detector import Student, Teacher
 from mdtrain.recipes import baseline, distill, teacher
 from mdtrain.state import read_checkpoint
 from tests.training.tree import write_msrs
@@ -101,22 +102,37 @@ def test_without_transfer_weights_distillation_is_the_baseline(tmp_path: Path) -
     torch.testing.assert_close(without["semantic.conv1.weight"], native["semantic.conv1.weight"])
 
 
+def test_inherited_weights_see_a_grey_pair_as_the_teacher_sees_the_visible_image() -> None:
+    """The halved, doubled stem gives the visible stream's maps where thermal equals each visible channel."""
+    teacher_net, student = Teacher((8, 8, 16, 16), 16, 1, 3).eval(), Student((8, 8, 16, 16), 16, 1, 3).eval()
+    distill.inherit(student, teacher_net)
+    grey = torch.randn(1, 1, 64, 96)
+    visible = grey.expand(-1, 3, -1, -1)
+    c3, joint = student.stem(Student.fuse_images(visible, grey))
+    wanted_c3, wanted_joint = teacher_net.visible(visible)
+    torch.testing.assert_close(c3, wanted_c3)
+    torch.testing.assert_close(joint, wanted_joint)
+    assert torch.equal(student.head.classify.weight, teacher_net.head.classify.weight)
+
+
 def test_maps_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
     teacher.train(tiny(tmp_path), tmp_path / "teacher", "mdtrain")
     config = tiny(tmp_path, "model.widths=[8,8,24,16]")
-    with pytest.raises(UsageError, match="model.widths of the student"):
+    with pytest.raises(UsageError, match=r"model\.widths of the student"):
         distill.train(config, tmp_path / "teacher" / "weights.safetensors", tmp_path / "s", "mdtrain")
 
 
 def test_the_loss_falls(tmp_path: Path) -> None:
     short = ("optimiser.iterations=150", "evaluate_every=150", "data.mosaic_share=0", "optimiser.learning_rate=0.003")
     result = baseline.train(tiny(tmp_path, *short), tmp_path / "run", "mdtrain")
-    rows = [float(r["value"]) for r in csv.DictReader((result.folder / "metrics.csv").open()) if r["name"] == "train/loss"]
+    rows = [
+        float(r["value"]) for r in csv.DictReader((result.folder / "metrics.csv").open()) if r["name"] == "train/loss"
+    ]
     assert sum(rows[-3:]) < 0.8 * sum(rows[:3])
 
 
 def test_resume_and_overwrite_are_checked(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no checkpoints/last.ckpt"):
+    with pytest.raises(UsageError, match=r"no checkpoints/last\.ckpt"):
         baseline.train(tiny(tmp_path), tmp_path / "run", "mdtrain", resume=True)
     baseline.train(tiny(tmp_path), tmp_path / "run", "mdtrain")
     with pytest.raises(UsageError, match="--resume"):

@@ -68,11 +68,15 @@ class OptimiserConfig(Strict):
 
 
 class DistillConfig(Strict):
-    """Weights of the two transfers (both 1 in the paper) and the semantic loss: F-MSE of Eq. 4, or plain MSE."""
+    """Weights of the two transfers (both 1 in the paper) and the semantic loss: F-MSE of Eq. 4, or plain MSE.
+
+    `inherit` starts the student from the teacher's weights instead of random ones; the paper starts from ImageNet.
+    """
 
     attention: float = Field(1.0, ge=0)
     semantic: float = Field(1.0, ge=0)
     semantic_loss: Literal["focal_mse", "mse"] = "focal_mse"
+    inherit: bool = False
 
 
 class Config(Strict):

@@ -18,7 +18,10 @@ NMS_IOU = 0.5
 
 DATA_TERMS = {
     "msrs": ("MSRS street pairs, train.txt ({labels} labels)", "MSRS (from MFNet): academic use, no licence stated"),
-    "roadscene": ("RoadScene pairs with FLIR ADAS boxes", "RoadScene / FLIR ADAS v1: research use, FLIR user agreement"),
+    "roadscene": (
+        "RoadScene pairs with FLIR ADAS boxes",
+        "RoadScene / FLIR ADAS v1: research use, FLIR user agreement",
+    ),
 }
 
 

@@ -89,7 +89,7 @@ def run(config: Config, recipe: Recipe, folder: Path, command: str, *, resume: b
         raise UsageError(f"{folder}: no checkpoints/last.ckpt to resume from; leave --resume out to start")
     cv2.setNumThreads(0)  # the network owns the cores; samples are drawn by config.data.threads
     fabric = Fabric(accelerator="auto", devices=1, precision=config.precision)
-    state = TrainState(recipe.model.to(fabric.device, memory_format=torch.channels_last), config.optimiser)
+    state = TrainState(channels_last(recipe.model.to(fabric.device)), config.optimiser)
     if resume:
         state.load(checkpoint)
     records, validation = read_records(config)
@@ -106,9 +106,7 @@ def run(config: Config, recipe: Recipe, folder: Path, command: str, *, resume: b
     with RunLog(folder, config) as log:
         progress = tqdm(initial=state.iteration, total=config.optimiser.iterations, desc=config.name, disable=None)
         started = time.perf_counter()
-        for batch in batches.between(
-            state.iteration, config.optimiser.iterations, fabric.device, config.data.threads
-        ):
+        for batch in batches.between(state.iteration, config.optimiser.iterations, fabric.device, config.data.threads):
             values = _step(fabric, recipe, state, batch, anchors, folder)
             progress.update()
             if state.iteration % 10 == 0:
@@ -136,6 +134,11 @@ def run(config: Config, recipe: Recipe, folder: Path, command: str, *, resume: b
     save_weights(weights, state.average, config, recipe.kind, facts)
     (folder / "result.json").write_text(json.dumps(facts | {"seed": config.seed}, indent=2))
     return RunResult(folder, weights, accuracy)
+
+
+def channels_last(model: nn.Module) -> nn.Module:
+    """Weights in NHWC order, a quarter faster on CPUs and what tensor cores want."""
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]  # not in the stubs
 
 
 def _step(

@@ -29,13 +29,13 @@ class RunLog:
         self._rows = csv.writer(self._file)
         if new:
             self._rows.writerow(["iteration", "name", "value"])
-        self._board = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+        self._board = SummaryWriter(str(folder))
 
     def scalars(self, iteration: int, values: dict[str, float]) -> None:
         """Write values, named like `train/loss` or `val/person`."""
         for name, value in values.items():
             self._rows.writerow([iteration, name, f"{value:.6g}"])
-            self._board.add_scalar(name, value, iteration)  # type: ignore[no-untyped-call]
+            self._board.add_scalar(name, value, iteration)
         self._file.flush()
 
     def __enter__(self) -> RunLog:
@@ -45,7 +45,7 @@ class RunLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
-        self._board.close()  # type: ignore[no-untyped-call]
+        self._board.close()
 
 
 def environment() -> dict[str, str]:

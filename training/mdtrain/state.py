@@ -104,7 +104,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         data: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen kinds for damaged files
         reason = str(error).strip().splitlines()[0][:120]
-        raise EngineError(f"{path}: not a readable checkpoint of tensors ({reason}); train again or copy it again") from error
+        raise EngineError(
+            f"{path}: not a readable checkpoint of tensors ({reason}); train again or copy it again"
+        ) from error
     return data
 
 
@@ -124,7 +126,8 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], path: Path) -> No
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise EngineError(
-            f"{path}: weights of another architecture: {', '.join(problems[:3])}{more}; use the config it was trained with"
+            f"{path}: weights of another architecture: {', '.join(problems[:3])}{more}; "
+            "use the config it was trained with"
         )
     model.load_state_dict(weights)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -46,7 +45,8 @@ def evaluate(
             for logits, deltas in zip(prediction.logits.float(), prediction.deltas.float(), strict=True):
                 found.append(_detections(logits.cpu(), decode(deltas, anchors).cpu()))
             truth += [
-                Truth(boxes.cpu().numpy(), classes.cpu().numpy()) for boxes, classes in zip(batch.boxes, batch.classes, strict=True)
+                Truth(boxes.cpu().numpy(), classes.cpu().numpy())
+                for boxes, classes in zip(batch.boxes, batch.classes, strict=True)
             ]
     night = [record.name.endswith("N") for record in records]
     by_night = [index for index, dark in enumerate(night) if dark]

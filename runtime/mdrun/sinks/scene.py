@@ -66,15 +66,15 @@ def draw_scene(result: Result, look: Look, pane_wh: tuple[int, int]) -> Image:
     canvas = np.full((height, 2 * width + GAP, 3), INK, np.uint8)
     left, right = canvas[:, :width], canvas[:, width + GAP :]
     _paste(pair.visible.image, left)
-    _chip(left, "visible", PAPER)
     if pair.thermal is not None:
         _paste(_thermal_rgb(pair.thermal.image), right)
-    _chip(right, thermal_caption(pair, look.thermal_used), _marker(pair))
     if found is not None:
         size = (pair.visible.image.shape[1], pair.visible.image.shape[0])
         placed = boxes.scale(found.boxes_xyxy, size, pane_wh)
         _draw_labels(left, found, _draw_boxes(left, found, placed, look), look)
         _draw_boxes(right, found, placed, look)
+    _chip(left, "visible", PAPER)
+    _chip(right, thermal_caption(pair, look.thermal_used), _marker(pair))
     return canvas
 
 

@@ -56,14 +56,14 @@ class Glare:
                 continue
             power = min(paint.emit, 6.0)
             size = min(max(power * (4.0 + 0.22 * float(scale[first])), 3.0), MAX_RADIUS_PX) * camera.width / 640
-            colour = np.array(paint.rgb, np.float32) * min(255.0, 60 + 40 * power)
+            colour = np.array(paint.rgb, np.float32) * (60 + 60 * power)
             self._add(image, _box(u, v, size, size), colour, self._flare)
             if power > 2:  # the lamp's smear on the road below it
                 foot = camera.cy + camera.fy * camera.above / figure.z
                 self._add(
                     image,
                     _box(u, foot + 1.1 * (foot - v), 0.25 * size, 1.1 * (foot - v) + 2),
-                    colour * 0.25,
+                    colour * 0.1,
                     self._pool,
                     ground=True,
                 )

@@ -217,7 +217,7 @@ def _furniture(rng: np.random.Generator, layout: Layout, side: int) -> None:
     if rng.random() < 0.35:
         start = rng.uniform(5, 10)
         for i in range(int(rng.integers(3, 8))):
-            put("car_stop", -0.55 if rng.random() < 0.9 else 0.6, start + 2.6 * i, rng.uniform(0.8, 1.1))
+            put("car_stop", -0.3 if rng.random() < 0.9 else 0.6, start + 2.6 * i, rng.uniform(0.8, 1.1))
     if rng.random() < 0.5:
         start, beyond = rng.uniform(7, 26), (road.pavement_right if side > 0 else road.pavement_left) - 0.5
         for i in range(int(rng.integers(2, 8))):

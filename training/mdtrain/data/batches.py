@@ -108,7 +108,7 @@ class TrainingBatches:
         """Record at `position` of an endless sequence of seeded shuffles: every record once an epoch."""
         epoch, index = divmod(position, len(self._records))
         order = np.random.default_rng((self._seed, epoch)).permutation(len(self._records))
-        return self._records[order[index]]
+        return self._records[int(order[index])]
 
 
 def evaluation_batches(

@@ -73,16 +73,19 @@ def read_roadscene(root: Path) -> list[Record]:
             factor = MAX_WIDTH / visible.shape[1]
             visible = cv2.resize(visible, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA).astype(np.uint8)
         width, height = entry["ir_crop"]
-        boxes = np.array([row[1:5] for row in rows], np.float32) / np.array([width, height] * 2, np.float32)
+        boxes = np.array([row[1:5] for row in rows]) / (width, height, width, height)
         classes = np.array([FLIR_CLASSES[row[0]] for row in rows], np.int64)
-        records.append(Record(stem, visible, thermal, boxes, classes))
+        records.append(Record(stem, visible, thermal, boxes.astype(np.float32), classes))
     return records
 
 
 def _read_pair(visible_path: Path, thermal_path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    visible = cv2.imread(str(visible_path), cv2.IMREAD_COLOR)
-    thermal = cv2.imread(str(thermal_path), cv2.IMREAD_GRAYSCALE)
-    for path, image in ((visible_path, visible), (thermal_path, thermal)):
-        if image is None:
-            raise SourceError(f"{path}: missing or not an image; every name of the list wants a visible and a thermal file")
-    return np.ascontiguousarray(visible[..., ::-1]).astype(np.uint8), thermal.astype(np.uint8)
+    visible = _read_image(visible_path, cv2.IMREAD_COLOR)
+    return np.ascontiguousarray(visible[..., ::-1]), _read_image(thermal_path, cv2.IMREAD_GRAYSCALE)
+
+
+def _read_image(path: Path, flags: int) -> NDArray[np.uint8]:
+    image = cv2.imread(str(path), flags)
+    if image is None:
+        raise SourceError(f"{path}: missing or not an image; every name of the list wants a visible and a thermal file")
+    return image.astype(np.uint8, copy=False)

@@ -32,7 +32,9 @@ def write_street_set(folder: Path, scenes: int, seed: int) -> Iterator[str]:
         street = Street(config)
         time_s = float(np.random.default_rng((seed, index)).uniform(0, LATEST_S))
         name = f"{index:05d}{'D' if config.time == 'day' else 'N'}"
-        cv2.imwrite(str(folder / "vi" / f"{name}.jpg"), street.visible(time_s)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
+        cv2.imwrite(
+            str(folder / "vi" / f"{name}.jpg"), street.visible(time_s)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92]
+        )
         thermal = street.thermal_at(time_s, *SIZE, config.noise)
         cv2.imwrite(str(folder / "ir" / f"{name}.jpg"), thermal, [cv2.IMWRITE_JPEG_QUALITY, 95])
         (folder / "labels" / "fusion" / f"{name}.txt").write_text(yolo_lines(street.labels(time_s)))
@@ -44,7 +46,9 @@ def write_street_set(folder: Path, scenes: int, seed: int) -> Iterator[str]:
 def yolo_lines(labels: Labels) -> str:
     """Label file of one scene: `class cx cy w h` in fractions of the image, a line an object that can be seen."""
     lines = []
-    for box, label, hidden in zip(labels.boxes_xyxy / np.array(SIZE * 2), labels.classes, labels.occlusion, strict=True):
+    for box, label, hidden in zip(
+        labels.boxes_xyxy / np.array(SIZE * 2), labels.classes, labels.occlusion, strict=True
+    ):
         if hidden <= MOST_HIDDEN:
             centre, size = (box[:2] + box[2:]) / 2, box[2:] - box[:2]
             lines.append(f"{label} {centre[0]:.6f} {centre[1]:.6f} {size[0]:.6f} {size[1]:.6f}\n")

@@ -24,8 +24,10 @@ def modality_label(thermal: Tensor, visible: Tensor, truth: Tensor, margin: floa
     """Which sensor sees a pixel better (GAFF Eq. 5, 6): 0 thermal, 1 visible, IGNORE where the difference is small.
 
     Args:
-        thermal, visible: (B, 1, H, W) intra-modality masks.
+        thermal: (B, 1, H, W) intra-modality mask.
+        visible: the same of the other sensor.
         truth: (B, 1, H, W) ground-truth mask.
+        margin: least difference of the errors that decides.
 
     Returns:
         (B, H, W) int64; carries no gradient, being a label.

@@ -96,7 +96,9 @@ class Head(nn.Module):
         """Small weights and the class prior, as in Focal Loss section 4.1."""
         for conv in (*self.tower, self.classify, self.regress):
             nn.init.normal_(conv.weight, std=0.01 if conv in (self.classify, self.regress) else 0.03)
+            assert isinstance(conv, nn.Conv2d) and conv.bias is not None  # noqa: S101, PT018  # made above
             nn.init.zeros_(conv.bias)
+        assert self.classify.bias is not None  # noqa: S101
         nn.init.constant_(self.classify.bias, -math.log((1 - CLASS_PRIOR) / CLASS_PRIOR))
 
 

@@ -15,7 +15,7 @@ from mdrun.errors import UsageError
 from mdtrain.build import build_student, load_trained
 from mdtrain.config import Config
 from mdtrain.data.batches import Batch
-from mdtrain.loop import Recipe, RunResult, run
+from mdtrain.loop import Recipe, RunResult, channels_last, run
 from mdtrain.losses.distill import attention_transfer, focal_mse_transfer, mse_transfer
 from mdtrain.models.detector import Prediction, Student, Teacher
 from mdtrain.models.gaff import Fusion
@@ -23,9 +23,7 @@ from mdtrain.models.gaff import Fusion
 SEMANTIC_LOSSES = {"focal_mse": focal_mse_transfer, "mse": mse_transfer}
 
 
-def train(
-    config: Config, teacher_weights: Path, folder: Path, command: str, *, resume: bool = False
-) -> RunResult:
+def train(config: Config, teacher_weights: Path, folder: Path, command: str, *, resume: bool = False) -> RunResult:
     """Train the student under a finished teacher; see `loop.run` for what it leaves and raises.
 
     Raises:
@@ -37,7 +35,7 @@ def train(
     teacher.requires_grad_(requires_grad=False)
     if torch.cuda.is_available():
         teacher.cuda()
-    teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's stubs
+    channels_last(teacher)
     semantic_loss = SEMANTIC_LOSSES[config.distill.semantic_loss]
 
     def predict(model: nn.Module, batch: Batch) -> Prediction:
@@ -55,7 +53,27 @@ def train(
         return prediction, {"attention": weights.attention * attention, "semantic": weights.semantic * semantic}
 
     torch.manual_seed(config.seed)  # here: the student starts from the weights of a baseline of the same seed
-    return run(config, Recipe("student", build_student(config), predict, losses), folder, command, resume=resume)
+    student = build_student(config)
+    if config.distill.inherit:
+        assert isinstance(teacher, Teacher)  # noqa: S101  # load_trained was asked for one
+        inherit(student, teacher)
+    return run(config, Recipe("student", student, predict, losses), folder, command, resume=resume)
+
+
+def inherit(student: Student, teacher: Teacher) -> None:
+    """Start the student from the teacher: last stage, pyramid and head, and the visible stream as its stem.
+
+    What the teacher's later layers learnt fits the student's maps, since these imitate the teacher's
+    (Kang et al., Instance-Conditional Knowledge Distillation, NeurIPS 2021, call it inheriting). The first convolution
+    is duplicated for the thermal channels and halved, as the paper does with ImageNet weights.
+    """
+    student.layer4.load_state_dict(teacher.layer4.state_dict())
+    student.pyramid.load_state_dict(teacher.pyramid.state_dict())
+    student.head.load_state_dict(teacher.head.state_dict())
+    stem = dict(teacher.visible.state_dict())
+    if student.stem.conv1.in_channels == 6:
+        stem["conv1.weight"] = torch.cat([stem["conv1.weight"]] * 2, 1) / 2
+    student.stem.load_state_dict(stem)
 
 
 @torch.no_grad()
