@@ -82,7 +82,7 @@ class Pairer:
         if partner is None:
             return FramePair(sequence, visible, None, provenance, reason)
         skew_ms = (visible.captured_ns - partner.captured_ns) / NS_PER_MS
-        age_ms = (now_ns - partner.captured_ns) / NS_PER_MS
+        age_ms = max(now_ns - partner.captured_ns, 0) / NS_PER_MS  # a pair is made when its later image is there
         return FramePair(sequence, visible, partner, provenance, reason, skew_ms, age_ms)
 
     def _choose(self, time_ns: int, now_ns: int) -> tuple[Frame | None, Provenance, str]:
