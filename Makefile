@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 ENGINE ?= md-r18-slim
-STREAM ?= test://street?seed=7&time=night&duration=10
+STREAM ?= test://street?seed=1&time=night&duration=10
 WORKERS ?= 2
 # Extra arguments for the installation of torch, see CONTRIBUTING.md.
 TORCH_PIP_ARGS ?=
