@@ -18,6 +18,7 @@ from mdtrain.contract import draft_manifest, hash_weights
 from mdtrain.models.detector import Student, Teacher
 from mdtrain.recipes import baseline, distill, teacher
 from mdtrain.state import read_checkpoint
+from mdtrain.validate import DivergedError
 from tests.training.tree import write_msrs
 
 TINY = (
@@ -158,8 +159,9 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_batch_saved(tmp_path: Path) -> None:
-    config = tiny(tmp_path, "optimiser.learning_rate=1e12", "optimiser.clip_norm=1e30", "optimiser.name=sgd")
-    with pytest.raises(loop.DivergedError, match="diverged_batch"):
+    wild = ("optimiser.name=sgd", "optimiser.learning_rate=1e20", "optimiser.warmup=0", "optimiser.clip_norm=1e30")
+    config = tiny(tmp_path, *wild, "optimiser.iterations=50", "evaluate_every=50")
+    with pytest.raises(DivergedError, match="diverged_batch"):
         baseline.train(config, tmp_path / "run", "mdtrain")
     assert (tmp_path / "run" / "diverged_batch.pt").exists()
 

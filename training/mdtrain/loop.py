@@ -18,7 +18,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from mdrun.errors import MdrunError, UsageError
+from mdrun.errors import UsageError
 from mdtrain.build import sizes
 from mdtrain.config import Config
 from mdtrain.data.batches import Batch, TrainingBatches
@@ -28,14 +28,10 @@ from mdtrain.models.anchors import make_anchors
 from mdtrain.models.detector import STRIDES, Prediction
 from mdtrain.runlog import RunLog
 from mdtrain.state import TrainState, save_weights
-from mdtrain.validate import Evaluation, evaluate
+from mdtrain.validate import DivergedError, Evaluation, evaluate
 
 Predict = Callable[[nn.Module, Batch], Prediction]
 Losses = Callable[[nn.Module, Batch], tuple[Prediction, dict[str, Tensor]]]
-
-
-class DivergedError(MdrunError):
-    """A loss that is not finite."""
 
 
 class Recipe(NamedTuple):
@@ -80,7 +76,7 @@ def run(config: Config, recipe: Recipe, folder: Path, command: str, *, resume: b
 
     Raises:
         UsageError: the folder holds a run already and `resume` is off, or there is nothing to resume.
-        DivergedError: a loss became infinite or NaN; the offending batch lies in the folder.
+        DivergedError: a loss or gradient became infinite or NaN (the offending batch lies in the folder), or a score.
     """
     checkpoint = folder / "checkpoints" / "last.ckpt"
     if checkpoint.exists() and not resume:
@@ -153,19 +149,25 @@ def _step(
     )
     losses = {"classification": classification, "box": box, **extra}
     loss = torch.stack(list(losses.values())).sum()
-    if not torch.isfinite(loss):
-        torch.save(vars(batch), folder / "diverged_batch.pt")
-        parts = ", ".join(f"{name} {float(value):.3g}" for name, value in losses.items())
-        raise DivergedError(
-            f"iteration {state.iteration}: the loss is not finite ({parts}); the batch is saved in "
-            f"{folder / 'diverged_batch.pt'}; lower optimiser.learning_rate or try precision=32-true"
-        )
+    values = {name: float(value.detach()) for name, value in losses.items()} | {"loss": float(loss.detach())}
+    _check_finite(values, state.iteration, batch, folder)
     fabric.backward(loss)
-    norm = state.step()
-    return {name: float(value.detach()) for name, value in losses.items()} | {
-        "loss": float(loss.detach()),
-        "gradient_norm": norm,
-    }
+    values["gradient_norm"] = state.step()
+    _check_finite(values, state.iteration, batch, folder)
+    return values
+
+
+def _check_finite(values: dict[str, float], iteration: int, batch: Batch, folder: Path) -> None:
+    """Stop before a checkpoint of broken weights is written, and keep the batch that did it."""
+    if all(math.isfinite(value) for value in values.values()):
+        return
+    path = folder / "diverged_batch.pt"
+    torch.save(vars(batch), path)
+    parts = ", ".join(f"{name} {value:.3g}" for name, value in values.items())
+    raise DivergedError(
+        f"iteration {iteration}: not finite ({parts}); the batch is saved in {path}; "
+        "lower optimiser.learning_rate or try precision=32-true"
+    )
 
 
 def _validate(

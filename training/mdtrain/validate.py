@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mdrun.boxes import suppress
+from mdrun.errors import MdrunError
 from mdtrain.data.augment import Sizes
 from mdtrain.data.batches import Batch, evaluation_batches
 from mdtrain.data.records import CLASSES, Record
@@ -19,6 +20,10 @@ from mdtrain.models.detector import Prediction
 
 TOP_K = 200
 NMS_IOU = 0.5
+
+
+class DivergedError(MdrunError):
+    """A network that gives numbers which are not finite."""
 
 
 class Evaluation(NamedTuple):
@@ -36,12 +41,18 @@ class Evaluation(NamedTuple):
 def evaluate(
     predict: Callable[[Batch], Prediction], records: list[Record], sizes: Sizes, anchors: Tensor
 ) -> Evaluation:
-    """Run a network over all records and score it as COCO does."""
+    """Run a network over all records and score it as COCO does.
+
+    Raises:
+        DivergedError: the network gives infinity or NaN.
+    """
     found: list[Found] = []
     truth: list[Truth] = []
     with torch.inference_mode():
         for batch in evaluation_batches(records, sizes, anchors.device):
             prediction = predict(batch)
+            if not (prediction.logits.isfinite().all() and prediction.deltas.isfinite().all()):
+                raise DivergedError("the network gives NaN or infinity; lower optimiser.learning_rate and train again")
             for logits, deltas in zip(prediction.logits.float(), prediction.deltas.float(), strict=True):
                 found.append(_detections(logits.cpu(), decode(deltas, anchors).cpu()))
             truth += [
