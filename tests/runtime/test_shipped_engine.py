@@ -1,0 +1,90 @@
+"""The engine in the package: what it promises, and that it keeps it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mdrun.command import run_command
+from mdrun.engine import Engine
+from mdrun.models import shipped
+from mdrun.street import Street, StreetConfig
+
+MOST_BYTES = 16e6
+NAME = "md-r18-slim"
+
+
+def test_it_fits_the_package_and_states_data_terms_command_and_accuracy() -> None:
+    (model,) = shipped()
+    assert model.name == NAME == model.manifest.name
+    assert model.path.stat().st_size <= MOST_BYTES
+    origin = model.manifest.origin
+    assert origin.licence.startswith("research use only")
+    assert origin.command.startswith("mdtrain train distill")
+    assert any("MSRS" in data for data in origin.data)
+    assert any("synthetic" in data for data in origin.data)
+    assert origin.accuracy["msrs_val/person/ap50"] > 0.6
+    assert model.manifest.parity is not None
+    assert model.manifest.parity.passed
+
+
+def test_it_finds_warm_persons_in_the_dark() -> None:
+    """Persons of a synthetic night street: most of the large ones are found, in the right place."""
+    street = Street(StreetConfig(seed=1, time="night"))
+    found = wanted = 0
+    with Engine.load(NAME) as engine:
+        person = engine.manifest.classes.index("person")
+        for time_s in (1.0, 3.0, 5.0):
+            labels = street.labels(time_s)
+            heights = labels.boxes_xyxy[:, 3] - labels.boxes_xyxy[:, 1]
+            large = labels.boxes_xyxy[(labels.classes == 0) & (labels.occlusion < 0.2) & (heights > 60)]
+            detections = engine.infer(street.visible(time_s), street.thermal(time_s))
+            seen = detections.boxes_xyxy[(detections.classes == person) & (detections.scores > 0.2)]
+            centres = (large[:, :2] + large[:, 2:]) / 2
+            inside = (centres[:, None] > seen[None, :, :2]) & (centres[:, None] < seen[None, :, 2:])
+            found += int(inside.all(2).any(1).sum())
+            wanted += len(large)
+    assert wanted >= 3
+    assert found >= 0.7 * wanted
+
+
+def test_without_its_thermal_image_it_refuses_to_guess(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    from mdrun.cli import cli
+
+    arguments = ["--visible", "test://street?frames=3", "--output", str(tmp_path / "run")]
+    assert run_command(cli, "mdrun", arguments) == 2
+    assert "--thermal" in capfd.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.realdata
+def test_it_is_as_accurate_as_its_manifest_says(real_data: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """MSRS validation pairs through the runtime, thermal at 160x128."""
+    from mdtrain.cli import mdtrain
+
+    folder = str(real_data / "rgbt" / "msrs")
+    arguments = ["eval", "msrs", "--data", folder, "--split", "val", "--engine", NAME, "--thermal-size", "160x128"]
+    assert run_command(mdtrain, "mdtrain", [*arguments, "--json"]) == 0
+    report = json.loads(capfd.readouterr().out)
+    with Engine.load(NAME) as engine:
+        promised = engine.manifest.origin.accuracy["msrs_val/person/ap50"]
+    measured = report["all"]["classes"]["person"]["ap50"]
+    assert measured == pytest.approx(promised, abs=0.02)  # resizing differs a little from that of training
+
+
+@pytest.mark.realdata
+def test_stream_folders_of_the_read_me_run(real_data: Path, tmp_path: Path) -> None:
+    from mdrun.cli import cli
+
+    folder = real_data / "rgbt" / "stream_vtuav"
+    arguments = ["--engine", NAME, "--visible", str(folder / "visible"), "--thermal", str(folder / "thermal")]
+    assert run_command(cli, "mdrun", [*arguments, "--limit", "5", "--output", str(tmp_path / "run")]) == 0
+    lines = [json.loads(line) for line in (tmp_path / "run" / "results.jsonl").read_text().splitlines()]
+    assert [line["sequence"] for line in lines] == list(range(5))
+    boxes = np.array([d["box_xyxy"] for line in lines for d in line["detections"]]).reshape(-1, 4)
+    assert (boxes >= 0).all()
+    assert (boxes[:, [0, 2]] <= 960).all()
+    assert (boxes[:, [1, 3]] <= 540).all()
