@@ -6,6 +6,7 @@ import importlib
 import re
 import shlex
 import sys
+from itertools import dropwhile, groupby
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,10 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 PROGRAMS = ("mdrun", "mdtrain", "mdexport")
+SHELLS = {"sh", "bash", "console"}
 SHELL_OPERATORS = {"|", ">", ">>", "2>", "&&", "||", ";", "&"}
 
-FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^ *```(\w*)[^\n]*\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)|<img[^>]*\ssrc=\"([^\"]+)\"")
 
 
@@ -39,26 +41,26 @@ def anchors(page: Path) -> set[str]:
 
 def shell_lines(page: Path) -> list[str]:
     """Lines of the shell blocks; continued lines joined, prompts removed."""
-    blocks = [
-        body
-        for language, body in FENCE.findall(page.read_text(encoding="utf-8"))
-        if language in {"sh", "bash", "console"}
-    ]
+    blocks = [body for language, body in FENCE.findall(page.read_text(encoding="utf-8")) if language in SHELLS]
     text = "\n".join(blocks).replace("\\\n", " ")
-    return [line.removeprefix("$ ").strip() for line in text.splitlines()]
+    return [line.strip().removeprefix("$ ") for line in text.splitlines()]
 
 
 def own_commands(page: Path) -> list[list[str]]:
-    """Arguments of every call of one of our programs, up to the first shell operator."""
+    """Arguments of every call of one of our programs, on both sides of a shell operator."""
     commands = []
     for line in shell_lines(page):
-        words = shlex.split(line, comments=True)
-        while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):  # variables set for one call
-            words = words[1:]
-        if words and Path(words[0]).name in PROGRAMS:
-            stop = next((i for i, word in enumerate(words) if word in SHELL_OPERATORS), len(words))
-            commands.append([Path(words[0]).name, *words[1:stop]])
+        for operator, words in groupby(shlex.split(line, comments=True), SHELL_OPERATORS.__contains__):
+            call = list(dropwhile(lambda word: re.fullmatch(r"[A-Z_]+=.*", word), words))  # variables set for one call
+            if not operator and call and Path(call[0]).name in PROGRAMS:
+                commands.append([Path(call[0]).name, *call[1:]])
     return commands
+
+
+def hidden_commands(text: str) -> list[str]:
+    """Calls of our programs in blocks that are not labelled as shell: no test would parse them."""
+    call = re.compile(rf"^ *(?:\$ )?(?:\S*/)?(?:{'|'.join(PROGRAMS)}) +[\w-].*", re.MULTILINE | re.ASCII)
+    return [found for language, body in FENCE.findall(text) if language not in SHELLS for found in call.findall(body)]
 
 
 def title(value: Path | str | list[str]) -> str:
@@ -102,6 +104,24 @@ def test_command_is_understood(
     out, err = capsys.readouterr()
     assert not left.value.code, err
     assert "Usage" in out
+
+
+@pytest.mark.parametrize("page", PAGES, ids=title)
+def test_commands_stand_in_shell_blocks(page: Path) -> None:
+    assert hidden_commands(page.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "hidden"),
+    [
+        ("```\nmdrun info x\n```\n", ["mdrun info x"]),  # no label
+        ("- item\n\n  ```text\n  $ .venv/bin/mdtrain eval\n  ```\n", ["  $ .venv/bin/mdtrain eval"]),  # inside a list
+        ("```sh\nmdrun info x\n```\n", []),  # parsed by the test above
+        ("```text\n mdtrain ──▶ mdexport\nmdrun: no such engine\n```\n", []),  # a drawing, an error line
+    ],
+)
+def test_hidden_commands_are_found(text: str, hidden: list[str]) -> None:
+    assert hidden_commands(text) == hidden
 
 
 def test_readme_begins_with_the_three_commands() -> None:

@@ -21,7 +21,7 @@ from mdtrain.models.detector import STRIDES, Student
 
 
 class Deployed(nn.Module):
-    """A student with fused pre- and post-processing; weights are copied, the student is left as it is."""
+    """A student with fused pre- and post-processing; its stem is rewritten in a copy, the rest is shared with it."""
 
     mean: Tensor
     anchors: Tensor

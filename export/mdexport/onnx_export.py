@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -15,9 +13,10 @@ import torch
 
 from mdexport.deploy import Deployed
 from mdexport.parity import Feed, compare
-from mdrun.errors import EngineError
-from mdrun.frames import Modality
+from mdrun.errors import EngineError, UsageError
 from mdrun.manifest import METADATA_KEY, Manifest, Parity
+from mdrun.onnx_file import graph_sha256
+from mdrun.pairing import PairLimits, PairStream
 from mdrun.preprocess import Preprocess
 from mdrun.sources import open_pair
 from mdtrain.build import Trained, load_trained
@@ -54,7 +53,7 @@ def export_onnx(weights: Path, output: Path, visible: str, thermal: str, pairs: 
     parity = compare(student, session, _feeds(draft, visible, thermal, pairs), TOP_K, _names(visible, thermal))
     if not parity.passed:
         raise ParityError(f"{weights}: the exported graph differs from the checkpoint: {describe(parity)}")
-    manifest = _complete(draft, parity)
+    manifest = _complete(draft, parity, model)
     _write(model, manifest, output)
     return manifest
 
@@ -86,44 +85,60 @@ def _graph(student: Student, trained: Trained, draft: Manifest) -> onnx.ModelPro
         )
         assert program is not None  # noqa: S101  # dynamo=True always gives a program
     model = program.model_proto
+    del model.metadata_props[:]
+    model.doc_string = ""
+    for node in model.graph.node:  # the tracer's notes hold source paths of the exporting machine
+        node.doc_string = ""
+        del node.metadata_props[:]
     onnx.checker.check_model(model)
     return model
 
 
-def _feeds(manifest: Manifest, visible: str, thermal: str, pairs: int) -> Iterator[Feed]:
-    """Pairs at network size, prepared by the runtime's own code."""
+def _feeds(manifest: Manifest, visible: str, thermal: str, pairs: int) -> list[Feed]:
+    """Pairs at network size, evenly spread over the sources; paired and resized by the runtime's own code.
+
+    Raises:
+        UsageError: the sources hold fewer pairs.
+    """
     preprocess = Preprocess(manifest)
-    visible_source, thermal_source = open_pair(visible, thermal)
-    with visible_source, thermal_source:
-        for _ in range(pairs):
-            first, second = visible_source.read(), thermal_source.read()
-            if first is None or second is None:
-                return
-            arrays: dict[str, Any] = preprocess(first.image, second.image if "thermal" in manifest.inputs else None)
-            yield Feed(*(np.copy(arrays[m]) if m in arrays else None for m in (Modality.VISIBLE, Modality.THERMAL)))  # type: ignore[arg-type]
+    with PairStream(*open_pair(visible, thermal), PairLimits()) as stream:
+        found = [pair for pair in stream if pair.thermal is not None]
+    if len(found) < pairs:
+        raise UsageError(f"{visible} and {thermal}: hold {len(found)} pairs, --pairs asks for {pairs}; ask for fewer")
+    feeds = []
+    for index in np.linspace(0, len(found) - 1, pairs).round().astype(int):
+        pair = found[index]
+        arrays = preprocess(pair.visible.image, pair.thermal.image if pair.thermal is not None else None)
+        feeds.append(Feed(arrays["visible"].copy(), arrays["thermal"].copy() if "thermal" in arrays else None))
+    return feeds
 
 
 def _names(visible: str, thermal: str) -> str:
     """The pairs' origin without the exporting machine's folders: last two parts of each path."""
-    return " + ".join("/".join(text.split("/")[-2:]) for text in (visible, thermal))
+    texts = [text if "://" in text else "/".join(Path(text).parts[-2:]) for text in (visible, thermal)]
+    return " + ".join(dict.fromkeys(texts))
 
 
-def _complete(draft: Manifest, parity: Parity) -> Manifest:
+def _complete(draft: Manifest, parity: Parity, model: onnx.ModelProto) -> Manifest:
     tools = {"torch": torch.__version__, "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}
-    origin = dataclasses.replace(draft.origin, precision="fp32", opset=OPSET, tools=tools)
+    origin = dataclasses.replace(
+        draft.origin,
+        precision="fp32",
+        opset=OPSET,
+        tools=tools,
+        graph_sha256=graph_sha256(model.SerializeToString()),
+    )
     return dataclasses.replace(draft, origin=origin, parity=parity)
 
 
 def _write(model: onnx.ModelProto, manifest: Manifest, output: Path) -> None:
     """Name the network after the manifest, embed the manifest, write beside, rename."""
     model.graph.name = manifest.network_name()
-    del model.metadata_props[:]
     model.metadata_props.add(key=METADATA_KEY, value=manifest.to_json())
-    model.doc_string = ""
-    for node in model.graph.node:  # the tracer's notes hold source paths of the exporting machine
-        node.doc_string = ""
-        del node.metadata_props[:]
     output.parent.mkdir(parents=True, exist_ok=True)
     beside = output.with_name(f".{output.name}.part")
-    beside.write_bytes(model.SerializeToString())
-    beside.replace(output)
+    try:
+        beside.write_bytes(model.SerializeToString())
+        beside.replace(output)
+    finally:
+        beside.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ The reference is the student as it was trained: six channels, separate normalisa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -49,12 +50,14 @@ def difference(wanted: Outputs, got: Outputs) -> dict[str, float]:
     """
     boxes, scores, classes = wanted
     got_boxes, got_scores, got_classes = got
+    if not (np.isfinite(got_boxes).all() and np.isfinite(got_scores).all()):
+        return dict.fromkeys(LIMITS, math.inf)  # max() would let NaN pass
     worst = 0.0
     for box, score, label in zip(boxes, scores, classes, strict=True):
         if score < COMPARED_SCORE:
             break
         same = (got_classes == label) & (np.abs(got_scores - score) <= LIMITS["scores"])
-        worst = max(worst, float(np.abs(got_boxes[same] - box).max(1).min()) if same.any() else float("inf"))
+        worst = max(worst, float(np.abs(got_boxes[same] - box).max(1).min()) if same.any() else math.inf)
     return {"scores": float(np.abs(scores - got_scores).max()), "boxes_px": worst}
 
 

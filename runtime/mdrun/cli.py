@@ -29,7 +29,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 EPILOG = """\b
 Examples:
   mdrun --visible "test://street?time=night&frames=90" --thermal "test://street?time=night&frames=90"
-  mdrun --engine student.onnx --visible rgb/?fps=30 --thermal ir/?fps=9 --output runs/gate
+  mdrun --engine student.onnx --visible "rgb/?fps=30" --thermal "ir/?fps=9" --output runs/gate
 
 A source is a folder of images, a video file or test://street; docs/sources.md has their options.
 Results, exit codes: docs/results.md, docs/errors.md.
@@ -73,7 +73,7 @@ def cli(context: click.Context, /, **flags: Any) -> int | None:  # as the option
 
     Writes results.jsonl, overlay.mp4, overlay.png and summary.json.
     """
-    given = [name for name, value in flags.items() if value not in (None, False)]
+    given = [name for name, value in flags.items() if value is not None and value is not False]
     if context.invoked_subcommand is not None:
         if given:
             flag, command = given[0].replace("_", "-"), f"{PROGRAM} {context.invoked_subcommand}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Sequence
 
@@ -9,6 +10,7 @@ import click
 
 from mdrun.errors import MdrunError, OutputError
 
+OUT_OF_SPACE = {errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG}  # only writing fails so
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 
@@ -38,8 +40,9 @@ def run_command(command: click.Command, program: str, arguments: Sequence[str] |
     except BrokenPipeError:  # `mdrun info … | head` is no error
         sys.stderr.close()
         return 0
-    except OSError as error:  # disk full, no permission: the system's own words name the file
-        return _fail(program, str(error), OutputError.exit_code)
+    except OSError as error:  # no permission, file gone, disk full: the system's own words name the file
+        code = OutputError.exit_code if error.errno in OUT_OF_SPACE else MdrunError.exit_code
+        return _fail(program, str(error), code)
     return outcome if isinstance(outcome, int) else 0
 
 

@@ -14,7 +14,7 @@ from mdrun.backends import Backend, open_backend
 from mdrun.errors import EngineError
 from mdrun.frames import Detections
 from mdrun.manifest import Manifest
-from mdrun.onnx_file import read_manifest
+from mdrun.onnx_file import check_graph, read_manifest
 from mdrun.postprocess import Postprocess
 from mdrun.preprocess import Preprocess
 
@@ -50,19 +50,20 @@ class Engine:
             threads: CPU threads; None takes one a core.
 
         Raises:
-            EngineError: no such engine, damaged, without a manifest, or for another task.
+            EngineError: no such engine, damaged, changed after export, without a manifest, or for another task.
         """
         from mdrun.models import resolve
 
         path = resolve(engine)
         manifest = read_manifest(path)
         check_task(manifest, path)
+        check_graph(path, manifest)
         return cls(path, manifest, open_backend(path, manifest, threads), threshold)
 
     @property
     def takes_thermal(self) -> bool:
         """The engine must be given a thermal image with every visible one."""
-        return "thermal" in self.manifest.inputs
+        return "thermal" in self.manifest.needs
 
     def infer(self, visible: NDArray[Any], thermal: NDArray[Any] | None = None) -> Detections:
         """Detections of one pair, in pixels of the visible image given.
@@ -103,10 +104,10 @@ class Engine:
 
 
 def check_task(manifest: Manifest, path: Path) -> None:
-    """Refuse an engine that does not give boxes.
+    """Refuse an engine that does not give boxes, or that wants to run with an empty input.
 
     Raises:
-        EngineError: for another task, or without a visible input.
+        EngineError: for another task, without a visible input, or with an input that it can do without.
     """
     if manifest.task != "detect":
         raise EngineError(
@@ -114,3 +115,8 @@ def check_task(manifest: Manifest, path: Path) -> None:
         )
     if "visible" not in manifest.inputs:
         raise EngineError(f"{path}: it has no visible input, and boxes are pixels of the visible frame; choose another")
+    if spare := [name for name in manifest.inputs if name not in manifest.needs]:
+        raise EngineError(
+            f"{path}: it has the input {', '.join(spare)} but does not need it, and nothing can stand for a missing "
+            "image; choose an engine without that input"
+        )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -23,6 +24,10 @@ SCHEMA_VERSION = 1
 METADATA_KEY = "mdrun.manifest"
 TASKS = ("detect", "segment", "classify")
 MODALITIES = ("visible", "thermal")
+DTYPES = ("uint8", "uint16", "int8", "int32", "int64", "float16", "float32")
+LAYOUTS = ("NHWC", "NHW")
+COLOUR_ORDERS = ("RGB", "grey")
+LATER_KEYS = ("graph_sha256", "teacher_sha256")  # of origin; left out where unset, so older digests still hold
 DIGEST_CHARS = 16  # 64 bits: enough to tell engines apart, short enough for a network's name
 
 T = TypeVar("T")
@@ -92,6 +97,8 @@ class Origin:
         precision: of the graph (`fp32`, `fp16`, `int8`); filled by export.
         opset: ONNX operator set; filled by export.
         tools: versions of the libraries that took part.
+        graph_sha256: SHA-256 of the ONNX graph's bytes without its name field; filled by export.
+        teacher_sha256: SHA-256 of the teacher's weights that a distilled student learnt from.
     """
 
     checkpoint_sha256: str
@@ -103,6 +110,8 @@ class Origin:
     precision: str | None = None
     opset: int | None = None
     tools: dict[str, str] = field(default_factory=dict)
+    graph_sha256: str | None = None
+    teacher_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -171,12 +180,17 @@ class Manifest:
             problems.append(f"needs {', '.join(missing)}, which inputs does not describe")
         if not self.classes:
             problems.append("classes is empty")
+        problems += _tensor_problems(self.inputs, self.outputs) + _threshold_problems(self.thresholds)
         if problems:
             raise ManifestError("manifest: " + "; ".join(problems))
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces. Equal manifests give equal text."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        data = asdict(self)
+        for key in LATER_KEYS:
+            if data["origin"][key] is None:
+                del data["origin"][key]
+        return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
     def digest(self) -> str:
         """Hex digest of the canonical JSON."""
@@ -203,11 +217,11 @@ def parse_manifest(text: str, where: str) -> Manifest:
     """Read a manifest from JSON text; `where` names its file in errors.
 
     Raises:
-        ManifestError: not JSON, another schema version, unknown or missing keys, values of a wrong type.
+        ManifestError: not JSON, another schema version, unknown or missing keys, values of a wrong type or range.
     """
     try:
-        data = json.loads(text)
-    except json.JSONDecodeError as error:
+        data = json.loads(text, parse_constant=_refuse_constant)
+    except ValueError as error:  # also a number of thousands of digits
         raise ManifestError(
             f"{where}: the manifest is not JSON ({error}); export again with `mdexport onnx`"
         ) from error
@@ -220,7 +234,10 @@ def parse_manifest(text: str, where: str) -> Manifest:
             "export the engine again or install the mdrun that made it"
         )
     problems: list[str] = []
-    manifest = _build(Manifest, data, "", problems)
+    try:
+        manifest = _build(Manifest, data, "", problems)
+    except ManifestError as error:
+        raise ManifestError(f"{where}: {error}; export again with `mdexport onnx`") from error
     if problems:
         raise ManifestError(f"{where}: manifest: " + "; ".join(problems))
     return manifest
@@ -241,6 +258,40 @@ def read_sidecar(engine: Path) -> Manifest:
     if not path.is_file():
         raise ManifestError(f"{engine}: no manifest beside it, wanted {path.name}; export writes both, copy both")
     return parse_manifest(path.read_text(encoding="utf-8"), str(path))
+
+
+def _tensor_problems(inputs: Mapping[str, InputSpec], outputs: Mapping[str, OutputSpec]) -> list[str]:
+    problems = []
+    for name, spec in inputs.items():
+        if min(spec.height, spec.width) < 1:
+            problems.append(f"inputs.{name} is {spec.width}x{spec.height} pixels, wanted at least 1x1")
+        problems += _unknown(f"inputs.{name}.dtype", spec.dtype, DTYPES)
+        problems += _unknown(f"inputs.{name}.layout", spec.layout, LAYOUTS)
+        problems += _unknown(f"inputs.{name}.colour_order", spec.colour_order, COLOUR_ORDERS)
+    for name, output in outputs.items():
+        if min(output.shape, default=1) < 1:
+            problems.append(f"outputs.{name}.shape is {output.shape}, wanted sizes of at least 1")
+        problems += _unknown(f"outputs.{name}.dtype", output.dtype, DTYPES)
+    return problems
+
+
+def _threshold_problems(thresholds: Thresholds) -> list[str]:
+    problems = [
+        f"thresholds.{name} is {value}, wanted 0 to 1"
+        for name in ("report", "display", "nms_iou")
+        if not 0 <= (value := getattr(thresholds, name)) <= 1  # also refuses NaN
+    ]
+    if thresholds.max_detections < 1:
+        problems.append(f"thresholds.max_detections is {thresholds.max_detections}, wanted at least 1")
+    return problems
+
+
+def _unknown(path: str, value: str, known: tuple[str, ...]) -> list[str]:
+    return [] if value in known else [f"{path} is {value!r}, wanted one of {', '.join(known)}"]
+
+
+def _refuse_constant(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON number")
 
 
 def _build(kind: type[T], data: Mapping[str, Any], path: str, problems: list[str]) -> T:
@@ -279,7 +330,7 @@ def _value(hint: Any, value: Any, path: str, problems: list[str]) -> Any:
         if isinstance(value, list):
             return [_value(args[0], item, f"{path}[{i}]", problems) for i, item in enumerate(value)]
     elif hint is float:
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max:
             return float(value)
     elif isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value

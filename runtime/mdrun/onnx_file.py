@@ -9,8 +9,10 @@ Wire format: https://protobuf.dev/programming-guides/encoding/
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,19 +59,11 @@ def read_header(path: Path) -> OnnxHeader:
     Raises:
         EngineError: missing, empty, truncated, or no ONNX file.
     """
-    if not path.is_file():
-        kind = "is a folder" if path.is_dir() else "does not exist"
-        raise EngineError(f"{path}: {kind}, wanted an engine file; `mdrun models` lists those that ship")
-    size = path.stat().st_size
-    if size == 0:
-        raise EngineError(f"{path}: is empty, wanted an ONNX file; copy or export it again")
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with _mapped(path) as data:
         try:
-            return _header(data, size)
+            return _header(data, len(data))
         except (_WireError, UnicodeDecodeError) as error:
-            raise EngineError(
-                f"{path}: not a complete ONNX file ({error}; {size} bytes); copy or export it again"
-            ) from error
+            raise _incomplete(str(path), error, len(data)) from error
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -92,6 +86,84 @@ def read_manifest(path: Path) -> Manifest:
     manifest = parse_manifest(text, str(path))
     manifest.check_network_name(header.graph_name, str(path))
     return manifest
+
+
+def graph_sha256(data: Path | bytes) -> str:
+    """SHA-256 of an ONNX graph, weights included, as hex digits.
+
+    The graph's name is left out: it holds the manifest's digest, and the manifest holds this hash.
+
+    Args:
+        data: an ONNX file, or its bytes.
+
+    Raises:
+        EngineError: missing, empty, truncated, or no ONNX file.
+    """
+    if isinstance(data, bytes):
+        return _graph_sha256(data, len(data), "the model")
+    with _mapped(data) as mapped:
+        return _graph_sha256(mapped, len(mapped), str(data))
+
+
+def check_graph(path: Path, manifest: Manifest) -> None:
+    """Refuse an ONNX file whose graph is not the one that was exported; a manifest without its hash is not checked.
+
+    Raises:
+        EngineError: weights or graph are others, or the file cannot be read.
+    """
+    wanted = manifest.origin.graph_sha256
+    if wanted is None or path.suffix in PLAN_SUFFIXES:  # a plan is built from the graph, it does not hold it
+        return
+    if (got := graph_sha256(path)) != wanted:
+        raise EngineError(
+            f"{path}: its graph has SHA-256 {got[:12]}…, its manifest says {wanted[:12]}…: "
+            "weights or graph were changed or damaged after export; copy or export it again"
+        )
+
+
+def _graph_sha256(data: Buffer, size: int, where: str) -> str:
+    try:
+        graph = _graph(data, size)
+        names = [_span(value, "name") for number, value in _fields(data, graph) if number == _GRAPH_NAME]
+    except _WireError as error:
+        raise _incomplete(where, error, size) from error
+    digest = hashlib.sha256()
+    position = graph[0]
+    with memoryview(data) as view:
+        for start, end in names:
+            with view[position : start - _header_size(end - start)] as before:
+                digest.update(before)
+            position = end
+        with view[position : graph[1]] as rest:
+            digest.update(rest)
+    return digest.hexdigest()
+
+
+def _header_size(length: int) -> int:
+    """Bytes before a value of this length: a tag of one byte (field numbers below 16), and the length itself."""
+    return 1 + max(1, -(-length.bit_length() // 7))
+
+
+@contextmanager
+def _mapped(path: Path) -> Iterator[mmap.mmap]:
+    if not path.is_file():
+        kind = "is a folder" if path.is_dir() else "does not exist"
+        raise EngineError(f"{path}: {kind}, wanted an engine file; `mdrun models` lists those that ship")
+    if path.stat().st_size == 0:
+        raise EngineError(f"{path}: is empty, wanted an ONNX file; copy or export it again")
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        yield data
+
+
+def _incomplete(where: str, error: Exception, size: int) -> EngineError:
+    return EngineError(f"{where}: not a complete ONNX file ({error}; {size} bytes); copy or export it again")
+
+
+def _graph(data: Buffer, size: int) -> Span:
+    spans = [_span(value, "graph") for number, value in _fields(data, (0, size)) if number == _GRAPH]
+    if not spans:
+        raise _WireError("no graph in it")
+    return spans[-1]
 
 
 def _header(data: Buffer, size: int) -> OnnxHeader:

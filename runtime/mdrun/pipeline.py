@@ -10,7 +10,7 @@ from time import perf_counter, perf_counter_ns
 from typing import Any, Protocol
 
 from mdrun.engine import Engine
-from mdrun.errors import UsageError
+from mdrun.errors import DataError, UsageError
 from mdrun.frames import FramePair, Result
 from mdrun.pairing import PairLimits, PairStream
 from mdrun.signals import StopRequest
@@ -23,7 +23,7 @@ RIG = "local"  # name of the pair of cameras, as long as no rig file gives one
 
 
 class Progress(Protocol):
-    """What is told about every pair; see progress.py."""
+    """What is told about every pair, for example a bar on the terminal."""
 
     def __call__(self, pairs: int, /) -> None:
         """`pairs` more are done."""
@@ -87,7 +87,8 @@ def run(
         progress: told about every pair.
 
     Raises:
-        UsageError: the engine takes a thermal image and there is no thermal source.
+        UsageError: the engine needs a thermal image and there is no thermal source.
+        DataError: frames were captured, and every one was dropped.
         MdrunError: a source, an image or a file failed.
     """
     options = options or RunOptions()
@@ -98,10 +99,14 @@ def run(
         try:
             started = perf_counter()
             for result in process(engine, islice(iter(pairs), options.frames), statistics, stop, progress):
+                offered = perf_counter_ns()
                 outputs.offer(result)
+                statistics.add_stage("sinks", (perf_counter_ns() - offered) / 1e6)
             elapsed = perf_counter() - started
-            sink_drops = outputs.finish()
             statistics.check(pairs.captured_visible)
+            if stop.signal is None:
+                check_results(statistics)
+            sink_drops = outputs.finish()
             summary = _summary(engine, pairs, statistics, elapsed, stop) | {"sink_drops": sink_drops}
             paths = outputs.commit(summary)
         except BaseException:
@@ -144,12 +149,26 @@ def check_needs(engine: Engine, has_thermal: bool) -> None:
     """Refuse to run an engine without the cameras it needs.
 
     Raises:
-        UsageError: the engine takes a thermal image and there is none.
+        UsageError: the engine needs a thermal image and there is none.
     """
     if engine.takes_thermal and not has_thermal:
         raise UsageError(
-            f"engine {engine.manifest.name} takes visible and thermal, --thermal is missing; "
+            f"engine {engine.manifest.name} needs {' and '.join(engine.manifest.needs)}, --thermal is missing; "
             "give it, or choose an engine that needs visible only"
+        )
+
+
+def check_results(statistics: Statistics) -> None:
+    """Refuse a run in which not one captured frame came to a result.
+
+    Raises:
+        DataError: naming the causes and how often each was met.
+    """
+    if statistics.drops and not statistics.results:
+        causes = ", ".join(f"{cause} {count}" for cause, count in sorted(statistics.drops.items()))
+        raise DataError(
+            f"every visible frame was dropped ({causes}): no thermal image fits in time; "
+            "shift a source with ?offset_ms, correct its ?fps, or raise --max-age"
         )
 
 

@@ -17,7 +17,7 @@ from mdrun.postprocess import above
 SCHEMA_VERSION = 1
 WINDOW = 100_000  # values kept for percentiles: an hour at 30 Hz, under 1 MB, so that a run may last for months
 PERCENTILES = {"p50": 50.0, "p95": 95.0, "p99": 99.0}
-STAGES = ("pair", "preprocess", "infer", "postprocess")
+STAGES = ("pair", "preprocess", "infer", "postprocess", "sinks")
 
 
 class Distribution:
@@ -81,6 +81,10 @@ class Statistics:
         if result.detections is not None:
             for index in above(result.detections, self.display).classes.tolist():
                 self.objects[self.classes[index]] += 1
+
+    def add_stage(self, stage: str, wall_ms: float) -> None:
+        """Take the time of one stage that ran after its result was made."""
+        self._stages[stage].add(wall_ms)
 
     def add_drop(self, pair: FramePair) -> None:
         """Count a pair whose thermal image is missing although the engine takes one."""

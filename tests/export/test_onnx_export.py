@@ -16,7 +16,7 @@ from mdexport.onnx_export import ParityError, export_onnx
 from mdexport.parity import LIMITS, difference
 from mdrun.command import run_command
 from mdrun.engine import Engine
-from mdrun.errors import EngineError
+from mdrun.errors import EngineError, UsageError
 from mdrun.manifest import METADATA_KEY, parse_manifest
 from mdtrain.build import load_trained
 from mdtrain.data.batches import normalise_thermal, normalise_visible
@@ -61,8 +61,9 @@ def test_the_runtime_loads_the_export(weights: Path, tmp_path: Path) -> None:
     thermal = cv2.imread(f"{thermal_dir}/00005D.jpg", cv2.IMREAD_GRAYSCALE)
     assert visible is not None
     assert thermal is not None
-    with Engine.load(output) as engine:
+    with Engine.load(output, threshold=0.0) as engine:
         detections = engine.infer(visible[..., ::-1].astype(np.uint8), thermal.astype(np.uint8))
+    assert len(detections) > 0
     assert (np.diff(detections.scores) <= 0).all()
     assert (detections.boxes_xyxy >= 0).all()
 
@@ -123,11 +124,34 @@ def test_difference_forgives_swapped_ranks_but_not_moved_boxes() -> None:
     assert difference((boxes, scores, classes), (boxes, scores, classes + 1))["boxes_px"] == float("inf")
 
 
+def test_a_graph_that_gives_nan_has_no_parity() -> None:
+    boxes, scores, classes = np.zeros((2, 4), np.float32), np.array([0.9, 0.8], np.float32), np.array([0, 0])
+    broken = np.full_like(boxes, np.nan)
+    assert difference((boxes, scores, classes), (broken, scores, classes)) == dict.fromkeys(LIMITS, float("inf"))
+
+
+def test_fewer_pairs_than_asked_for_are_an_error(weights: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="ask for fewer"):
+        export_onnx(weights, tmp_path / "s.onnx", *sources(weights), pairs=100)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_command_line(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from mdexport.cli import mdexport
 
     visible, thermal = sources(weights)
-    arguments = ["onnx", str(weights), "--output", str(tmp_path / "s.onnx"), "--visible", visible, "--thermal", thermal]
+    arguments = [
+        "onnx",
+        str(weights),
+        "--output",
+        str(tmp_path / "s.onnx"),
+        "--visible",
+        visible,
+        "--thermal",
+        thermal,
+        "--pairs",
+        "3",
+    ]
     assert run_command(mdexport, "mdexport", [*arguments, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["passed"] is True
 

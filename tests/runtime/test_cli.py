@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import click
 import cv2
 import numpy as np
 import pytest
@@ -118,6 +120,7 @@ def test_thresholds(call: Call, tmp_path: Path) -> None:
         (GOOD[:4], 2, "--thermal is missing"),
         ((*GOOD, "--threshold", "1.5"), 2, "1.5"),
         ((*GOOD, "--threshold", "nan"), 2, "nan"),
+        (("--threshold", "0"), 2, "--visible is missing"),  # nought is a value
         ((*GOOD, "--limit", "0"), 2, "0"),
         ((*GOOD, "--max-age", "-1"), 2, "-1"),
         ((*GOOD, "--max-skew", "300"), 2, "skew"),  # above the default age
@@ -212,6 +215,24 @@ def test_models(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cou
     assert ("blob0" in out) == (count > 0)
     code, out, err = call(*GOOD[2:], "--no-overlay", "--limit", "1", "--output", "out")  # without --engine
     assert code == (0 if count == 1 else 2)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (errno.ENOSPC, 6),
+        (errno.EROFS, 6),
+        (errno.EACCES, 1),  # reading or writing, nobody can tell
+        (errno.ENOENT, 1),
+    ],
+)
+def test_errors_of_the_system(capfd: pytest.CaptureFixture[str], number: int, code: int) -> None:
+    @click.command()
+    def command() -> None:
+        raise OSError(number, os.strerror(number), "some.file")
+
+    assert run_command(command, "mdrun", []) == code
+    assert re.fullmatch(r"mdrun: error: [^\n]+some\.file[^\n]*\n", capfd.readouterr().err)
 
 
 def test_version_and_help(call: Call) -> None:

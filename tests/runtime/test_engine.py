@@ -8,11 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 import mdrun
 from mdrun import Engine, models
 from mdrun.errors import DataError, EngineError, UsageError
+from mdrun.manifest import METADATA_KEY
+from mdrun.onnx_file import graph_sha256
 from tests.runtime.engines import THERMAL_WH, make_manifest, save, write_blob, write_constant
 
 
@@ -99,6 +102,29 @@ def test_engine_without_a_visible_input(tmp_path: Path) -> None:
     alone = replace(both, inputs={"thermal": both.inputs["thermal"]}, needs=["thermal"])
     with pytest.raises(EngineError, match="no visible input"):
         Engine.load(save(tmp_path / "t.onnx", alone, [], {}))
+
+
+def test_an_engine_with_an_input_it_can_do_without(tmp_path: Path) -> None:
+    """Nothing stands for a missing image, so such a graph could never be fed."""
+    spare = replace(make_manifest(thermal_wh=THERMAL_WH), needs=["visible"])
+    with pytest.raises(EngineError, match="input thermal but does not need it"):
+        Engine.load(save(tmp_path / "spare.onnx", spare, [], {}))
+
+
+def test_a_graph_changed_after_export_never_reaches_the_library(blob: Path, tmp_path: Path) -> None:
+    model = onnx.load(str(blob))
+    manifest = make_manifest(thermal_wh=THERMAL_WH)
+    manifest = replace(manifest, origin=replace(manifest.origin, graph_sha256=graph_sha256(blob)))
+    model.graph.name = manifest.network_name()
+    onnx.helper.set_model_props(model, {METADATA_KEY: manifest.to_json()})
+    whole, changed = tmp_path / "whole.onnx", tmp_path / "changed.onnx"
+    onnx.save(model, str(whole))
+    Engine.load(whole).close()
+    weights = next(tensor for tensor in model.graph.initializer if tensor.name == "warm")
+    weights.raw_data = np.float32(100).tobytes()  # still a sound graph
+    onnx.save(model, str(changed))
+    with pytest.raises(EngineError, match="changed or damaged after export; copy or export it again"):
+        Engine.load(changed)
 
 
 def test_shipped_engines_by_name(tmp_path: Path) -> None:

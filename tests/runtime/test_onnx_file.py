@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from mdrun.errors import EngineError
 from mdrun.manifest import METADATA_KEY, ManifestError
-from mdrun.onnx_file import read_header, read_manifest
+from mdrun.onnx_file import graph_sha256, read_header, read_manifest
 from tests.runtime.engines import OPSET, THERMAL_WH, make_manifest, save, write_blob
 
 
@@ -98,6 +99,34 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
         read_header(tmp_path)
     with pytest.raises(EngineError, match="does not exist"):
         read_manifest(tmp_path / "none.plan")
+
+
+@pytest.mark.parametrize("name", ["", "a", "a" * 127, "a" * 128, "a" * 20_000, None])
+def test_graph_hash_leaves_out_the_name_and_nothing_else(blob: Path, name: str | None) -> None:
+    """It equals the hash of the graph that `onnx` writes without a name, however long the name was."""
+    model = onnx.load(str(blob))
+    if name is None:
+        model.graph.ClearField("name")
+    else:
+        model.graph.name = name
+    got = graph_sha256(model.SerializeToString())
+    model.graph.ClearField("name")
+    assert got == graph_sha256(blob) == hashlib.sha256(model.graph.SerializeToString()).hexdigest()
+
+
+def test_graph_hash_sees_every_weight(blob: Path) -> None:
+    model = onnx.load(str(blob))
+    weights = model.graph.initializer[0]
+    weights.raw_data = bytes([weights.raw_data[0] ^ 1]) + weights.raw_data[1:]
+    assert graph_sha256(model.SerializeToString()) != graph_sha256(blob)
+
+
+@given(st.binary(max_size=300))
+def test_random_bytes_have_no_graph_hash_or_a_whole_one(noise: bytes) -> None:
+    try:
+        assert len(graph_sha256(noise)) == 64
+    except EngineError as error:
+        assert "not a complete ONNX file" in str(error)  # noqa: PT017  # a graph by chance is possible
 
 
 def test_engine_without_a_manifest(tmp_path: Path) -> None:

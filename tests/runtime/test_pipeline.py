@@ -144,9 +144,28 @@ def test_all_files_of_a_run(blob: Path, tmp_path: Path) -> None:
     assert [path.name for path in report.paths] == names
     written = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
     assert written == report.summary | {"files": names}
-    for stage in ("pair", "preprocess", "infer", "postprocess"):
+    assert all("sinks" not in line["stages_ms"] for line in lines)
+    for stage in ("pair", "preprocess", "infer", "postprocess", "sinks"):
         points = written["stages_ms"][stage]
         assert 0 <= points["p50"] <= points["p95"] <= points["p99"] <= points["max"]
+
+
+def test_a_run_without_overlays_leaves_none_of_the_run_before(blob: Path, tmp_path: Path) -> None:
+    visible, thermal = write_folders(tmp_path)
+    run_pair(blob, str(visible), str(thermal), tmp_path / "out", RunOptions())
+    (tmp_path / "out" / "notes.txt").touch()
+    report, _ = run_pair(blob, str(visible), str(thermal), tmp_path / "out")
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"results.jsonl", "summary.json", "notes.txt"}
+    assert [path.name for path in report.paths] == ["results.jsonl", "summary.json"]
+
+
+def test_a_run_that_drops_every_frame_is_an_error(blob: Path, tmp_path: Path) -> None:
+    visible, thermal = write_folders(tmp_path)
+    late = f"{thermal}?fps=9&offset_ms=60000"
+    with pytest.raises(DataError, match=r"thermal_no_thermal 6\).*offset_ms.*fps.*--max-age"):
+        run_pair(blob, f"{visible}?fps=30", late, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_missing_thermal_source(blob: Path, tmp_path: Path) -> None:

@@ -79,12 +79,18 @@ def test_it_is_as_accurate_as_its_manifest_says(real_data: Path, capfd: pytest.C
 def test_stream_folders_of_the_read_me_run(real_data: Path, tmp_path: Path) -> None:
     from mdrun.cli import cli
 
-    folder = real_data / "rgbt" / "stream_vtuav"
-    arguments = ["--engine", NAME, "--visible", str(folder / "visible"), "--thermal", str(folder / "thermal")]
-    assert run_command(cli, "mdrun", [*arguments, "--limit", "5", "--output", str(tmp_path / "run")]) == 0
-    lines = [json.loads(line) for line in (tmp_path / "run" / "results.jsonl").read_text().splitlines()]
-    assert [line["sequence"] for line in lines] == list(range(5))
-    boxes = np.array([d["box_xyxy"] for line in lines for d in line["detections"]]).reshape(-1, 4)
-    assert (boxes >= 0).all()
-    assert (boxes[:, [0, 2]] <= 960).all()
-    assert (boxes[:, [1, 3]] <= 540).all()
+    found = 0
+    for visible, thermal, size in (
+        ("stream_vtuav/visible", "stream_vtuav/thermal", (960, 540)),  # from a drone
+        ("stream_m3svd/0111_1716/vi", "stream_m3svd/0111_1716/ir", (640, 480)),  # from the ground
+    ):
+        folder, output = real_data / "rgbt", tmp_path / visible.replace("/", "_")
+        arguments = ["--engine", NAME, "--visible", str(folder / visible), "--thermal", str(folder / thermal)]
+        assert run_command(cli, "mdrun", [*arguments, "--limit", "5", "--output", str(output)]) == 0
+        lines = [json.loads(line) for line in (output / "results.jsonl").read_text().splitlines()]
+        assert [line["sequence"] for line in lines] == list(range(5))
+        boxes = np.array([d["box_xyxy"] for line in lines for d in line["detections"]]).reshape(-1, 4)
+        assert (boxes >= 0).all()
+        assert (boxes <= [*size, *size]).all()
+        found += len(boxes)
+    assert found >= 1

@@ -35,7 +35,7 @@ def test_all_problems_come_in_one_error(tmp_path: Path) -> None:
         assert part in text
 
 
-@pytest.mark.parametrize("override", ["seed", "seed.deep=3", "optimiser.nothing=1"])
+@pytest.mark.parametrize("override", ["seed", "seed.deep=3", "optimiser.nothing=1", "seed=-1", "model.widths=[1,2"])
 def test_odd_overrides_are_refused(override: str) -> None:
     with pytest.raises(UsageError):
         load_config(None, ("seed=1", override))

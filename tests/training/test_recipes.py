@@ -86,7 +86,7 @@ def test_teacher_then_student(tmp_path: Path) -> None:
     before = hash_weights(load_trained(weights, "teacher").model.state_dict())
     result = distill.train(tiny(tmp_path), weights, tmp_path / "student", "mdtrain")
     trained = load_trained(result.weights, "student")
-    assert trained.kind == "student"
+    assert trained.facts["teacher_sha256"] == before
     assert hash_weights(load_trained(weights, "teacher").model.state_dict()) == before  # the teacher is frozen
     with pytest.raises(EngineError, match="wanted those of a teacher"):
         distill.train(tiny(tmp_path), result.weights, tmp_path / "other", "mdtrain")
@@ -138,6 +138,16 @@ def test_resume_and_overwrite_are_checked(tmp_path: Path) -> None:
     baseline.train(tiny(tmp_path), tmp_path / "run", "mdtrain")
     with pytest.raises(UsageError, match="--resume"):
         baseline.train(tiny(tmp_path), tmp_path / "run", "mdtrain")
+
+
+def test_another_configuration_is_not_continued(tmp_path: Path) -> None:
+    baseline.train(tiny(tmp_path), tmp_path / "run", "mdtrain")
+    with pytest.raises(UsageError, match=r"seed was 0, is 1"):
+        baseline.train(tiny(tmp_path, "seed=1"), tmp_path / "run", "mdtrain", resume=True)
+    longer = baseline.train(tiny(tmp_path, "optimiser.iterations=6"), tmp_path / "run", "mdtrain", resume=True)
+    rows = list(csv.DictReader((longer.folder / "metrics.csv").open()))
+    evaluated = [row["iteration"] for row in rows if row["name"] == "val/person"]
+    assert evaluated == ["2", "4", "6"]
 
 
 def test_damaged_and_foreign_weights_are_refused(tmp_path: Path) -> None:

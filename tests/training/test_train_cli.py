@@ -8,6 +8,7 @@ import pytest
 
 from mdrun.command import run_command
 from mdtrain.cli import mdtrain
+from mdtrain.commands.train import command_line
 from tests.training.test_recipes import TINY
 from tests.training.tree import write_msrs
 
@@ -44,6 +45,21 @@ def test_bad_input(
     assert len(lines) == 1
     assert named in lines[0]
     assert not (tmp_path / "run").exists()
+
+
+def test_the_recorded_command_names_no_folder_of_this_machine_and_no_resume() -> None:
+    arguments = [
+        "train",
+        "baseline",
+        "--data",
+        "/home/me/sets/rgbt",
+        "--output",
+        "runs/a",
+        "--set",
+        "a=b c",
+        "--resume",
+    ]
+    assert command_line(arguments) == "mdtrain train baseline --data sets/rgbt --output runs/a --set 'a=b c'"
 
 
 def test_a_run_from_the_command_line(

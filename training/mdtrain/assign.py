@@ -35,10 +35,10 @@ def amplify(iou: Tensor, score: Tensor) -> Tensor:
 def keep_best_object(table: Tensor) -> Tensor:
     """(G, A) overlaps: the best anchor of every object counts 1, then every anchor keeps only its best object."""
     table = table.clone()
-    table[torch.arange(len(table)), table.argmax(1)] = 1.0
+    table[torch.arange(len(table), device=table.device), table.argmax(1)] = 1.0
     best = table.argmax(0)
     kept = torch.zeros_like(table)
-    anchors = torch.arange(table.shape[1])
+    anchors = torch.arange(table.shape[1], device=table.device)
     kept[best, anchors] = table[best, anchors]
     return kept
 
@@ -52,8 +52,8 @@ def assign(iou_anchor: Tensor, iou_regressed: Tensor, score: Tensor) -> Assignme
         score: (G, A) score each anchor gives to the class of the object.
     """
     anchors = iou_anchor.shape[1]
-    classification = torch.full((anchors,), NEGATIVE)
-    regression = torch.full((anchors,), NEGATIVE)
+    classification = torch.full((anchors,), NEGATIVE, device=iou_anchor.device)
+    regression = torch.full((anchors,), NEGATIVE, device=iou_anchor.device)
     if len(iou_anchor) == 0:
         return Assignment(classification, regression)
     static = keep_best_object(iou_anchor)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
@@ -61,7 +62,12 @@ def load_trained(path: Path, kind: str | None = None) -> Trained:
         raise EngineError(f"{path}: metadata lack {', '.join(sorted(missing))}; wanted weights written by mdtrain")
     if kind is not None and metadata["kind"] != kind:
         raise EngineError(f"{path}: weights of a {metadata['kind']}, wanted those of a {kind}")
-    config = Config.model_validate_json(metadata["config"])
+    try:
+        config = Config.model_validate_json(metadata["config"])
+    except ValidationError as error:
+        raise EngineError(
+            f"{path}: written by another version of mdtrain ({error.error_count()} keys differ)"
+        ) from error
     model: nn.Module = build_teacher(config) if metadata["kind"] == "teacher" else build_student(config)
     load_weights(model, weights, path)
     return Trained(model.eval(), metadata["kind"], config, json.loads(metadata["facts"]))

@@ -83,8 +83,9 @@ class Config(Strict):
     """One run."""
 
     name: str = "student"
-    seed: int = 0
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "bf16-mixed"
+    seed: int = Field(0, ge=0)
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
     inputs: Literal["both", "visible"] = "both"
     evaluate_every: int = Field(250, ge=1)
     data: DataConfig = DataConfig()
@@ -126,4 +127,7 @@ def _apply(data: dict[str, Any], override: str) -> None:
         if not isinstance(node, dict):
             raise UsageError(f"override {override!r}: {parent} is a value, not a group of keys")
         data = node
-    data[last] = yaml.safe_load(value)
+    try:
+        data[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UsageError(f"override {override!r}: the value is not YAML ({error})") from error

@@ -31,7 +31,7 @@ def draft_manifest(config: Config, weights: Mapping[str, Tensor], facts: Mapping
     Args:
         config: of the run.
         weights: state dict, hashed into the manifest.
-        facts: `command`, `seed`, `accuracy` and `display_score` of the finished run.
+        facts: `command`, `accuracy`, `display_score` and, of distilled students, `teacher_sha256` of the finished run.
     """
     width, height = config.model.visible
     inputs = {"visible": InputSpec(height, width, "uint8", "NHWC", "RGB")}
@@ -60,6 +60,7 @@ def draft_manifest(config: Config, weights: Mapping[str, Tensor], facts: Mapping
             licence=licence,
             accuracy=dict(facts["accuracy"]),
             seed=config.seed,
+            teacher_sha256=facts.get("teacher_sha256"),
         ),
     )
 

@@ -42,12 +42,14 @@ class Recipe(NamedTuple):
         model: the network that learns.
         predict: the network on one batch.
         losses: prediction and the recipe's own losses, added to the detection loss with weight 1.
+        facts: what else the weights should say about their making; plain JSON values.
     """
 
     kind: str
     model: nn.Module
     predict: Predict
     losses: Losses
+    facts: dict[str, str] = {}  # noqa: RUF012  # a NamedTuple's default; never changed
 
 
 class RunResult(NamedTuple):
@@ -84,8 +86,8 @@ def run(config: Config, recipe: Recipe, folder: Path, command: str, *, resume: b
     if resume and not checkpoint.exists():
         raise UsageError(f"{folder}: no checkpoints/last.ckpt to resume from; leave --resume out to start")
     cv2.setNumThreads(0)  # the network owns the cores; samples are drawn by config.data.threads
-    fabric = Fabric(accelerator="auto", devices=1, precision=config.precision)
-    state = TrainState(channels_last(recipe.model.to(fabric.device)), config.optimiser)
+    fabric = Fabric(accelerator=config.accelerator, devices=1, precision=config.precision)
+    state = TrainState(channels_last(recipe.model.to(fabric.device)), config)
     if resume:
         state.load(checkpoint)
     records, validation = read_records(config)
@@ -99,7 +101,9 @@ def run(config: Config, recipe: Recipe, folder: Path, command: str, *, resume: b
         mosaic_share=config.data.mosaic_share,
     )
     accuracy: Evaluation | None = None
-    with RunLog(folder, config) as log:
+    if not records:
+        raise UsageError(f"{config.data.root}: no training pairs in {', '.join(config.data.sets)}; check train.txt")
+    with RunLog(folder, config, state.iteration) as log:
         progress = tqdm(initial=state.iteration, total=config.optimiser.iterations, desc=config.name, disable=None)
         started = time.perf_counter()
         for batch in batches.between(state.iteration, config.optimiser.iterations, fabric.device, config.data.threads):
@@ -125,6 +129,7 @@ def run(config: Config, recipe: Recipe, folder: Path, command: str, *, resume: b
         "accuracy": {
             f"msrs_val/{name}/ap50": round(value, 4) for name, value in accuracy.ap50.items() if not math.isnan(value)
         },
+        **recipe.facts,
     }
     weights = folder / "weights.safetensors"
     save_weights(weights, state.average, config, recipe.kind, facts)

@@ -16,20 +16,25 @@ from torch.utils.tensorboard import SummaryWriter
 
 from mdtrain.config import Config
 
+HEADER = ["iteration", "name", "value"]
+
 
 class RunLog:
-    """Scalars of one run. `metrics.csv` has one line a value: iteration, name, value."""
+    """Scalars of one run. `metrics.csv` has one line a value: iteration, name, value.
 
-    def __init__(self, folder: Path, config: Config) -> None:
+    A resumed run goes on behind its checkpoint: what was logged after it is dropped.
+    """
+
+    def __init__(self, folder: Path, config: Config, iteration: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
         (folder / "environment.json").write_text(json.dumps(environment(), indent=2))
-        new = not (folder / "metrics.csv").exists()
-        self._file: TextIO = (folder / "metrics.csv").open("a", newline="")
+        path = folder / "metrics.csv"
+        rows = [HEADER, *_rows_until(path, iteration)]
+        self._file: TextIO = path.open("w", newline="")
         self._rows = csv.writer(self._file)
-        if new:
-            self._rows.writerow(["iteration", "name", "value"])
-        self._board = SummaryWriter(str(folder))
+        self._rows.writerows(rows)
+        self._board = SummaryWriter(str(folder), purge_step=iteration + 1)
 
     def scalars(self, iteration: int, values: dict[str, float]) -> None:
         """Write values, named like `train/loss` or `val/person`."""
@@ -46,6 +51,14 @@ class RunLog:
     ) -> None:
         self._file.close()
         self._board.close()
+
+
+def _rows_until(path: Path, iteration: int) -> list[list[str]]:
+    """Rows of an earlier part of the run, without header, up to an iteration."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [row for row in csv.reader(file) if row[0].isdecimal() and int(row[0]) <= iteration]
 
 
 def environment() -> dict[str, str]:

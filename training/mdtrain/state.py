@@ -16,8 +16,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mdrun.errors import EngineError
+from mdrun.errors import EngineError, UsageError
 from mdtrain.config import Config, OptimiserConfig
+
+MAY_CHANGE = {"optimiser.iterations", "evaluate_every", "accelerator", "data.root", "data.street", "data.threads"}
 
 
 def learning_rate(iteration: int, config: OptimiserConfig) -> float:
@@ -41,19 +43,19 @@ def make_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.Opt
 class TrainState:
     """Model, average model (EMA), optimiser and the next iteration."""
 
-    def __init__(self, model: nn.Module, config: OptimiserConfig) -> None:
+    def __init__(self, model: nn.Module, config: Config) -> None:
         self.model = model
         self.average = copy.deepcopy(model).eval().requires_grad_(False)
-        self.optimiser = make_optimiser(model, config)
+        self.optimiser = make_optimiser(model, config.optimiser)
         self.iteration = 0
         self._config = config
 
     def step(self) -> float:
         """Clip, update, average, advance. Returns the gradient's norm before clipping."""
-        rate = learning_rate(self.iteration, self._config)
+        rate = learning_rate(self.iteration, self._config.optimiser)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self._config.clip_norm)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self._config.optimiser.clip_norm)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self._average()
@@ -63,7 +65,7 @@ class TrainState:
     @torch.no_grad()
     def _average(self) -> None:
         """Exponential moving average whose memory grows with the run, so that early averages are not stale."""
-        decay = min(self._config.ema_decay, (1 + self.iteration) / (10 + self.iteration))
+        decay = min(self._config.optimiser.ema_decay, (1 + self.iteration) / (10 + self.iteration))
         averages = [v for v in self.average.state_dict().values() if v.dtype.is_floating_point]
         currents = [v for v in self.model.state_dict().values() if v.dtype.is_floating_point]
         torch._foreach_lerp_(averages, currents, 1 - decay)
@@ -78,6 +80,7 @@ class TrainState:
                 "average": self.average.state_dict(),
                 "optimiser": self.optimiser.state_dict(),
                 "iteration": self.iteration,
+                "config": self._config.model_dump_json(),
             },
             beside,
         )
@@ -88,12 +91,40 @@ class TrainState:
 
         Raises:
             EngineError: if it is damaged or belongs to another architecture, naming the first differing keys.
+            UsageError: if the run was started with another configuration.
         """
         data = read_checkpoint(path)
+        check_same_run(json.loads(data["config"]), self._config.model_dump(mode="json"), path)
         load_weights(self.model, data["model"], path)
         load_weights(self.average, data["average"], path)
         self.optimiser.load_state_dict(data["optimiser"])
         self.iteration = int(data["iteration"])
+
+
+def check_same_run(started: dict[str, Any], now: dict[str, Any], path: Path) -> None:
+    """Refuse to continue a run with another configuration.
+
+    A longer or shorter run is a wish, other machines have other folders and devices; anything else is a mistake.
+
+    Raises:
+        UsageError: naming every key that differs.
+    """
+    before, after = _flat(started), _flat(now)
+    changed = [
+        f"{key} was {before.get(key)}, is {after.get(key)}"
+        for key in sorted(before.keys() | after.keys())
+        if key not in MAY_CHANGE and before.get(key) != after.get(key)
+    ]
+    if changed:
+        raise UsageError(f"{path}: the run was started with another configuration: {'; '.join(changed)}")
+
+
+def _flat(group: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested keys as `group.key`."""
+    flat: dict[str, Any] = {}
+    for key, value in group.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -11,15 +11,13 @@ from torch.nn import functional
 
 from mdrun.boxes import suppress
 from mdrun.errors import MdrunError
+from mdtrain.contract import NMS_IOU, TOP_K
 from mdtrain.data.augment import Sizes
 from mdtrain.data.batches import Batch, evaluation_batches
 from mdtrain.data.records import CLASSES, Record
 from mdtrain.metrics.coco import MAX_DETECTIONS, Found, Truth, average_precision
 from mdtrain.models.anchors import decode
 from mdtrain.models.detector import Prediction
-
-TOP_K = 200
-NMS_IOU = 0.5
 
 
 class DivergedError(MdrunError):
@@ -62,12 +60,16 @@ def evaluate(
     night = [record.name.endswith("N") for record in records]
     by_night = [index for index, dark in enumerate(night) if dark]
     by_day = [index for index, dark in enumerate(night) if not dark]
-    ap50 = {}
-    for suffix, images in (("", None), ("/day", by_day), ("/night", by_night)):
-        for name, scores in average_precision(truth, found, CLASSES, images)["classes"].items():
-            ap50[name + suffix] = float("nan") if scores["ap50"] is None else scores["ap50"]
-    best = average_precision(truth, found, CLASSES)["classes"][CLASSES[0]]["best_f1"]
-    return Evaluation(ap50, 0.5 if best is None else best["threshold"])
+    reports = {
+        suffix: average_precision(truth, found, CLASSES, images)["classes"]
+        for suffix, images in (("", None), ("/day", by_day), ("/night", by_night))
+    }
+    ap50 = {name + suffix: scores["ap50"] for suffix, classes in reports.items() for name, scores in classes.items()}
+    best = reports[""][CLASSES[0]]["best_f1"]
+    return Evaluation(
+        {name: float("nan") if value is None else value for name, value in ap50.items()},
+        0.5 if best is None else best["threshold"],
+    )
 
 
 def _detections(logits: Tensor, boxes: Tensor) -> Found:

@@ -45,6 +45,11 @@ class Sink(ABC):
     def abandon(self) -> None:
         """Release what is open without completing it; after `finish` there is nothing to do."""
 
+    @property
+    def written(self) -> bool:
+        """There is something for `commit` to name."""
+        return self._file.part.exists()
+
     def commit(self) -> Path | None:
         """Give the complete file its name; None where there was nothing to write."""
         return self._file.commit()

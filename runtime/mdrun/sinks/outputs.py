@@ -13,6 +13,7 @@ from mdrun.sinks.base import Overflow, Sink, SinkWorker
 from mdrun.sinks.files import OutputFolder, PartialFile
 
 SUMMARY = "summary.json"
+RESULTS = ("results.jsonl", "overlay.mp4", "overlay.png")  # what any run may have left in its folder
 
 
 class Outputs:
@@ -29,6 +30,7 @@ class Outputs:
         """
         self._folder = OutputFolder(folder)
         self._folder.create()
+        self._summary = PartialFile(folder / SUMMARY)
         self._workers = [SinkWorker(sink, policy) for sink in sinks]
 
     def offer(self, result: Result) -> None:
@@ -51,18 +53,25 @@ class Outputs:
         return {worker.sink.name: worker.drops for worker in self._workers if worker.drops}
 
     def commit(self, summary: dict[str, Any]) -> list[Path]:
-        """Give every file its name and write the summary last, so that it stands for a complete run."""
-        paths = [path for worker in self._workers if (path := worker.sink.commit()) is not None]
-        file = PartialFile(self._folder.path / SUMMARY)
-        paths.append(file.path)
-        files = [path.name for path in paths]
-        file.part.write_text(json.dumps(summary | {"files": files}, indent=2) + "\n", encoding="utf-8")
-        file.commit()
-        return paths
+        """Give every file its name, the summary last, so that it stands for a complete run.
+
+        Files of an earlier run that this one did not write are removed: they would belong to no summary.
+        """
+        sinks = [worker.sink for worker in self._workers if worker.sink.written]
+        files = [*(sink.name for sink in sinks), SUMMARY]
+        self._summary.part.write_text(json.dumps(summary | {"files": files}, indent=2) + "\n", encoding="utf-8")
+        for sink in sinks:
+            sink.commit()
+        for stale in set(RESULTS) - set(files):
+            (self._folder.path / stale).unlink(missing_ok=True)
+        self._summary.commit()
+        return [self._folder.path / name for name in files]
 
     def discard(self) -> None:
         """Remove everything this run has written and not named yet."""
         for worker in self._workers:
             with suppress(OSError, MdrunError):  # the failure that led here is the one to report
                 worker.discard()
+        with suppress(OSError):
+            self._summary.discard()
         self._folder.remove_if_empty()

@@ -10,7 +10,7 @@ import click
 @click.command(name="street", epilog="Example: mdtrain street --scenes 160 --output runs/street")
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder to write, MSRS layout.")
 @click.option("--scenes", type=click.IntRange(min=1), default=160, show_default=True, help="Pairs to draw.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Another seed, other scenes.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Another seed, other scenes.")
 def street_set(output: Path, scenes: int, seed: int) -> None:
     """Draw labelled visible + thermal street scenes by day and by night."""
     from tqdm import tqdm  # noqa: PLC0415

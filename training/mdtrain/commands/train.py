@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +63,10 @@ def _finish(result: Any) -> None:
     Console().print(table)
 
 
-def _command_line() -> str:
-    return " ".join(["mdtrain", *sys.argv[1:]])
+def command_line(arguments: Sequence[str]) -> str:
+    """The command as others would type it: no folders of this machine, and a continued run is one run."""
+    parts = [argument for argument in arguments if argument != "--resume"]
+    return shlex.join(["mdtrain", *("/".join(Path(p).parts[-2:]) if Path(p).is_absolute() else p for p in parts)])
 
 
 @train_group.command()
@@ -73,7 +76,7 @@ def teacher(**options: Any) -> None:
     from mdtrain.recipes import teacher as recipe  # noqa: PLC0415
 
     config = _config("teacher", options)
-    _finish(recipe.train(config, options["output"], _command_line(), resume=options["resume"]))
+    _finish(recipe.train(config, options["output"], command_line(sys.argv[1:]), resume=options["resume"]))
 
 
 @train_group.command()
@@ -83,7 +86,7 @@ def baseline(**options: Any) -> None:
     from mdtrain.recipes import baseline as recipe  # noqa: PLC0415
 
     config = _config("student", options)
-    _finish(recipe.train(config, options["output"], _command_line(), resume=options["resume"]))
+    _finish(recipe.train(config, options["output"], command_line(sys.argv[1:]), resume=options["resume"]))
 
 
 @train_group.command()
@@ -94,4 +97,4 @@ def distill(weights: Path, **options: Any) -> None:
     from mdtrain.recipes import distill as recipe  # noqa: PLC0415
 
     config = _config("student", options)
-    _finish(recipe.train(config, weights, options["output"], _command_line(), resume=options["resume"]))
+    _finish(recipe.train(config, weights, options["output"], command_line(sys.argv[1:]), resume=options["resume"]))

@@ -105,7 +105,7 @@ class TrainingBatches:
         return augment(self._pick(iteration * self._batch_size + slot), self._sizes, rng)
 
     def _pick(self, position: int) -> Record:
-        """Record at `position` of an endless sequence of seeded shuffles: every record once an epoch."""
+        """Record at `position` of an endless sequence of seeded shuffles; mosaics pass over theirs."""
         epoch, index = divmod(position, len(self._records))
         order = np.random.default_rng((self._seed, epoch)).permutation(len(self._records))
         return self._records[int(order[index])]

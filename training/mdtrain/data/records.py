@@ -64,7 +64,11 @@ def read_roadscene(root: Path) -> list[Record]:
     if not listing.is_file():
         raise SourceError(f"{listing}: no such file; the RoadScene layout is vi_crop_hr/, ir_crop/, annotations.json")
     records = []
-    for stem, entry in sorted(json.loads(listing.read_text()).items()):
+    try:
+        entries = json.loads(listing.read_text())
+    except json.JSONDecodeError as error:
+        raise SourceError(f"{listing}: not JSON ({error}); copy it again") from error
+    for stem, entry in sorted(entries.items()):
         rows = [row for row in entry.get("boxes_crop_xyxy") or [] if row[0] in FLIR_CLASSES]
         if not rows or not (root / "vi_crop_hr" / f"{stem}.jpg").is_file():
             continue

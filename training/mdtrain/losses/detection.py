@@ -57,7 +57,7 @@ def assign_image(truth: Tensor, labels: Tensor, anchors: Tensor, logits: Tensor,
     near = (overlap > 0).any(0).nonzero().squeeze(1)
     boxes = decode(deltas[near], anchors[near])
     found = assign(overlap[:, near], pairwise_iou(truth, boxes), logits[near].sigmoid().T[labels])
-    whole = Assignment(*(torch.full((len(anchors),), NEGATIVE) for _ in found))
+    whole = Assignment(*(torch.full((len(anchors),), NEGATIVE, device=anchors.device) for _ in found))
     for target, part in zip(whole, found, strict=True):
         target[near] = part
     return whole

@@ -2,8 +2,8 @@
 
 Both: ResNet-18 -> feature pyramid P3..P6 -> RetinaNet head with a shared light tower.
 Zhang et al., Low-cost Multispectral Scene Analysis with Modality Distillation, WACV 2022, Fig. 1;
-Lin et al., Focal Loss for Dense Object Detection, ICCV 2017. The light tower is two thirds less work than the
-paper's 4 x 256 head (docs/models.md).
+Lin et al., Focal Loss for Dense Object Detection, ICCV 2017. The light tower replaces
+RetinaNet's two towers of four 256-channel convolutions.
 """
 
 from __future__ import annotations

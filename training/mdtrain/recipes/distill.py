@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mdrun.errors import UsageError
 from mdtrain.build import build_student, load_trained
 from mdtrain.config import Config
+from mdtrain.contract import hash_weights
 from mdtrain.data.batches import Batch
 from mdtrain.loop import Recipe, RunResult, channels_last, run
 from mdtrain.losses.distill import attention_transfer, focal_mse_transfer, mse_transfer
@@ -33,8 +34,6 @@ def train(config: Config, teacher_weights: Path, folder: Path, command: str, *, 
     teacher = trained.model
     _check_maps(config, trained.config)
     teacher.requires_grad_(requires_grad=False)
-    if torch.cuda.is_available():
-        teacher.cuda()
     channels_last(teacher)
     semantic_loss = SEMANTIC_LOSSES[config.distill.semantic_loss]
 
@@ -57,7 +56,8 @@ def train(config: Config, teacher_weights: Path, folder: Path, command: str, *, 
     if config.distill.inherit:
         assert isinstance(teacher, Teacher)  # noqa: S101  # load_trained was asked for one
         inherit(student, teacher)
-    return run(config, Recipe("student", student, predict, losses), folder, command, resume=resume)
+    recipe = Recipe("student", student, predict, losses, {"teacher_sha256": hash_weights(teacher.state_dict())})
+    return run(config, recipe, folder, command, resume=resume)
 
 
 def inherit(student: Student, teacher: Teacher) -> None:
@@ -80,6 +80,7 @@ def inherit(student: Student, teacher: Teacher) -> None:
 def _teach(teacher: nn.Module, batch: Batch) -> Fusion:
     """The teacher's fusion, in full precision for the losses."""
     assert isinstance(teacher, Teacher)  # noqa: S101  # load_trained was asked for one
+    teacher.to(batch.visible.device)  # where the run is; does nothing from the second batch on
     _, fusion = teacher.fuse(batch.visible, batch.thermal_full)
     return Fusion(*(part.float() for part in fusion))
 
