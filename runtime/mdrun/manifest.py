@@ -27,7 +27,6 @@ MODALITIES = ("visible", "thermal")
 DTYPES = ("uint8", "uint16", "int8", "int32", "int64", "float16", "float32")
 LAYOUTS = ("NHWC", "NHW")
 COLOUR_ORDERS = ("RGB", "grey")
-LATER_KEYS = ("graph_sha256", "teacher_sha256")  # of origin; left out where unset, so older digests still hold
 DIGEST_CHARS = 16  # 64 bits: enough to tell engines apart, short enough for a network's name
 
 T = TypeVar("T")
@@ -186,11 +185,7 @@ class Manifest:
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces. Equal manifests give equal text."""
-        data = asdict(self)
-        for key in LATER_KEYS:
-            if data["origin"][key] is None:
-                del data["origin"][key]
-        return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
     def digest(self) -> str:
         """Hex digest of the canonical JSON."""
