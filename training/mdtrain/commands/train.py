@@ -72,7 +72,7 @@ def command_line(arguments: Sequence[str]) -> str:
 @train_group.command()
 @_options
 def teacher(**options: Any) -> None:
-    """Two-stream GAFF teacher on visible and full-resolution thermal."""
+    """Two-stream GAFF teacher on visible and equally large thermal images."""
     from mdtrain.recipes import teacher as recipe  # noqa: PLC0415
 
     config = _config("teacher", options)

@@ -32,7 +32,7 @@ class Sample:
 
     Attributes:
         visible: (H, W, 3) uint8 RGB.
-        thermal_full: (H, W) uint8, the teacher's high-resolution thermal.
+        thermal_full: (H, W) uint8, the teacher's thermal, as large as visible.
         thermal_low: (h, w) uint8, the student's low-resolution thermal.
         boxes: (G, 4) float32 xyxy, pixels of `visible`.
         classes: (G,) int64.

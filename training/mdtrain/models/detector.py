@@ -103,7 +103,7 @@ class Head(nn.Module):
 
 
 class Teacher(nn.Module):
-    """Two streams to layer3, GAFF there, then one shared stream. Thermal comes at full resolution, one channel.
+    """Two streams to layer3, GAFF there, then one shared stream. Thermal is as large as visible, one channel.
 
     The pyramid also wants a map at stride 8: it gets the mean of the two streams, since the paper's parameter counts
     leave room for exactly one GAFF.

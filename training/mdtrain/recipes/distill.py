@@ -1,7 +1,7 @@
 """Modality Distillation: a frozen two-stream teacher guides the one-stream, low-resolution-thermal student.
 
 Zhang et al., Low-cost Multispectral Scene Analysis with Modality Distillation, WACV 2022, section 3.3. Student and
-teacher see the same augmented pair, the teacher with thermal at full resolution.
+teacher see the same augmented pair, the teacher with thermal as large as the visible image.
 """
 
 from __future__ import annotations
