@@ -55,7 +55,7 @@ def test_natural_order_counts(numbers: list[int]) -> None:
 @given(st.lists(st.text(max_size=8)))
 @example(["frame⁴", "frame4"])  # a digit that is no number
 def test_natural_key_orders_any_names(names: list[str]) -> None:
-    sorted(names, key=natural_key)
+    assert sorted(sorted(names, key=natural_key)) == sorted(names)
 
 
 def test_folder_gives_rgb_stills_in_natural_order(tmp_path: Path) -> None:
