@@ -15,7 +15,7 @@ import numpy as np
 
 from mdrun.command import run_command
 from mdrun.engine import Engine
-from mdrun.errors import SourceError
+from mdrun.errors import OutputError, SourceError
 from mdrun.frames import FramePair, Result
 from mdrun.pairing import PairLimits, PairStream
 from mdrun.sinks import Look
@@ -40,7 +40,8 @@ def picture(engines: tuple[str, str], source: str, frame: int, output: Path) -> 
     rows = [row for name in engines for row in (caption_and_scene(name, pair), np.full((16, 1, 3), INK, np.uint8))]
     width = rows[0].shape[1]
     sheet = np.concatenate([np.broadcast_to(row, (row.shape[0], width, 3)) for row in rows[:-1]])
-    cv2.imwrite(str(output), sheet[..., ::-1])
+    if not cv2.imwrite(str(output), sheet[..., ::-1]):
+        raise OutputError(f"{output}: cannot be written; name a .png or .jpg in a folder that exists")
 
 
 def read_pair(source: str, frame: int) -> FramePair:

@@ -14,6 +14,7 @@ import torch
 from mdexport.deploy import Deployed
 from mdexport.parity import Feed, compare
 from mdrun.errors import EngineError, UsageError
+from mdrun.files import PartialFile
 from mdrun.manifest import METADATA_KEY, Manifest, Parity
 from mdrun.onnx_file import graph_sha256
 from mdrun.pairing import PairLimits, PairStream
@@ -132,13 +133,13 @@ def _complete(draft: Manifest, parity: Parity, model: onnx.ModelProto) -> Manife
 
 
 def _write(model: onnx.ModelProto, manifest: Manifest, output: Path) -> None:
-    """Name the network after the manifest, embed the manifest, write beside, rename."""
+    """Name the network after the manifest, embed the manifest, write a file that is whole or not there."""
     model.graph.name = manifest.network_name()
     model.metadata_props.add(key=METADATA_KEY, value=manifest.to_json())
     output.parent.mkdir(parents=True, exist_ok=True)
-    beside = output.with_name(f".{output.name}.part")
+    file = PartialFile(output)
     try:
-        beside.write_bytes(model.SerializeToString())
-        beside.replace(output)
+        file.part.write_bytes(model.SerializeToString())
+        file.commit()
     finally:
-        beside.unlink(missing_ok=True)
+        file.discard()

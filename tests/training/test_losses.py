@@ -1,27 +1,25 @@
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
 from mdtrain.losses.attention import IGNORE, dice_loss, ellipse_mask, modality_label, selection_loss
-from mdtrain.losses.detection import BALANCED_BETA, balanced_l1, detection_loss, focal_loss
+from mdtrain.losses.detection import BALANCED_BETA, assign_image, balanced_l1, detection_loss, focal_loss
 from mdtrain.losses.distill import attention_transfer, focal_mse_transfer, mse_transfer
-from mdtrain.models.anchors import encode, make_anchors, to_xyxy
+from mdtrain.models.anchors import encode, make_anchors
 
 
 def test_focal_loss_without_focus_is_half_the_cross_entropy() -> None:
     """Gamma 0 and alpha 1/2."""
     logits, targets = torch.randn(50, 3), torch.randint(0, 2, (50, 3)).float()
-    plain = F.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
+    plain = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     torch.testing.assert_close(focal_loss(logits, targets, alpha=0.5, gamma=0.0), plain / 2)
 
 
 def test_focal_loss_of_easy_examples_shrinks_with_gamma() -> None:
     logits, targets = torch.full((4, 1), 4.0), torch.ones(4, 1)
-    assert focal_loss(logits, targets, gamma=2.0) < focal_loss(logits, targets, gamma=1.0) / 10
+    assert (focal_loss(logits, targets, gamma=2.0) < focal_loss(logits, targets, gamma=1.0) / 10).all()
 
 
 def test_balanced_l1_meets_at_beta_and_is_zero_at_zero() -> None:
@@ -94,6 +92,14 @@ def test_focal_mse_looks_at_the_hard_place() -> None:
     assert mse_transfer(student, teacher).item() == pytest.approx(9.0 / 64, rel=1e-3)
 
 
+def test_focal_mse_ranges_from_the_hardest_place_to_plain_mse() -> None:
+    """Temperature towards 0: only the worst place counts; towards infinity: all alike."""
+    student, teacher = torch.randn(2, 6, 5, 4), torch.randn(2, 6, 5, 4)
+    worst = (student - teacher).pow(2).mean(1).flatten(1).amax(1).mean()
+    torch.testing.assert_close(focal_mse_transfer(student, teacher, 1e-3), worst)
+    torch.testing.assert_close(focal_mse_transfer(student, teacher, 1e9), mse_transfer(student, teacher))
+
+
 def test_perfect_imitation_costs_nothing() -> None:
     feature = torch.randn(2, 4, 6, 6)
     assert focal_mse_transfer(feature, feature).item() == 0.0
@@ -103,17 +109,35 @@ def test_perfect_imitation_costs_nothing() -> None:
 def test_detection_loss_of_perfect_predictions_is_almost_zero() -> None:
     anchors = make_anchors(64, 64, (8, 16))
     truth, labels = torch.tensor([[10.0, 12.0, 26.0, 44.0]]), torch.tensor([1])
-    overlapping = to_xyxy(anchors)
-    inside = (overlapping[:, 2] > 10) & (overlapping[:, 0] < 26) & (overlapping[:, 3] > 12) & (overlapping[:, 1] < 44)
     deltas = encode(truth.expand(len(anchors), 4), anchors)[None]
     logits = torch.full((1, len(anchors), 3), -20.0)
-    first_class, first_box = detection_loss(logits, deltas, anchors, [truth], [labels])
-    assert first_box.item() == pytest.approx(0.0, abs=1e-6)
-    logits[0, inside, 1] = 20.0
-    better, _ = detection_loss(logits, deltas, anchors, [truth], [labels])
-    assert math.isfinite(better.item())
-    assert inside.sum() > 0
-    assert first_class > 1.0  # it missed everything
+    missed, box = detection_loss(logits, deltas, anchors, [truth], [labels])
+    assert box.item() == pytest.approx(0.0, abs=1e-6)
+    assert missed > 1.0
+    # which anchors classify is decided by the boxes alone, so raising their scores changes nothing else
+    positive = assign_image(truth, labels, anchors, logits[0], deltas[0]).classification >= 0
+    logits[0, positive, 1] = 20.0
+    classification, box = detection_loss(logits, deltas, anchors, [truth], [labels])
+    assert positive.sum() > 0
+    assert classification.item() == pytest.approx(0.0, abs=1e-6)
+    assert box.item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_detection_loss_of_a_batch_is_that_of_its_images_weighted_by_their_positives() -> None:
+    anchors = make_anchors(64, 64, (8, 16))
+    truth = [torch.tensor([[10.0, 12.0, 26.0, 44.0]]), torch.tensor([[2.0, 2.0, 20.0, 16.0], [30.0, 30.0, 60.0, 50.0]])]
+    labels = [torch.tensor([1]), torch.tensor([0, 2])]
+    logits, deltas = torch.randn(2, len(anchors), 3), torch.randn(2, len(anchors), 4)
+    alone = [detection_loss(logits[i : i + 1], deltas[i : i + 1], anchors, [truth[i]], [labels[i]]) for i in range(2)]
+    found = [assign_image(truth[i], labels[i], anchors, logits[i], deltas[i]) for i in range(2)]
+    for loss, parts, counts in zip(
+        detection_loss(logits, deltas, anchors, truth, labels),
+        zip(*alone, strict=True),
+        zip(*([(a.classification >= 0).sum(), (a.regression >= 0).sum()] for a in found), strict=True),
+        strict=True,
+    ):
+        weighted = sum(part * count for part, count in zip(parts, counts, strict=True))
+        torch.testing.assert_close(loss, weighted / sum(counts))
 
 
 def test_detection_loss_without_any_object_teaches_background_only() -> None:

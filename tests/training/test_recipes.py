@@ -15,6 +15,7 @@ from mdtrain import loop
 from mdtrain.build import load_trained
 from mdtrain.config import Config, load_config
 from mdtrain.contract import draft_manifest, hash_weights
+from mdtrain.loop import Start
 from mdtrain.models.detector import Student, Teacher
 from mdtrain.recipes import baseline, distill, teacher
 from mdtrain.state import read_checkpoint
@@ -63,7 +64,7 @@ def test_a_killed_run_continues_to_the_same_bits(tmp_path: Path, monkeypatch: py
         baseline.train(config, tmp_path / "killed", "mdtrain")
     monkeypatch.undo()
     assert read_checkpoint(tmp_path / "killed" / "checkpoints" / "last.ckpt")["iteration"] == 2
-    baseline.train(config, tmp_path / "killed", "mdtrain", resume=True)
+    baseline.train(config, tmp_path / "killed", "mdtrain", start=Start(resume=True))
     whole, continued = weights_of(tmp_path / "whole"), weights_of(tmp_path / "killed")
     assert all(torch.equal(whole[name], continued[name]) for name in whole)
 
@@ -116,6 +117,32 @@ def test_inherited_weights_see_a_grey_pair_as_the_teacher_sees_the_visible_image
     assert torch.equal(student.head.classify.weight, teacher_net.head.classify.weight)
 
 
+def test_a_run_starts_from_the_weights_of_another_of_any_size(tmp_path: Path) -> None:
+    small = baseline.train(tiny(tmp_path), tmp_path / "small", "mdtrain")
+    still = ("model.visible=[160,128]", "optimiser.learning_rate=1e-12", "optimiser.weight_decay=0")
+    large = baseline.train(tiny(tmp_path, *still), tmp_path / "large", "mdtrain", Start(small.weights))
+    before, after = weights_of(small.folder), weights_of(large.folder)
+    learnt = [name for name, _ in load_trained(small.weights).model.named_parameters()]
+    assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in learnt)
+    assert load_trained(large.weights).config.model.visible == (160, 128)
+
+
+def test_a_start_from_another_network_is_refused(tmp_path: Path) -> None:
+    visible_only = baseline.train(tiny(tmp_path, "inputs=visible"), tmp_path / "visible", "mdtrain").weights
+    with pytest.raises(EngineError, match=r"stem\.conv1\.weight is \(8, 3, 7, 7\), wanted \(8, 6, 7, 7\)"):
+        baseline.train(tiny(tmp_path), tmp_path / "both", "mdtrain", Start(visible_only))
+    with pytest.raises(EngineError, match="wanted those of a teacher"):
+        teacher.train(tiny(tmp_path), tmp_path / "teacher", "mdtrain", Start(visible_only))
+    assert not (tmp_path / "both").exists()
+
+
+def test_the_teacher_may_have_been_trained_at_another_size(tmp_path: Path) -> None:
+    teacher.train(tiny(tmp_path), tmp_path / "teacher", "mdtrain")
+    larger = tiny(tmp_path, "model.visible=[160,128]", "distill.inherit=true", "distill.temperature=mean")
+    result = distill.train(larger, tmp_path / "teacher" / "weights.safetensors", tmp_path / "student", "mdtrain")
+    assert load_trained(result.weights, "student").config.model.visible == (160, 128)
+
+
 def test_maps_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
     teacher.train(tiny(tmp_path), tmp_path / "teacher", "mdtrain")
     config = tiny(tmp_path, "model.widths=[8,8,24,16]")
@@ -134,7 +161,7 @@ def test_the_loss_falls(tmp_path: Path) -> None:
 
 def test_resume_and_overwrite_are_checked(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no checkpoints/last\.ckpt"):
-        baseline.train(tiny(tmp_path), tmp_path / "run", "mdtrain", resume=True)
+        baseline.train(tiny(tmp_path), tmp_path / "run", "mdtrain", start=Start(resume=True))
     baseline.train(tiny(tmp_path), tmp_path / "run", "mdtrain")
     with pytest.raises(UsageError, match="--resume"):
         baseline.train(tiny(tmp_path), tmp_path / "run", "mdtrain")
@@ -143,8 +170,10 @@ def test_resume_and_overwrite_are_checked(tmp_path: Path) -> None:
 def test_another_configuration_is_not_continued(tmp_path: Path) -> None:
     baseline.train(tiny(tmp_path), tmp_path / "run", "mdtrain")
     with pytest.raises(UsageError, match=r"seed was 0, is 1"):
-        baseline.train(tiny(tmp_path, "seed=1"), tmp_path / "run", "mdtrain", resume=True)
-    longer = baseline.train(tiny(tmp_path, "optimiser.iterations=6"), tmp_path / "run", "mdtrain", resume=True)
+        baseline.train(tiny(tmp_path, "seed=1"), tmp_path / "run", "mdtrain", start=Start(resume=True))
+    longer = baseline.train(
+        tiny(tmp_path, "optimiser.iterations=6"), tmp_path / "run", "mdtrain", start=Start(resume=True)
+    )
     rows = list(csv.DictReader((longer.folder / "metrics.csv").open()))
     evaluated = [row["iteration"] for row in rows if row["name"] == "val/person"]
     assert evaluated == ["2", "4", "6"]
@@ -155,7 +184,7 @@ def test_damaged_and_foreign_weights_are_refused(tmp_path: Path) -> None:
     checkpoint = result.folder / "checkpoints" / "last.ckpt"
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     with pytest.raises(EngineError, match=r"last\.ckpt"):
-        baseline.train(tiny(tmp_path), tmp_path / "run", "mdtrain", resume=True)
+        baseline.train(tiny(tmp_path), tmp_path / "run", "mdtrain", start=Start(resume=True))
     result.weights.write_bytes(result.weights.read_bytes()[:500])
     with pytest.raises(EngineError, match="safetensors"):
         load_trained(result.weights)

@@ -28,6 +28,7 @@ def flags(*pairs: str) -> list[str]:
         (["train", "baseline", "--output", "run", "--data", "nowhere"], 4, "train.txt"),  # no data
         (["train", "distill", "--output", "run", "--teacher", "none.safetensors"], 3, "none.safetensors"),
         (["train", "distill", "--output", "run"], 2, "--teacher"),
+        (["train", "baseline", "--output", "run", "--start", "none.safetensors"], 3, "none.safetensors"),
         (["street", "--output", "run", "--scenes", "0"], 2, "--scenes"),
     ],
 )

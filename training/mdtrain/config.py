@@ -70,12 +70,14 @@ class OptimiserConfig(Strict):
 class DistillConfig(Strict):
     """Weights of the two transfers (both 1 in the paper) and the semantic loss: F-MSE of Eq. 4, or plain MSE.
 
+    `temperature` of the F-MSE's softmax: `sum` is Eq. 4 to the letter, `mean` divides by the channels.
     `inherit` starts the student from the teacher's weights instead of random ones; the paper starts from ImageNet.
     """
 
     attention: float = Field(1.0, ge=0)
     semantic: float = Field(1.0, ge=0)
     semantic_loss: Literal["focal_mse", "mse"] = "focal_mse"
+    temperature: Literal["sum", "mean"] = "sum"
     inherit: bool = False
 
 

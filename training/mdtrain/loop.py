@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from mdrun.errors import UsageError
-from mdtrain.build import sizes
+from mdtrain.build import load_trained, sizes
 from mdtrain.config import Config
 from mdtrain.data.batches import Batch, TrainingBatches
 from mdtrain.data.records import Record, read_msrs, read_roadscene
@@ -27,7 +27,7 @@ from mdtrain.losses.detection import detection_loss
 from mdtrain.models.anchors import make_anchors
 from mdtrain.models.detector import STRIDES, Prediction
 from mdtrain.runlog import RunLog
-from mdtrain.state import TrainState, save_weights
+from mdtrain.state import TrainState, load_weights, save_weights
 from mdtrain.validate import DivergedError, Evaluation, evaluate
 
 Predict = Callable[[nn.Module, Batch], Prediction]
@@ -73,22 +73,41 @@ def read_records(config: Config) -> tuple[list[Record], list[Record]]:
     return records, read_msrs(data.root / "msrs", "val", data.labels)
 
 
-def run(config: Config, recipe: Recipe, folder: Path, command: str, *, resume: bool) -> RunResult:
-    """Train to the end, from the start or from the last checkpoint.
+class Start(NamedTuple):
+    """How a run begins: with its own weights, with those of a finished run, or from its last checkpoint.
+
+    Attributes:
+        weights: `weights.safetensors` of a finished run of the same network; input sizes and data may be others.
+        resume: continue the run in the folder.
+    """
+
+    weights: Path | None = None
+    resume: bool = False
+
+
+FRESH = Start()
+
+
+def run(config: Config, recipe: Recipe, folder: Path, command: str, start: Start) -> RunResult:
+    """Train to the end.
 
     Raises:
+        EngineError: `start.weights` belong to another network; names what differs.
         UsageError: the folder holds a run already and `resume` is off, or there is nothing to resume.
         DivergedError: a loss or gradient became infinite or NaN (the offending batch lies in the folder), or a score.
     """
     checkpoint = folder / "checkpoints" / "last.ckpt"
-    if checkpoint.exists() and not resume:
+    if checkpoint.exists() and not start.resume:
         raise UsageError(f"{folder}: holds a run already; pass --resume to continue it or another --output")
-    if resume and not checkpoint.exists():
+    if start.resume and not checkpoint.exists():
         raise UsageError(f"{folder}: no checkpoints/last.ckpt to resume from; leave --resume out to start")
     cv2.setNumThreads(0)  # the network owns the cores; samples are drawn by config.data.threads
+    if start.weights is not None:
+        finished = load_trained(start.weights, recipe.kind).model
+        load_weights(recipe.model, finished.state_dict(), start.weights)
     fabric = Fabric(accelerator=config.accelerator, devices=1, precision=config.precision)
     state = TrainState(channels_last(recipe.model.to(fabric.device)), config)
-    if resume:
+    if start.resume:
         state.load(checkpoint)
     records, validation = read_records(config)
     anchors = make_anchors(config.model.visible[1], config.model.visible[0], STRIDES).to(fabric.device)
@@ -105,7 +124,7 @@ def run(config: Config, recipe: Recipe, folder: Path, command: str, *, resume: b
         raise UsageError(f"{config.data.root}: no training pairs in {', '.join(config.data.sets)}; check train.txt")
     with RunLog(folder, config, state.iteration) as log:
         progress = tqdm(initial=state.iteration, total=config.optimiser.iterations, desc=config.name, disable=None)
-        started = time.perf_counter()
+        started = time.perf_counter() - 60 * state.minutes
         for batch in batches.between(state.iteration, config.optimiser.iterations, fabric.device, config.data.threads):
             values = _step(fabric, recipe, state, batch, anchors, folder)
             progress.update()
@@ -114,9 +133,9 @@ def run(config: Config, recipe: Recipe, folder: Path, command: str, *, resume: b
                 progress.set_postfix(loss=f"{values['loss']:.3f}")
             if state.iteration % config.evaluate_every == 0 or state.iteration == config.optimiser.iterations:
                 accuracy = _validate(fabric, recipe, state.average, validation, config, anchors)
-                minutes = (time.perf_counter() - started) / 60
+                state.minutes = (time.perf_counter() - started) / 60
                 scalars = {f"val/{name}": value for name, value in accuracy.ap50.items()}
-                log.scalars(state.iteration, scalars | {"minutes": minutes})
+                log.scalars(state.iteration, scalars | {"minutes": state.minutes})
                 state.save(checkpoint)
         progress.close()
     if accuracy is None:  # resumed after its last iteration
@@ -125,6 +144,7 @@ def run(config: Config, recipe: Recipe, folder: Path, command: str, *, resume: b
         "command": command,
         "iterations": state.iteration,
         "pairs": len(records),
+        "minutes": round(state.minutes, 1),
         "display_score": round(accuracy.display_score, 3),
         "accuracy": {
             f"msrs_val/{name}/ap50": round(value, 4) for name, value in accuracy.ap50.items() if not math.isnan(value)

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mdrun.errors import EngineError, UsageError
+from mdrun.files import PartialFile
 from mdtrain.config import Config, OptimiserConfig
 
 MAY_CHANGE = {"optimiser.iterations", "evaluate_every", "accelerator", "data.root", "data.street", "data.threads"}
@@ -41,13 +42,14 @@ def make_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.Opt
 
 
 class TrainState:
-    """Model, average model (EMA), optimiser and the next iteration."""
+    """Model, average model (EMA), optimiser, the next iteration and the minutes it took to get there."""
 
     def __init__(self, model: nn.Module, config: Config) -> None:
         self.model = model
         self.average = copy.deepcopy(model).eval().requires_grad_(False)
         self.optimiser = make_optimiser(model, config.optimiser)
         self.iteration = 0
+        self.minutes = 0.0
         self._config = config
 
     def step(self) -> float:
@@ -71,20 +73,21 @@ class TrainState:
         torch._foreach_lerp_(averages, currents, 1 - decay)
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint: first beside, then renamed, so that a kill leaves the previous one whole."""
+        """Write a checkpoint; a kill leaves the previous one whole."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_suffix(".part")
+        file = PartialFile(path)
         torch.save(
             {
                 "model": self.model.state_dict(),
                 "average": self.average.state_dict(),
                 "optimiser": self.optimiser.state_dict(),
                 "iteration": self.iteration,
+                "minutes": self.minutes,
                 "config": self._config.model_dump_json(),
             },
-            beside,
+            file.part,
         )
-        beside.replace(path)
+        file.commit()
 
     def load(self, path: Path) -> None:
         """Continue from a checkpoint.
@@ -99,6 +102,7 @@ class TrainState:
         load_weights(self.average, data["average"], path)
         self.optimiser.load_state_dict(data["optimiser"])
         self.iteration = int(data["iteration"])
+        self.minutes = float(data["minutes"])
 
 
 def check_same_run(started: dict[str, Any], now: dict[str, Any], path: Path) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from mdrun.files import OutputFolder, PartialFile
 from mdrun.sinks.base import Overflow, Sink, SinkWorker
-from mdrun.sinks.files import OutputFolder, PartialFile
 from mdrun.sinks.jsonl import JsonlSink
 from mdrun.sinks.scene import Look
 from mdrun.sinks.sheet import SheetSink

@@ -9,8 +9,8 @@ from enum import Enum
 from pathlib import Path
 
 from mdrun.errors import MdrunError, OutputError
+from mdrun.files import PartialFile
 from mdrun.frames import Result
-from mdrun.sinks.files import PartialFile
 
 QUEUE_SIZE = 8  # a quarter of a second at 30 Hz; at 1280x1024 about 32 MB of images
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from mdrun.errors import MdrunError
+from mdrun.files import OutputFolder, PartialFile
 from mdrun.frames import Result
 from mdrun.sinks.base import Overflow, Sink, SinkWorker
-from mdrun.sinks.files import OutputFolder, PartialFile
 
 SUMMARY = "summary.json"
 RESULTS = ("results.jsonl", "overlay.mp4", "overlay.png")  # what any run may have left in its folder

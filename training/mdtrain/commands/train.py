@@ -32,6 +32,7 @@ def _options(function: Callable[..., None]) -> Callable[..., None]:
             click.option("--seed", type=int, help="Seed of weights, batches and augmentation."),
             click.option("--iterations", type=int, help="Length of the run."),
             click.option("--resume", is_flag=True, help="Continue the run in --output."),
+            click.option("--start", type=click.Path(path_type=Path), help="Begin with weights.safetensors of a run."),
             click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override any config key."),
         )
     ):
@@ -51,6 +52,12 @@ def _config(recipe: str, options: dict[str, Any]) -> Any:
     }
     overrides = options["overrides"] + tuple(f"{key}={value}" for key, value in named.items() if value is not None)
     return load_config(options["config"] or CONFIGS / f"{recipe}.yaml", overrides)
+
+
+def _start(options: dict[str, Any]) -> Any:
+    from mdtrain.loop import Start  # noqa: PLC0415
+
+    return Start(options["start"], options["resume"])
 
 
 def _finish(result: Any) -> None:
@@ -76,7 +83,7 @@ def teacher(**options: Any) -> None:
     from mdtrain.recipes import teacher as recipe  # noqa: PLC0415
 
     config = _config("teacher", options)
-    _finish(recipe.train(config, options["output"], command_line(sys.argv[1:]), resume=options["resume"]))
+    _finish(recipe.train(config, options["output"], command_line(sys.argv[1:]), _start(options)))
 
 
 @train_group.command()
@@ -86,7 +93,7 @@ def baseline(**options: Any) -> None:
     from mdtrain.recipes import baseline as recipe  # noqa: PLC0415
 
     config = _config("student", options)
-    _finish(recipe.train(config, options["output"], command_line(sys.argv[1:]), resume=options["resume"]))
+    _finish(recipe.train(config, options["output"], command_line(sys.argv[1:]), _start(options)))
 
 
 @train_group.command()
@@ -97,4 +104,4 @@ def distill(weights: Path, **options: Any) -> None:
     from mdtrain.recipes import distill as recipe  # noqa: PLC0415
 
     config = _config("student", options)
-    _finish(recipe.train(config, weights, options["output"], command_line(sys.argv[1:]), resume=options["resume"]))
+    _finish(recipe.train(config, weights, options["output"], command_line(sys.argv[1:]), _start(options)))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from mdrun.errors import OutputError
 from mdrun.street import Labels, Street, random_config
@@ -20,7 +21,7 @@ def write_street_set(folder: Path, scenes: int, seed: int) -> Iterator[str]:
     """Draw scenes one by one; yields each name when its files are there, `train.txt` comes last.
 
     Raises:
-        OutputError: the folder holds a set already.
+        OutputError: the folder holds a set already, or a file cannot be written.
     """
     if (folder / "train.txt").exists():
         raise OutputError(f"{folder}: holds a set already; name another folder or remove it")
@@ -32,15 +33,18 @@ def write_street_set(folder: Path, scenes: int, seed: int) -> Iterator[str]:
         street = Street(config)
         time_s = float(np.random.default_rng((seed, index)).uniform(0, LATEST_S))
         name = f"{index:05d}{'D' if config.time == 'day' else 'N'}"
-        cv2.imwrite(
-            str(folder / "vi" / f"{name}.jpg"), street.visible(time_s)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92]
-        )
-        thermal = street.thermal_at(time_s, *SIZE, config.noise)
-        cv2.imwrite(str(folder / "ir" / f"{name}.jpg"), thermal, [cv2.IMWRITE_JPEG_QUALITY, 95])
+        _write_jpeg(folder / "vi" / f"{name}.jpg", street.visible(time_s)[..., ::-1], 92)
+        _write_jpeg(folder / "ir" / f"{name}.jpg", street.thermal_at(time_s, *SIZE, config.noise), 95)
         (folder / "labels" / "fusion" / f"{name}.txt").write_text(yolo_lines(street.labels(time_s)))
         names.append(name)
         yield name
     (folder / "train.txt").write_text("".join(f"{name}\n" for name in names))
+
+
+def _write_jpeg(path: Path, image: NDArray[np.uint8], quality: int) -> None:
+    """OpenCV only says no; an unfinished set has no `train.txt` and is not taken for one."""
+    if not cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_QUALITY, quality]):
+        raise OutputError(f"{path}: cannot be written; is the disk full?")
 
 
 def yolo_lines(labels: Labels) -> str:

@@ -19,12 +19,12 @@ BALANCED_BETA = 0.11
 
 
 def focal_loss(logits: Tensor, targets: Tensor, alpha: float = FOCAL_ALPHA, gamma: float = FOCAL_GAMMA) -> Tensor:
-    """Sum of alpha_t (1 - p_t)^gamma BCE over all elements of (N, classes). Lin et al. 2017, Eq. 5."""
+    """alpha_t (1 - p_t)^gamma BCE of every element, same shape as the logits. Lin et al. 2017, Eq. 5."""
     p = logits.sigmoid()
     p_t = p * targets + (1 - p) * (1 - targets)
     alpha_t = alpha * targets + (1 - alpha) * (1 - targets)
     bce = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    return (alpha_t * (1 - p_t).pow(gamma) * bce).sum()
+    return alpha_t * (1 - p_t).pow(gamma) * bce
 
 
 def balanced_l1(predicted: Tensor, target: Tensor) -> Tensor:
@@ -75,19 +75,19 @@ def detection_loss(
         boxes: per image (G, 4) xyxy in pixels.
         classes: per image (G,) class index.
     """
-    zero = logits.sum() * 0.0
-    class_loss, box_loss, class_count, box_count = zero, zero, 0, 0
-    for image, (truth, labels) in enumerate(zip(boxes, classes, strict=True)):
+    targets = torch.zeros_like(logits)
+    counted = torch.ones_like(logits[..., 0])
+    box_loss, box_count = deltas.new_zeros(()), 0
+    # unbind, not deltas[image]: the gradient of each index would be a zero-filled map of the whole batch
+    for image, (truth, labels, image_deltas) in enumerate(zip(boxes, classes, deltas.unbind(), strict=True)):
         with torch.no_grad():
-            assignment = assign_image(truth, labels, anchors, logits[image], deltas[image])
-        counted = assignment.classification != IGNORED
+            assignment = assign_image(truth, labels, anchors, logits[image], image_deltas)
         positive = assignment.classification >= 0
-        targets = torch.zeros_like(logits[image])
-        targets[positive, labels[assignment.classification[positive]]] = 1.0
-        class_loss = class_loss + focal_loss(logits[image][counted], targets[counted])
-        class_count += int(positive.sum())
+        targets[image, positive, labels[assignment.classification[positive]]] = 1.0
+        counted[image, assignment.classification == IGNORED] = 0.0
         regressed = assignment.regression != NEGATIVE
         goal = encode(truth[assignment.regression[regressed]], anchors[regressed])
-        box_loss = box_loss + balanced_l1(deltas[image][regressed], goal)
+        box_loss = box_loss + balanced_l1(image_deltas[regressed], goal)
         box_count += int(regressed.sum())
-    return class_loss / max(class_count, 1), box_loss / max(4 * box_count, 1)
+    class_loss = (focal_loss(logits, targets) * counted[..., None]).sum()
+    return class_loss / targets.sum().clamp(min=1), box_loss / max(4 * box_count, 1)

@@ -64,7 +64,13 @@ def pairwise_iou(a_xyxy: Tensor, b_xyxy: Tensor) -> Tensor:
     """Intersection over union of (N, 4) and (M, 4), or of (N, 4) and per-row (N, M, 4); gives (N, M)."""
     a = a_xyxy[:, None]
     b = b_xyxy if b_xyxy.dim() == 3 else b_xyxy[None]
-    overlap = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)
-    area_a = (a[..., 2:] - a[..., :2]).clamp(min=0).prod(-1)
-    area_b = (b[..., 2:] - b[..., :2]).clamp(min=0).prod(-1)
-    return overlap / (area_a + area_b - overlap).clamp(min=1e-9)
+    width = (torch.minimum(a[..., 2], b[..., 2]) - torch.maximum(a[..., 0], b[..., 0])).clamp_(min=0)
+    height = (torch.minimum(a[..., 3], b[..., 3]) - torch.maximum(a[..., 1], b[..., 1])).clamp_(min=0)
+    overlap = width * height
+    return overlap / (_area(a) + _area(b) - overlap).clamp(min=1e-9)
+
+
+def _area(boxes_xyxy: Tensor) -> Tensor:
+    """(...,) area of (..., 4); zero where a corner passed the other."""
+    size = (boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]).clamp(min=0)
+    return size[..., 0] * size[..., 1]

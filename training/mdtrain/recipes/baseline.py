@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from mdtrain.build import build_student
 from mdtrain.config import Config
 from mdtrain.data.batches import Batch
-from mdtrain.loop import Recipe, RunResult, run
+from mdtrain.loop import FRESH, Recipe, RunResult, Start, run
 from mdtrain.models.detector import Prediction
 
 
-def train(config: Config, folder: Path, command: str, *, resume: bool = False) -> RunResult:
+def train(config: Config, folder: Path, command: str, start: Start = FRESH) -> RunResult:
     """Train the student alone; see `loop.run` for what it leaves and raises."""
     torch.manual_seed(config.seed)
 
@@ -29,4 +29,4 @@ def train(config: Config, folder: Path, command: str, *, resume: bool = False) -
     def losses(model: nn.Module, batch: Batch) -> tuple[Prediction, dict[str, Tensor]]:
         return predict(model, batch), {}
 
-    return run(config, Recipe("student", build_student(config), predict, losses), folder, command, resume=resume)
+    return run(config, Recipe("student", build_student(config), predict, losses), folder, command, start)

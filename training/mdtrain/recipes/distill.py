@@ -6,6 +6,8 @@ teacher see the same augmented pair, the teacher with thermal as large as the vi
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,26 +18,26 @@ from mdtrain.build import build_student, load_trained
 from mdtrain.config import Config
 from mdtrain.contract import hash_weights
 from mdtrain.data.batches import Batch
-from mdtrain.loop import Recipe, RunResult, channels_last, run
+from mdtrain.loop import FRESH, Recipe, RunResult, Start, channels_last, run
 from mdtrain.losses.distill import attention_transfer, focal_mse_transfer, mse_transfer
 from mdtrain.models.detector import Prediction, Student, Teacher
 from mdtrain.models.gaff import Fusion
 
-SEMANTIC_LOSSES = {"focal_mse": focal_mse_transfer, "mse": mse_transfer}
 
-
-def train(config: Config, teacher_weights: Path, folder: Path, command: str, *, resume: bool = False) -> RunResult:
+def train(config: Config, teacher_weights: Path, folder: Path, command: str, start: Start = FRESH) -> RunResult:
     """Train the student under a finished teacher; see `loop.run` for what it leaves and raises.
 
+    The teacher sees the student's batches: it may have been trained at another size, being fully convolutional.
+
     Raises:
-        UsageError: teacher and student have other sizes or widths, so that their maps cannot be compared.
+        UsageError: teacher and student have other widths, so that their maps cannot be compared.
     """
     trained = load_trained(teacher_weights, "teacher")
     teacher = trained.model
     _check_maps(config, trained.config)
     teacher.requires_grad_(requires_grad=False)
     channels_last(teacher)
-    semantic_loss = SEMANTIC_LOSSES[config.distill.semantic_loss]
+    semantic_loss = _semantic_loss(config)
 
     def predict(model: nn.Module, batch: Batch) -> Prediction:
         thermal = batch.thermal_low if config.inputs == "both" else None
@@ -57,7 +59,7 @@ def train(config: Config, teacher_weights: Path, folder: Path, command: str, *, 
         assert isinstance(teacher, Teacher)  # noqa: S101  # load_trained was asked for one
         inherit(student, teacher)
     recipe = Recipe("student", student, predict, losses, {"teacher_sha256": hash_weights(teacher.state_dict())})
-    return run(config, recipe, folder, command, resume=resume)
+    return run(config, recipe, folder, command, start)
 
 
 def inherit(student: Student, teacher: Teacher) -> None:
@@ -76,6 +78,13 @@ def inherit(student: Student, teacher: Teacher) -> None:
     student.stem.load_state_dict(stem)
 
 
+def _semantic_loss(config: Config) -> Callable[[Tensor, Tensor], Tensor]:
+    if config.distill.semantic_loss == "mse":
+        return mse_transfer
+    temperature = config.model.widths[2] if config.distill.temperature == "mean" else 1
+    return partial(focal_mse_transfer, temperature=temperature)
+
+
 @torch.no_grad()
 def _teach(teacher: nn.Module, batch: Batch) -> Fusion:
     """The teacher's fusion, in full precision for the losses."""
@@ -86,7 +95,6 @@ def _teach(teacher: nn.Module, batch: Batch) -> Fusion:
 
 
 def _check_maps(student: Config, teacher: Config) -> None:
-    for name in ("visible", "widths"):
-        got, wanted = getattr(student.model, name), getattr(teacher.model, name)
-        if got != wanted:
-            raise UsageError(f"model.{name} of the student is {got}, of the teacher {wanted}; give both the same")
+    got, wanted = student.model.widths, teacher.model.widths
+    if got != wanted:
+        raise UsageError(f"model.widths of the student is {got}, of the teacher {wanted}; give both the same")

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from mdtrain.build import build_teacher
 from mdtrain.config import Config
 from mdtrain.data.batches import Batch
-from mdtrain.loop import Recipe, RunResult, run
+from mdtrain.loop import FRESH, Recipe, RunResult, Start, run
 from mdtrain.losses.attention import ellipse_mask, guidance_loss
 from mdtrain.models.detector import Prediction
 
 FUSION_STRIDE = 16  # after layer3
 
 
-def train(config: Config, folder: Path, command: str, *, resume: bool = False) -> RunResult:
+def train(config: Config, folder: Path, command: str, start: Start = FRESH) -> RunResult:
     """Train the teacher; see `loop.run` for what it leaves and raises."""
     torch.manual_seed(config.seed)
     width, height = config.model.visible
@@ -36,4 +36,4 @@ def train(config: Config, folder: Path, command: str, *, resume: bool = False) -
         intra, inter = guidance_loss(prediction.fusion, truth)
         return prediction, {"intra": intra, "inter": inter}
 
-    return run(config, Recipe("teacher", build_teacher(config), predict, losses), folder, command, resume=resume)
+    return run(config, Recipe("teacher", build_teacher(config), predict, losses), folder, command, start)
