@@ -11,30 +11,31 @@ check of every export:
 
 from __future__ import annotations
 
+import copy
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from mdtrain.data.batches import MEAN, STD, THERMAL_MEAN, THERMAL_STD
-from mdtrain.models.anchors import decode, make_anchors
-from mdtrain.models.detector import STRIDES, Student
+from mdtrain.models.anchors import decode
+from mdtrain.models.detector import Student
 
 
 class Deployed(nn.Module):
-    """A student with fused pre- and post-processing; its stem is rewritten in a copy, the rest is shared with it."""
+    """A copy of a student with fused pre- and post-processing and a rewritten first convolution."""
 
     mean: Tensor
     anchors: Tensor
 
     def __init__(self, student: Student, visible_size: tuple[int, int], top_k: int) -> None:
         super().__init__()
-        width, height = visible_size
-        self.student = student
+        self.student = copy.deepcopy(student)
+        self.student.stem.replace_first(fold_stem(student.stem.first))
         self.top_k = top_k
-        self.has_thermal = student.stem.conv1.in_channels == 6
-        self.conv1 = fold_stem(student.stem.conv1)
+        self.has_thermal = student.inputs == "both"
         self.register_buffer("mean", MEAN * 255)
-        self.register_buffer("anchors", make_anchors(height, width, STRIDES))
+        self.register_buffer("anchors", student.spec.make_anchors(visible_size))
 
     def forward(self, visible: Tensor, thermal: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Detect.
@@ -51,17 +52,8 @@ class Deployed(nn.Module):
             assert thermal is not None  # noqa: S101  # the traced graph has both inputs
             grey = (thermal.float() - THERMAL_MEAN * 255)[:, None]
             image = torch.cat([image, F.interpolate(grey, image.shape[-2:], mode="bilinear", align_corners=False)], 1)
-        logits, deltas = self._network(image)
-        return self._decode(logits, deltas)
-
-    def _network(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """`Student.forward` behind the first convolution."""
-        student, stem = self.student, self.student.stem
-        x = stem.maxpool(stem.relu(stem.bn1(self.conv1(image))))
-        c3 = stem.layer2(stem.layer1(x))
-        feature = student.semantic(stem.layer3(c3))
-        logits, deltas = student.head(student.pyramid((c3, feature, student.layer4(feature))))
-        return logits, deltas
+        prediction = self.student.detect(image)
+        return self._decode(prediction.logits, prediction.deltas)
 
     def _decode(self, logits: Tensor, deltas: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         classes = logits.shape[2]
@@ -80,6 +72,7 @@ def fold_stem(conv: nn.Conv2d) -> nn.Conv2d:
     if conv.in_channels == 6:
         kernels.append(weight[:, 3:].sum(1, keepdim=True) / (255 * THERMAL_STD))
     merged = torch.cat(kernels, 1)
-    folded = nn.Conv2d(merged.shape[1], conv.out_channels, 7, 2, 3, bias=False)
+    folded = copy.deepcopy(conv)
+    folded.in_channels = merged.shape[1]
     folded.weight = nn.Parameter(merged, requires_grad=False)
     return folded

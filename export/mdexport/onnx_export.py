@@ -43,11 +43,17 @@ def export_onnx(weights: Path, output: Path, visible: str, thermal: str, pairs: 
 
     Raises:
         EngineError: the weights cannot be used.
+        UsageError: the student has no visible input.
         ParityError: the graph differs from the checkpoint by more than the limits; nothing is written.
     """
     trained = load_trained(weights, "student")
     student = trained.model
     assert isinstance(student, Student)  # noqa: S101  # load_trained was asked for one
+    if student.inputs == "thermal":
+        raise UsageError(
+            f"{weights}: a student of inputs=thermal, wanted one that sees the visible image, whose pixels boxes are; "
+            "export one of inputs=both or inputs=visible"
+        )
     draft = draft_manifest(trained.config, student.state_dict(), trained.facts)
     model = _graph(student, trained, draft)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])

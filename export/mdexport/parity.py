@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from mdrun.manifest import Parity
 from mdtrain.data.batches import normalise_thermal, normalise_visible
-from mdtrain.models.anchors import decode, make_anchors
-from mdtrain.models.detector import STRIDES, Student
+from mdtrain.models.anchors import decode
+from mdtrain.models.detector import Student
 
 LIMITS = {"scores": 1e-3, "boxes_px": 0.5}
 COMPARED_SCORE = 0.01  # boxes below it never reach a result
@@ -39,7 +39,7 @@ def reference(student: Student, feed: Feed, top_k: int) -> Outputs:
         logits, deltas = prediction.logits[0], prediction.deltas[0]
         best, index = logits.flatten().topk(top_k)
         anchor = index // logits.shape[1]
-        boxes = decode(deltas[anchor], make_anchors(height, width, STRIDES)[anchor])
+        boxes = decode(deltas[anchor], student.spec.make_anchors((width, height))[anchor])
     return boxes.numpy(), best.sigmoid().numpy(), (index % logits.shape[1]).numpy()
 
 

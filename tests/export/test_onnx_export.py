@@ -53,6 +53,26 @@ def test_export_carries_manifest_and_parity(weights: Path, tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == [output]
 
 
+def test_other_backbones_and_heads_export_with_parity(tmp_path: Path) -> None:
+    """VGG-16, two towers, nine anchors on five levels, an adapter that must not reach the graph."""
+    others = ("model.backbone=vgg16", "model.shared_tower=false", "model.anchors=9", "model.levels=5")
+    config = tiny(tmp_path, *others, "model.imitates=24", "optimiser.iterations=2")
+    run = baseline.train(config, tmp_path / "run", "mdtrain train baseline")
+    manifest = export_onnx(run.weights, tmp_path / "vgg.onnx", *sources(run.weights), pairs=2)
+    assert manifest.parity is not None
+    assert manifest.parity.passed
+    names = {tensor.name for tensor in onnx.load(tmp_path / "vgg.onnx").graph.initializer}
+    assert not [name for name in names if "adapter" in name or "attention" in name]
+
+
+def test_a_thermal_only_student_is_no_engine(tmp_path: Path) -> None:
+    config = tiny(tmp_path, "inputs=thermal", "optimiser.iterations=1")
+    run = baseline.train(config, tmp_path / "run", "mdtrain train baseline")
+    with pytest.raises(UsageError, match="inputs=thermal"):
+        export_onnx(run.weights, tmp_path / "student.onnx", *sources(run.weights), pairs=1)
+    assert not (tmp_path / "student.onnx").exists()
+
+
 def test_the_runtime_loads_the_export(weights: Path, tmp_path: Path) -> None:
     output = tmp_path / "student.onnx"
     export_onnx(weights, output, *sources(weights), pairs=1)
@@ -105,12 +125,12 @@ def test_folded_stem_equals_the_trained_one(weights: Path) -> None:
     inputs = [(visible.float() - deployed.mean).permute(0, 3, 1, 2)]
     if deployed.has_thermal:
         inputs.append((thermal.float() - 0.45 * 255)[:, None])
-    fused = Student.fuse_images(
+    fused = student.fuse_images(
         normalise_visible(visible), normalise_thermal(thermal) if deployed.has_thermal else None
     )
     with torch.inference_mode():
         torch.testing.assert_close(
-            deployed.conv1(torch.cat(inputs, 1)), student.stem.conv1(fused), atol=1e-4, rtol=1e-4
+            deployed.student.stem.first(torch.cat(inputs, 1)), student.stem.first(fused), atol=1e-4, rtol=1e-4
         )
 
 

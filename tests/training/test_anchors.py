@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mdtrain.models.anchors import ANCHORS_PER_PLACE, decode, encode, make_anchors, pairwise_iou, to_xyxy
+from mdtrain.models.anchors import RATIOS, SCALES, AnchorCount, decode, encode, make_anchors, pairwise_iou, to_xyxy
 
 side = st.floats(2, 300)
 place = st.floats(-50, 700)
@@ -28,14 +29,22 @@ def test_iou_is_symmetric_and_bounded(a: tuple[float, ...], b: tuple[float, ...]
     torch.testing.assert_close(pairwise_iou(first, first), torch.ones(1, 1), atol=1e-3, rtol=0)
 
 
-def test_anchors_follow_the_order_of_the_head() -> None:
-    """Level, then row, then column, then anchor: the order of `Head._flat`."""
-    anchors = make_anchors(64, 96, (8, 16))
-    assert len(anchors) == (8 * 12 + 4 * 6) * ANCHORS_PER_PLACE
+@pytest.mark.parametrize("count", [3, 6, 9])
+def test_anchors_follow_the_order_of_the_head(count: AnchorCount) -> None:
+    """Level, then row, then column, then anchor: the order of the head's rows."""
+    anchors = make_anchors(64, 96, (8, 16), count)
+    assert len(SCALES[count]) * len(RATIOS) == count
+    assert len(anchors) == (8 * 12 + 4 * 6) * count
     assert anchors[0, :2].tolist() == [4.0, 4.0]
-    assert anchors[ANCHORS_PER_PLACE, :2].tolist() == [12.0, 4.0]  # next column
-    assert anchors[12 * ANCHORS_PER_PLACE, :2].tolist() == [4.0, 12.0]  # next row
-    assert anchors[8 * 12 * ANCHORS_PER_PLACE, :2].tolist() == [8.0, 8.0]  # next level
+    assert anchors[count, :2].tolist() == [12.0, 4.0]  # next column
+    assert anchors[12 * count, :2].tolist() == [4.0, 12.0]  # next row
+    assert anchors[8 * 12 * count, :2].tolist() == [8.0, 8.0]  # next level
+
+
+def test_nine_anchors_are_retinanets() -> None:
+    """Focal Loss, section 4: areas from 32^2 on P3 (stride 8), three scales an octave."""
+    areas = make_anchors(8, 8, (8,), 9)[:, 2:].prod(1).sqrt()[::3]
+    torch.testing.assert_close(areas, 32 * torch.tensor([1.0, 2 ** (1 / 3), 2 ** (2 / 3)]))
 
 
 def test_anchor_areas_do_not_depend_on_the_ratio() -> None:

@@ -16,7 +16,7 @@ from mdtrain.build import load_trained
 from mdtrain.config import Config, load_config
 from mdtrain.contract import draft_manifest, hash_weights
 from mdtrain.loop import Start
-from mdtrain.models.detector import Student, Teacher
+from mdtrain.models.detector import DetectorSpec, Student, Teacher
 from mdtrain.recipes import baseline, distill, teacher
 from mdtrain.state import read_checkpoint
 from mdtrain.validate import DivergedError
@@ -106,11 +106,12 @@ def test_without_transfer_weights_distillation_is_the_baseline(tmp_path: Path) -
 
 def test_inherited_weights_see_a_grey_pair_as_the_teacher_sees_the_visible_image() -> None:
     """The halved, doubled stem gives the visible stream's maps where thermal equals each visible channel."""
-    teacher_net, student = Teacher((8, 8, 16, 16), 16, 1, 3).eval(), Student((8, 8, 16, 16), 16, 1, 3).eval()
+    spec = DetectorSpec("resnet18", (8, 8, 16, 16), 16, 1, True, 6, 4, 3)
+    teacher_net, student = Teacher(spec).eval(), Student(spec).eval()
     distill.inherit(student, teacher_net)
     grey = torch.randn(1, 1, 64, 96)
     visible = grey.expand(-1, 3, -1, -1)
-    c3, joint = student.stem(Student.fuse_images(visible, grey))
+    c3, joint = student.stem(student.fuse_images(visible, grey))
     wanted_c3, wanted_joint = teacher_net.visible(visible)
     torch.testing.assert_close(c3, wanted_c3)
     torch.testing.assert_close(joint, wanted_joint)
@@ -143,11 +144,45 @@ def test_the_teacher_may_have_been_trained_at_another_size(tmp_path: Path) -> No
     assert load_trained(result.weights, "student").config.model.visible == (160, 128)
 
 
-def test_maps_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
+def test_a_narrower_student_learns_through_an_adapter(tmp_path: Path) -> None:
     teacher.train(tiny(tmp_path), tmp_path / "teacher", "mdtrain")
-    config = tiny(tmp_path, "model.widths=[8,8,24,16]")
-    with pytest.raises(UsageError, match=r"model\.widths of the student"):
-        distill.train(config, tmp_path / "teacher" / "weights.safetensors", tmp_path / "s", "mdtrain")
+    weights = tmp_path / "teacher" / "weights.safetensors"
+    narrow = tiny(tmp_path, "model.widths=[8,8,12,16]")
+    result = distill.train(narrow, weights, tmp_path / "student", "mdtrain")
+    trained = load_trained(result.weights, "student")
+    assert trained.config.model.imitates == 16
+    assert trained.model.state_dict()["adapter.weight"].shape == (16, 12, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("of_teacher", "of_student", "message"),
+    [
+        (("model.fusion=addition",), (), r"the teacher has model\.fusion=addition"),
+        (("model.fusion=decision",), (), r"the teacher has model\.fusion=decision"),
+        (("model.backbone=vgg16",), (), r"model\.backbone of the student is resnet18, of the teacher vgg16"),
+        (
+            (),
+            ("model.widths=[8,8,24,16]", "distill.inherit=true"),
+            r"model\.widths is \(8, 8, 24, 16\), of the teacher",
+        ),
+    ],
+)
+def test_a_teacher_that_cannot_teach_is_refused(
+    of_teacher: tuple[str, ...], of_student: tuple[str, ...], message: str, tmp_path: Path
+) -> None:
+    teacher.train(tiny(tmp_path, *of_teacher, "optimiser.iterations=1"), tmp_path / "teacher", "mdtrain")
+    with pytest.raises(UsageError, match=message):
+        distill.train(
+            tiny(tmp_path, *of_student), tmp_path / "teacher" / "weights.safetensors", tmp_path / "s", "mdtrain"
+        )
+    assert not (tmp_path / "s").exists()
+
+
+def test_vgg_teacher_and_student(tmp_path: Path) -> None:
+    config = tiny(tmp_path, "model.backbone=vgg16", "optimiser.iterations=2", "distill.inherit=true")
+    teacher.train(config, tmp_path / "teacher", "mdtrain")
+    result = distill.train(config, tmp_path / "teacher" / "weights.safetensors", tmp_path / "student", "mdtrain")
+    assert load_trained(result.weights, "student").config.model.backbone == "vgg16"
 
 
 def test_the_loss_falls(tmp_path: Path) -> None:

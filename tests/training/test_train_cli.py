@@ -29,6 +29,8 @@ def flags(*pairs: str) -> list[str]:
         (["train", "distill", "--output", "run", "--teacher", "none.safetensors"], 3, "none.safetensors"),
         (["train", "distill", "--output", "run"], 2, "--teacher"),
         (["train", "baseline", "--output", "run", "--start", "none.safetensors"], 3, "none.safetensors"),
+        (["train", "teacher", "--output", "run", "--backbone-weights", "none.pth"], 3, "none.pth"),
+        (["train", "teacher", "--output", "run", "--set", "model.size=huge"], 2, "r18-fast"),
         (["street", "--output", "run", "--scenes", "0"], 2, "--scenes"),
     ],
 )

@@ -14,7 +14,7 @@ from mdrun.errors import EngineError
 from mdtrain.config import Config
 from mdtrain.data.augment import Sizes
 from mdtrain.data.records import CLASSES
-from mdtrain.models.detector import Student, Teacher
+from mdtrain.models.detector import DecisionLevel, DetectorSpec, Student, Teacher
 from mdtrain.state import load_weights
 
 
@@ -23,16 +23,30 @@ def sizes(config: Config) -> Sizes:
     return Sizes(config.model.visible, config.model.thermal)
 
 
-def build_teacher(config: Config) -> Teacher:
-    """Two-stream GAFF detector."""
+def spec_of(config: Config) -> DetectorSpec:
+    """What the detector of a run is made of."""
     model = config.model
-    return Teacher(model.widths, model.neck, model.tower, len(CLASSES))
+    return DetectorSpec(
+        model.backbone,
+        model.widths,
+        model.neck,
+        model.tower,
+        model.shared_tower,
+        model.anchors,
+        model.levels,
+        len(CLASSES),
+    )
+
+
+def build_teacher(config: Config) -> Teacher | DecisionLevel:
+    """Two-stream detector."""
+    fusion = config.model.fusion
+    return DecisionLevel(spec_of(config)) if fusion == "decision" else Teacher(spec_of(config), fusion)
 
 
 def build_student(config: Config) -> Student:
     """One-stream detector."""
-    model = config.model
-    return Student(model.widths, model.neck, model.tower, len(CLASSES), thermal=config.inputs == "both")
+    return Student(spec_of(config), config.inputs, config.model.imitates)
 
 
 class Trained(NamedTuple):

@@ -38,14 +38,53 @@ class DataConfig(Strict):
         return self
 
 
-class ModelConfig(Strict):
-    """Network and input sizes. `widths` are the ResNet stages; sizes are (width, height) in pixels."""
+SIZES: dict[str, dict[str, Any]] = {
+    # what ships: narrow enough for 16 MB and for two CPU cores
+    "slim": {"widths": (32, 64, 160, 224), "neck": 96, "tower": 2, "shared_tower": True, "anchors": 6, "levels": 4},
+    # the paper's: ResNet-18 and the standard RetinaNet head
+    "r18": {"widths": (64, 128, 256, 512), "neck": 256, "tower": 4, "shared_tower": False, "anchors": 9, "levels": 5},
+    # the same backbone with the light head
+    "r18-fast": {
+        "widths": (64, 128, 256, 512),
+        "neck": 128,
+        "tower": 2,
+        "shared_tower": True,
+        "anchors": 3,
+        "levels": 4,
+    },
+    # less work than the smallest YOLO11
+    "nano": {"widths": (16, 32, 64, 128), "neck": 48, "tower": 1, "shared_tower": True, "anchors": 3, "levels": 4},
+}
 
-    widths: tuple[int, int, int, int] = (32, 64, 160, 224)
-    neck: int = Field(96, ge=8)
-    tower: int = Field(2, ge=0)
+
+class ModelConfig(Strict):
+    """Network and input sizes, (width, height) in pixels.
+
+    `size` names a network; each of its values can be overridden by its own key. `widths` are the four stages of the
+    backbone, `fusion` is how a two-stream teacher joins its streams. `imitates` is set by the distillation recipe:
+    channels of the teacher's map where they are not the student's.
+    """
+
+    size: Literal["slim", "r18", "r18-fast", "nano"] = "slim"
+    backbone: Literal["resnet18", "vgg16"] = "resnet18"
+    widths: tuple[int, int, int, int]
+    neck: int = Field(ge=8)
+    tower: int = Field(ge=0)
+    shared_tower: bool
+    anchors: Literal[3, 6, 9]
+    levels: Literal[4, 5]
+    fusion: Literal["gaff", "addition", "decision"] = "gaff"
+    imitates: int | None = None
     visible: tuple[int, int] = (384, 288)
     thermal: tuple[int, int] = (160, 128)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _values_of_the_size(cls, data: Any) -> Any:
+        """Fill in what `size` stands for; a wrong name is left to the field's own check."""
+        if not isinstance(data, dict):
+            return data
+        return SIZES.get(str(data.get("size", "slim")), SIZES["slim"]) | data
 
     @model_validator(mode="after")
     def _fits_the_pyramid(self) -> ModelConfig:
@@ -88,10 +127,10 @@ class Config(Strict):
     seed: int = Field(0, ge=0)
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
-    inputs: Literal["both", "visible"] = "both"
+    inputs: Literal["both", "visible", "thermal"] = "both"
     evaluate_every: int = Field(250, ge=1)
     data: DataConfig = DataConfig()
-    model: ModelConfig = ModelConfig()
+    model: ModelConfig = ModelConfig.model_validate({})
     optimiser: OptimiserConfig = OptimiserConfig()
     distill: DistillConfig = DistillConfig()
 

@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from mdrun.errors import UsageError
-from mdtrain.build import load_trained, sizes
+from mdtrain.build import load_trained, sizes, spec_of
 from mdtrain.config import Config
 from mdtrain.data.batches import Batch, TrainingBatches
 from mdtrain.data.records import Record, read_msrs, read_roadscene
 from mdtrain.losses.detection import detection_loss
-from mdtrain.models.anchors import make_anchors
-from mdtrain.models.detector import STRIDES, Prediction
+from mdtrain.models.detector import Prediction
+from mdtrain.models.weights import load_backbone
 from mdtrain.runlog import RunLog
 from mdtrain.state import TrainState, load_weights, save_weights
 from mdtrain.validate import DivergedError, Evaluation, evaluate
@@ -79,10 +79,12 @@ class Start(NamedTuple):
     Attributes:
         weights: `weights.safetensors` of a finished run of the same network; input sizes and data may be others.
         resume: continue the run in the folder.
+        backbone: state dict of an ImageNet classifier in torchvision's names.
     """
 
     weights: Path | None = None
     resume: bool = False
+    backbone: Path | None = None
 
 
 FRESH = Start()
@@ -102,6 +104,8 @@ def run(config: Config, recipe: Recipe, folder: Path, command: str, start: Start
     if start.resume and not checkpoint.exists():
         raise UsageError(f"{folder}: no checkpoints/last.ckpt to resume from; leave --resume out to start")
     cv2.setNumThreads(0)  # the network owns the cores; samples are drawn by config.data.threads
+    if start.backbone is not None:
+        load_backbone(recipe.model, start.backbone)
     if start.weights is not None:
         finished = load_trained(start.weights, recipe.kind).model
         load_weights(recipe.model, finished.state_dict(), start.weights)
@@ -110,7 +114,7 @@ def run(config: Config, recipe: Recipe, folder: Path, command: str, start: Start
     if start.resume:
         state.load(checkpoint)
     records, validation = read_records(config)
-    anchors = make_anchors(config.model.visible[1], config.model.visible[0], STRIDES).to(fabric.device)
+    anchors = spec_of(config).make_anchors(config.model.visible).to(fabric.device)
     batches = TrainingBatches(
         records,
         sizes(config),

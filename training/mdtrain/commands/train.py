@@ -32,6 +32,7 @@ def _options(function: Callable[..., None]) -> Callable[..., None]:
             click.option("--seed", type=int, help="Seed of weights, batches and augmentation."),
             click.option("--iterations", type=int, help="Length of the run."),
             click.option("--resume", is_flag=True, help="Continue the run in --output."),
+            click.option("--backbone-weights", type=click.Path(path_type=Path), help="ImageNet weights, resnet18.pth."),
             click.option("--start", type=click.Path(path_type=Path), help="Begin with weights.safetensors of a run."),
             click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override any config key."),
         )
@@ -57,7 +58,7 @@ def _config(recipe: str, options: dict[str, Any]) -> Any:
 def _start(options: dict[str, Any]) -> Any:
     from mdtrain.loop import Start  # noqa: PLC0415
 
-    return Start(options["start"], options["resume"])
+    return Start(options["start"], options["resume"], options["backbone_weights"])
 
 
 def _finish(result: Any) -> None:

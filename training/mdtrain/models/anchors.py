@@ -1,21 +1,26 @@
 """Anchors and box coding of the RetinaNet head.
 
-Six anchors a place (scales 1 and sqrt 2, width:height 1/2, 1, 2) and variances 0.1 and 0.2 as in the code of Mutual
-Guidance (zhanghengdev/MutualGuide of 2020-10). The base size is 2 strides instead of 3: half of the persons of MSRS
-are lower than 54 of 480 pixels.
+Each place has every scale in three shapes (width:height 1/2, 1, 2). Nine anchors are RetinaNet's (Lin et al., 2017,
+section 4: three scales of an octave, base 4 strides). Six, and the variances 0.1 and 0.2, are those of the code of
+Mutual Guidance (zhanghengdev/MutualGuide of 2020-10), with a base of 2 strides instead of 3: half of the persons of
+MSRS are lower than 54 of 480 pixels. Three are the middle of the six.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-SCALES = (1.0, math.sqrt(2.0))
+AnchorCount = Literal[3, 6, 9]
 RATIOS = (0.5, 1.0, 2.0)  # width / height
-ANCHORS_PER_PLACE = len(SCALES) * len(RATIOS)
-BASE_SIZE_STRIDES = 2.0
+SCALES: dict[AnchorCount, tuple[float, ...]] = {  # side of the square anchor in strides
+    3: (2.0 * 2**0.25,),
+    6: (2.0, 2.0 * 2**0.5),
+    9: (4.0, 4.0 * 2 ** (1 / 3), 4.0 * 2 ** (2 / 3)),
+}
 VARIANCES = (0.1, 0.2)
 MAX_LOG_SIZE = math.log(1000.0 / 16.0)  # keeps exp() finite, as every public RetinaNet does
 
@@ -25,15 +30,18 @@ def level_shapes(height: int, width: int, strides: tuple[int, ...]) -> list[tupl
     return [(math.ceil(height / stride), math.ceil(width / stride)) for stride in strides]
 
 
-def make_anchors(height: int, width: int, strides: tuple[int, ...]) -> Tensor:
-    """All anchors of an image, (A, 4) as cx, cy, w, h in pixels; order: level, row, column, anchor."""
+def make_anchors(height: int, width: int, strides: tuple[int, ...], count: AnchorCount = 6) -> Tensor:
+    """All anchors of an image, (A, 4) as cx, cy, w, h in pixels; order: level, row, column, anchor.
+
+    `count` is the number of anchors a place.
+    """
     levels = []
     for stride, (rows, columns) in zip(strides, level_shapes(height, width, strides), strict=True):
         cy, cx = torch.meshgrid(
             (torch.arange(rows) + 0.5) * stride, (torch.arange(columns) + 0.5) * stride, indexing="ij"
         )
-        base = BASE_SIZE_STRIDES * stride
-        sizes = torch.tensor([(base * s * math.sqrt(r), base * s / math.sqrt(r)) for s in SCALES for r in RATIOS])
+        sides = [scale * stride for scale in SCALES[count]]
+        sizes = torch.tensor([(side * math.sqrt(r), side / math.sqrt(r)) for side in sides for r in RATIOS])
         centres = torch.stack([cx, cy], -1).reshape(-1, 1, 2).expand(-1, len(sizes), 2)
         levels.append(torch.cat([centres, sizes.expand(len(centres), -1, 2)], -1).reshape(-1, 4))
     return torch.cat(levels)

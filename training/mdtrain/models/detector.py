@@ -1,26 +1,67 @@
-"""Detectors: the two-stream GAFF teacher and the one-stream image-level student.
+"""Detectors: one stream (the student), and two streams fused at feature or at decision level (teachers).
 
-Both: ResNet-18 -> feature pyramid P3..P6 -> RetinaNet head with a shared light tower.
-Zhang et al., Low-cost Multispectral Scene Analysis with Modality Distillation, WACV 2022, Fig. 1;
-Lin et al., Focal Loss for Dense Object Detection, ICCV 2017. The light tower replaces
-RetinaNet's two towers of four 256-channel convolutions.
+All: backbone -> feature pyramid -> RetinaNet head.
+Zhang et al., Low-cost Multispectral Scene Analysis with Modality Distillation, WACV 2022, Fig. 1 and Table 1.
 """
 
 from __future__ import annotations
 
-import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812  # the name everybody knows
 from torch import Tensor, nn
 
-from mdtrain.models.anchors import ANCHORS_PER_PLACE
+from mdtrain.models.anchors import AnchorCount, make_anchors
+from mdtrain.models.backbone import BackboneName, Maps, Widths, initialise, make_stem, make_top, maps_of
 from mdtrain.models.gaff import GAFF, Fusion
-from mdtrain.models.resnet import BasicBlock, Stem, initialise, stage
+from mdtrain.models.head import Head
+from mdtrain.models.neck import Pyramid, strides_of
+from mdtrain.models.resnet import BasicBlock
 
-STRIDES = (8, 16, 32, 64)
-CLASS_PRIOR = 0.01  # initial score of every anchor (Focal Loss, section 4.1)
+Inputs = Literal["both", "visible", "thermal"]
+IN_CHANNELS = {"both": 6, "visible": 3, "thermal": 3}
+
+
+class DetectorSpec(NamedTuple):
+    """What a detector is made of.
+
+    Attributes:
+        backbone: `resnet18` or `vgg16`.
+        widths: channels of its four stages.
+        neck: channels of pyramid and head.
+        tower: convolutions of a tower.
+        shared_tower: one tower for classes and boxes.
+        anchors: anchors a place.
+        levels: levels of the pyramid, from P3.
+        classes: number of classes.
+    """
+
+    backbone: BackboneName
+    widths: Widths
+    neck: int
+    tower: int
+    shared_tower: bool
+    anchors: AnchorCount
+    levels: int
+    classes: int
+
+    @property
+    def maps(self) -> Maps:
+        """Maps of the backbone."""
+        return maps_of(self.backbone, self.widths)
+
+    def make_pyramid(self) -> Pyramid:
+        """Pyramid over the backbone's maps."""
+        return Pyramid(self.maps.all, self.neck, self.levels)
+
+    def make_anchors(self, size: tuple[int, int]) -> Tensor:
+        """Anchors (A, 4) of an image of `size` (width, height), in the order of the head."""
+        return make_anchors(size[1], size[0], strides_of(self.levels), self.anchors)
+
+    def make_head(self) -> Head:
+        """Head behind the pyramid."""
+        return Head(self.neck, self.tower, self.classes, self.anchors, shared=self.shared_tower)
 
 
 class Prediction(NamedTuple):
@@ -29,148 +70,129 @@ class Prediction(NamedTuple):
     Attributes:
         logits: (B, A, classes).
         deltas: (B, A, 4), see `anchors.decode`.
-        feature: (B, C, H/16, W/16) map of the fusion point: what the student imitates.
+        feature: (B, C, h, w) map of the fusion point: what the student imitates. None at decision level.
         joint: student only, the map before the semantic block: what the attention mask is read from.
-        fusion: teacher only, masks of the fusion.
+        fusion: GAFF only, masks of the fusion.
     """
 
     logits: Tensor
     deltas: Tensor
-    feature: Tensor
+    feature: Tensor | None = None
     joint: Tensor | None = None
     fusion: Fusion | None = None
 
 
-def conv_norm(in_channels: int, channels: int, kernel: int, stride: int = 1) -> nn.Sequential:
-    """Convolution and batch norm, size kept but for the stride."""
-    return nn.Sequential(
-        nn.Conv2d(in_channels, channels, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(channels)
-    )
+class Student(nn.Module):
+    """One stream on one image: visible, thermal, or both fused at image level.
 
+    A basic residual block at the fusion point adds the detail that the low-resolution thermal lacks (paper section
+    3.3, Semantic transfer); it stays in the deployed network. `attention` and `adapter` are used in training only.
 
-class Pyramid(nn.Module):
-    """Feature pyramid P3..P6 of maps at strides 8, 16 and 32."""
+    Args:
+        spec: the network.
+        inputs: what the one stream sees.
+        imitates: channels of the teacher's map where they differ from the student's: a 1x1 convolution adapts.
+    """
 
-    def __init__(self, in_channels: tuple[int, int, int], channels: int) -> None:
+    def __init__(self, spec: DetectorSpec, inputs: Inputs = "both", imitates: int | None = None) -> None:
         super().__init__()
-        self.lateral = nn.ModuleList(conv_norm(c, channels, 1) for c in in_channels)
-        self.smooth = nn.ModuleList(conv_norm(channels, channels, 3) for _ in in_channels)
-        self.p6 = conv_norm(channels, channels, 3, stride=2)
+        self.spec = spec
+        self.inputs: Inputs = inputs
+        self.stem = make_stem(spec.backbone, IN_CHANNELS[inputs], spec.widths)
+        self.semantic = BasicBlock(spec.maps.fused, spec.maps.fused)
+        self.top = make_top(spec.backbone, spec.widths)
+        self.pyramid = spec.make_pyramid()
+        self.head = spec.make_head()
+        self.attention = nn.Conv2d(spec.maps.fused, 1, 1)
+        self.adapter = None if imitates in {None, spec.maps.fused} else nn.Conv2d(spec.maps.fused, imitates, 1)
+        initialise(self)
+        self.head.initialise()
 
-    def forward(self, maps: tuple[Tensor, Tensor, Tensor]) -> list[Tensor]:
-        """Three (B, C_i, H_i, W_i) maps to four (B, channels, H_i, W_i)."""
-        c3, c4, c5 = (lateral(m) for lateral, m in zip(self.lateral, maps, strict=True))
-        c4 = c4 + F.interpolate(c5, scale_factor=2.0, mode="nearest")
-        c3 = c3 + F.interpolate(c4, scale_factor=2.0, mode="nearest")
-        p3, p4, p5 = (smooth(m) for smooth, m in zip(self.smooth, (c3, c4, c5), strict=True))
-        return [p3, p4, p5, self.p6(F.relu(p5))]
+    def forward(self, visible: Tensor, thermal: Tensor | None) -> Prediction:
+        """Visible (B, 3, H, W) and thermal (B, 1, h, w) at the sensor's resolution, both normalised.
+
+        A thermal-only student takes the visible image for its size alone.
+        """
+        return self.detect(self.fuse_images(visible, thermal))
+
+    def detect(self, image: Tensor) -> Prediction:
+        """Behind the image-level fusion: (B, channels, H, W)."""
+        *finer, joint = self.stem(image)
+        feature = self.semantic(joint)
+        logits, deltas = self.head(self.pyramid((*finer, feature, self.top(feature))))
+        imitation = feature if self.adapter is None else self.adapter(feature)
+        return Prediction(logits, deltas, imitation, joint=joint)
+
+    def attention_logits(self, joint: Tensor) -> Tensor:
+        """(B, 1, h, w) logits of the mask that imitates the teacher's attention."""
+        return self.attention(joint)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
+
+    def fuse_images(self, visible: Tensor, thermal: Tensor | None) -> Tensor:
+        """Image-level fusion: thermal up to the visible size, its channel three times, behind the visible ones.
+
+        Three equal thermal channels balance the two sensors in the first convolution (paper section 4.2).
+        """
+        if self.inputs == "visible":
+            return visible
+        if thermal is None:
+            raise ValueError(f"a student of inputs={self.inputs} wants a thermal image, got none")
+        upsampled = F.interpolate(thermal, visible.shape[-2:], mode="bilinear", align_corners=False)
+        grey = upsampled.expand(-1, 3, -1, -1)
+        return grey if self.inputs == "thermal" else torch.cat([visible, grey], 1)
 
 
-class Head(nn.Module):
-    """RetinaNet head: a tower shared by levels and tasks, then one convolution each for classes and boxes."""
+class Addition(nn.Module):
+    """Plain sum of the two streams: the baseline that GAFF replaces."""
 
-    def __init__(self, channels: int, depth: int, classes: int) -> None:
-        super().__init__()
-        self.classes = classes
-        self.tower = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(depth))
-        self.classify = nn.Conv2d(channels, ANCHORS_PER_PLACE * classes, 3, padding=1)
-        self.regress = nn.Conv2d(channels, ANCHORS_PER_PLACE * 4, 3, padding=1)
-
-    def forward(self, levels: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Pyramid levels to logits (B, A, classes) and deltas (B, A, 4)."""
-        logits, deltas = [], []
-        for level in levels:
-            x = F.relu(level)
-            for conv in self.tower:
-                x = F.relu(conv(x))
-            logits.append(self._flat(self.classify(x), self.classes))
-            deltas.append(self._flat(self.regress(x), 4))
-        return torch.cat(logits, 1), torch.cat(deltas, 1)
-
-    @staticmethod
-    def _flat(x: Tensor, last: int) -> Tensor:
-        """(B, anchors*last, H, W) to (B, H*W*anchors, last)."""
-        return x.permute(0, 2, 3, 1).reshape(x.shape[0], -1, last)
-
-    def initialise(self) -> None:
-        """Small weights and the class prior, as in Focal Loss section 4.1."""
-        for conv in (*self.tower, self.classify, self.regress):
-            nn.init.normal_(conv.weight, std=0.01 if conv in (self.classify, self.regress) else 0.03)
-            assert isinstance(conv, nn.Conv2d) and conv.bias is not None  # noqa: S101, PT018  # made above
-            nn.init.zeros_(conv.bias)
-        assert self.classify.bias is not None  # noqa: S101
-        nn.init.constant_(self.classify.bias, -math.log((1 - CLASS_PRIOR) / CLASS_PRIOR))
+    def forward(self, visible: Tensor, thermal: Tensor) -> Tensor:
+        """Two (B, C, h, w) maps to one."""
+        return visible + thermal
 
 
 class Teacher(nn.Module):
-    """Two streams to layer3, GAFF there, then one shared stream. Thermal is as large as visible, one channel.
+    """Two streams to the fusion point, GAFF or a sum there, then one shared stream.
 
-    The pyramid also wants a map at stride 8: it gets the mean of the two streams, since the paper's parameter counts
-    leave room for exactly one GAFF.
+    Thermal is as large as visible, one channel. Maps finer than the fusion point reach the pyramid as the mean of the
+    two streams, since the paper's parameter counts leave room for exactly one GAFF.
     """
 
-    def __init__(self, widths: tuple[int, int, int, int], neck: int, depth: int, classes: int) -> None:
+    def __init__(self, spec: DetectorSpec, fusion: Literal["gaff", "addition"] = "gaff") -> None:
         super().__init__()
-        self.visible = Stem(3, widths)
-        self.thermal = Stem(1, widths)
-        self.gaff = GAFF(widths[2])
-        self.layer4 = stage(widths[2], widths[3], 2)
-        self.pyramid = Pyramid((widths[1], widths[2], widths[3]), neck)
-        self.head = Head(neck, depth, classes)
+        self.spec = spec
+        self.visible = make_stem(spec.backbone, 3, spec.widths)
+        self.thermal = make_stem(spec.backbone, 1, spec.widths)
+        self.fusion = GAFF(spec.maps.fused) if fusion == "gaff" else Addition()
+        self.top = make_top(spec.backbone, spec.widths)
+        self.pyramid = spec.make_pyramid()
+        self.head = spec.make_head()
         initialise(self)
         self.head.initialise()
 
     def forward(self, visible: Tensor, thermal: Tensor) -> Prediction:
         """Visible (B, 3, H, W) and thermal (B, 1, H, W), normalised."""
-        c3, fusion = self.fuse(visible, thermal)
-        logits, deltas = self.head(self.pyramid((c3, fusion.fused, self.layer4(fusion.fused))))
-        return Prediction(logits, deltas, fusion.fused, fusion=fusion)
+        finer, feature, fusion = self.fuse(visible, thermal)
+        logits, deltas = self.head(self.pyramid((*finer, feature, self.top(feature))))
+        return Prediction(logits, deltas, feature, fusion=fusion)
 
-    def fuse(self, visible: Tensor, thermal: Tensor) -> tuple[Tensor, Fusion]:
-        """Up to the fusion point: all that a student in training needs of its teacher."""
-        visible_c3, visible_c4 = self.visible(visible)
-        thermal_c3, thermal_c4 = self.thermal(thermal)
-        return (visible_c3 + thermal_c3) / 2, self.gaff(visible_c4, thermal_c4)
+    def fuse(self, visible: Tensor, thermal: Tensor) -> tuple[list[Tensor], Tensor, Fusion | None]:
+        """Up to the fusion point, all that a student needs of its teacher: finer maps, fused map, GAFF's masks."""
+        *visible_maps, visible_last = self.visible(visible)
+        *thermal_maps, thermal_last = self.thermal(thermal)
+        finer = [(v + t) / 2 for v, t in zip(visible_maps, thermal_maps, strict=True)]
+        fused = self.fusion(visible_last, thermal_last)
+        return (finer, fused.fused, fused) if isinstance(fused, Fusion) else (finer, fused, None)
 
 
-class Student(nn.Module):
-    """One stream on the image-level fusion of visible and, where it has one, low-resolution thermal.
+class DecisionLevel(nn.Module):
+    """Two whole detectors, one a sensor; their logits and box deltas are averaged anchor by anchor."""
 
-    A basic residual block after layer3 adds the detail that the low-resolution thermal lacks (paper section 3.3,
-    Semantic transfer); it stays in the deployed network. `attention` is used in training only.
-    """
-
-    def __init__(
-        self, widths: tuple[int, int, int, int], neck: int, depth: int, classes: int, *, thermal: bool = True
-    ) -> None:
+    def __init__(self, spec: DetectorSpec) -> None:
         super().__init__()
-        self.stem = Stem(6 if thermal else 3, widths)
-        self.semantic = BasicBlock(widths[2], widths[2])
-        self.layer4 = stage(widths[2], widths[3], 2)
-        self.pyramid = Pyramid((widths[1], widths[2], widths[3]), neck)
-        self.head = Head(neck, depth, classes)
-        self.attention = nn.Conv2d(widths[2], 1, 1)
-        initialise(self)
-        self.head.initialise()
+        self.spec = spec
+        self.visible = Student(spec, "visible")
+        self.thermal = Student(spec, "thermal")
 
-    def forward(self, visible: Tensor, thermal: Tensor | None) -> Prediction:
-        """Visible (B, 3, H, W) and thermal (B, 1, h, w) at the sensor's resolution, both normalised."""
-        c3, joint = self.stem(self.fuse_images(visible, thermal))
-        feature = self.semantic(joint)
-        logits, deltas = self.head(self.pyramid((c3, feature, self.layer4(feature))))
-        return Prediction(logits, deltas, feature, joint=joint)
-
-    def attention_logits(self, joint: Tensor) -> Tensor:
-        """(B, 1, H/16, W/16) logits of the mask that imitates the teacher's attention."""
-        return self.attention(joint)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
-
-    @staticmethod
-    def fuse_images(visible: Tensor, thermal: Tensor | None) -> Tensor:
-        """Image-level fusion: thermal up to the visible size, its channel three times, behind the visible ones.
-
-        Three equal thermal channels balance the two sensors in the first convolution (paper section 4.2).
-        """
-        if thermal is None:
-            return visible
-        upsampled = F.interpolate(thermal, visible.shape[-2:], mode="bilinear", align_corners=False)
-        return torch.cat([visible, upsampled.expand(-1, 3, -1, -1)], 1)
+    def forward(self, visible: Tensor, thermal: Tensor) -> Prediction:
+        """Visible (B, 3, H, W) and thermal (B, 1, H, W), normalised."""
+        one, other = self.visible(visible, None), self.thermal(visible, thermal)
+        return Prediction((one.logits + other.logits) / 2, (one.deltas + other.deltas) / 2)

@@ -1,4 +1,4 @@
-"""ResNet-18 in three parts: to stride 8, to stride 16, to stride 32.
+"""ResNet-18 in two parts: to stride 16 (layer3), where streams fuse, and layer4 at stride 32.
 
 He et al., Deep Residual Learning for Image Recognition, CVPR 2016. Parameter names are torchvision's, so its state
 dicts load; `widths` scales the four stages (the paper's network is 64, 128, 256, 512).
@@ -41,11 +41,13 @@ def stage(in_channels: int, channels: int, stride: int) -> nn.Sequential:
     return nn.Sequential(BasicBlock(in_channels, channels, stride), BasicBlock(channels, channels))
 
 
-class Stem(nn.Module):
+class ResNetStem(nn.Module):
     """From image to stride 16: `conv1` … `layer3`.
 
     Gives the maps after layer2 (stride 8) and layer3 (stride 16).
     """
+
+    is_backbone = True
 
     def __init__(self, in_channels: int, widths: tuple[int, int, int, int]) -> None:
         super().__init__()
@@ -57,24 +59,31 @@ class Stem(nn.Module):
         self.layer2 = stage(widths[0], widths[1], 2)
         self.layer3 = stage(widths[1], widths[2], 2)
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+    @property
+    def first(self) -> nn.Conv2d:
+        """The convolution that sees the image."""
+        return self.conv1
+
+    def replace_first(self, conv: nn.Conv2d) -> None:
+        """Put another convolution there; a property setter would be passed over by nn.Module."""
+        self.conv1 = conv
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """(B, C, H, W) normalised image to ((B, w1, H/8, W/8), (B, w2, H/16, W/16))."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(image))))
         c3 = self.layer2(self.layer1(x))
         return c3, self.layer3(c3)
 
 
-def initialise(module: nn.Module) -> None:
-    """He initialisation of every convolution; the last norm of each block starts at zero.
+class ResNetTop(nn.Module):
+    """`layer4`: from stride 16 to stride 32."""
 
-    Zero last norms make each residual block start as identity, which steadies training from scratch
-    (Goyal et al., Accurate, Large Minibatch SGD, 2017, section 5.1).
-    """
-    for part in module.modules():
-        if isinstance(part, nn.Conv2d):
-            nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
-            if part.bias is not None:
-                nn.init.zeros_(part.bias)
-    for part in module.modules():
-        if isinstance(part, BasicBlock):
-            nn.init.zeros_(part.bn2.weight)
+    is_backbone = True
+
+    def __init__(self, widths: tuple[int, int, int, int]) -> None:
+        super().__init__()
+        self.layer4 = stage(widths[2], widths[3], 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, w2, H/16, W/16) to (B, w3, H/32, W/32)."""
+        return self.layer4(x)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped

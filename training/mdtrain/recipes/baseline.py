@@ -22,7 +22,7 @@ def train(config: Config, folder: Path, command: str, start: Start = FRESH) -> R
     torch.manual_seed(config.seed)
 
     def predict(model: nn.Module, batch: Batch) -> Prediction:
-        thermal = batch.thermal_low if config.inputs == "both" else None
+        thermal = None if config.inputs == "visible" else batch.thermal_low
         prediction: Prediction = model(batch.visible, thermal)
         return prediction
 

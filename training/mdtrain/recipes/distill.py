@@ -6,6 +6,7 @@ teacher see the same augmented pair, the teacher with thermal as large as the vi
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mdrun.errors import UsageError
-from mdtrain.build import build_student, load_trained
+from mdtrain.build import build_student, load_trained, spec_of
 from mdtrain.config import Config
 from mdtrain.contract import hash_weights
 from mdtrain.data.batches import Batch
@@ -22,6 +23,7 @@ from mdtrain.loop import FRESH, Recipe, RunResult, Start, channels_last, run
 from mdtrain.losses.distill import attention_transfer, focal_mse_transfer, mse_transfer
 from mdtrain.models.detector import Prediction, Student, Teacher
 from mdtrain.models.gaff import Fusion
+from mdtrain.models.weights import adapt_channels
 
 
 def train(config: Config, teacher_weights: Path, folder: Path, command: str, start: Start = FRESH) -> RunResult:
@@ -30,24 +32,26 @@ def train(config: Config, teacher_weights: Path, folder: Path, command: str, sta
     The teacher sees the student's batches: it may have been trained at another size, being fully convolutional.
 
     Raises:
-        UsageError: teacher and student have other widths, so that their maps cannot be compared.
+        UsageError: the maps of teacher and student cannot be compared.
     """
     trained = load_trained(teacher_weights, "teacher")
     teacher = trained.model
-    _check_maps(config, trained.config)
+    config = _fit(config, trained.config)
+    assert isinstance(teacher, Teacher)  # noqa: S101  # the other kind is refused by _fit
     teacher.requires_grad_(requires_grad=False)
     channels_last(teacher)
     semantic_loss = _semantic_loss(config)
 
     def predict(model: nn.Module, batch: Batch) -> Prediction:
-        thermal = batch.thermal_low if config.inputs == "both" else None
+        thermal = None if config.inputs == "visible" else batch.thermal_low
         prediction: Prediction = model(batch.visible, thermal)
         return prediction
 
     def losses(model: nn.Module, batch: Batch) -> tuple[Prediction, dict[str, Tensor]]:
         fusion = _teach(teacher, batch)
         prediction = predict(model, batch)
-        assert isinstance(model, Student) and prediction.joint is not None  # noqa: S101, PT018  # built below
+        assert isinstance(model, Student)  # noqa: S101  # built below
+        assert prediction.joint is not None and prediction.feature is not None  # noqa: S101, PT018  # a student's
         attention = attention_transfer(model.attention_logits(prediction.joint).float(), fusion.teacher_mask())
         semantic = semantic_loss(prediction.feature.float(), fusion.fused)
         weights = config.distill
@@ -56,7 +60,6 @@ def train(config: Config, teacher_weights: Path, folder: Path, command: str, sta
     torch.manual_seed(config.seed)  # here: the student starts from the weights of a baseline of the same seed
     student = build_student(config)
     if config.distill.inherit:
-        assert isinstance(teacher, Teacher)  # noqa: S101  # load_trained was asked for one
         inherit(student, teacher)
     recipe = Recipe("student", student, predict, losses, {"teacher_sha256": hash_weights(teacher.state_dict())})
     return run(config, recipe, folder, command, start)
@@ -69,13 +72,12 @@ def inherit(student: Student, teacher: Teacher) -> None:
     (Kang et al., Instance-Conditional Knowledge Distillation, NeurIPS 2021, call it inheriting). The first convolution
     is duplicated for the thermal channels and halved, as the paper does with ImageNet weights.
     """
-    student.layer4.load_state_dict(teacher.layer4.state_dict())
+    student.top.load_state_dict(teacher.top.state_dict())
     student.pyramid.load_state_dict(teacher.pyramid.state_dict())
     student.head.load_state_dict(teacher.head.state_dict())
-    stem = dict(teacher.visible.state_dict())
-    if student.stem.conv1.in_channels == 6:
-        stem["conv1.weight"] = torch.cat([stem["conv1.weight"]] * 2, 1) / 2
-    student.stem.load_state_dict(stem)
+    stem = copy.deepcopy(teacher.visible)
+    stem.first.weight = nn.Parameter(adapt_channels(stem.first.weight, student.stem.first.in_channels))
+    student.stem.load_state_dict(stem.state_dict())
 
 
 def _semantic_loss(config: Config) -> Callable[[Tensor, Tensor], Tensor]:
@@ -86,15 +88,35 @@ def _semantic_loss(config: Config) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 @torch.no_grad()
-def _teach(teacher: nn.Module, batch: Batch) -> Fusion:
+def _teach(teacher: Teacher, batch: Batch) -> Fusion:
     """The teacher's fusion, in full precision for the losses."""
-    assert isinstance(teacher, Teacher)  # noqa: S101  # load_trained was asked for one
     teacher.to(batch.visible.device)  # where the run is; does nothing from the second batch on
-    _, fusion = teacher.fuse(batch.visible, batch.thermal_full)
+    _, _, fusion = teacher.fuse(batch.visible, batch.thermal_full)
+    assert fusion is not None  # noqa: S101  # the other kinds are refused by _fit
     return Fusion(*(part.float() for part in fusion))
 
 
-def _check_maps(student: Config, teacher: Config) -> None:
-    got, wanted = student.model.widths, teacher.model.widths
-    if got != wanted:
-        raise UsageError(f"model.widths of the student is {got}, of the teacher {wanted}; give both the same")
+def _fit(student: Config, teacher: Config) -> Config:
+    """The student's configuration with an adapter where the widths differ.
+
+    Raises:
+        UsageError: another kind of teacher, another fusion stride, or weights to inherit that do not fit.
+    """
+    own, other = spec_of(student), spec_of(teacher)
+    if teacher.model.fusion != "gaff":
+        raise UsageError(
+            f"the teacher has model.fusion={teacher.model.fusion}, the two transfers want masks of gaff; train one"
+        )
+    if own.maps.fusion_stride != other.maps.fusion_stride:
+        raise UsageError(
+            f"model.backbone of the student is {own.backbone}, of the teacher {other.backbone}; give both the same"
+        )
+    if student.distill.inherit and own != other:
+        differing = [
+            f"model.{key} is {a}, of the teacher {b}"
+            for key, a, b in zip(own._fields, own, other, strict=True)
+            if a != b
+        ]
+        raise UsageError(f"distill.inherit wants equal networks: {'; '.join(differing)}; --set distill.inherit=false")
+    imitates = None if own.maps.fused == other.maps.fused else other.maps.fused
+    return student.model_copy(update={"model": student.model.model_copy(update={"imitates": imitates})})

@@ -1,0 +1,90 @@
+"""Backbone weights from a file: ImageNet weights in torchvision's names, fitted to other input channels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from mdrun.errors import EngineError
+
+PARTS = ("conv1.", "bn1.", "layer1.", "layer2.", "layer3.", "layer4.", "features.")  # the rest classifies ImageNet
+COUNTER = "num_batches_tracked"  # files written before batch norm counted its batches lack it
+
+
+def adapt_channels(kernel: Tensor, in_channels: int) -> Tensor:
+    """First convolution (C, 3, k, k) for another number of input channels.
+
+    6: duplicated and halved (Modality Distillation, section 4.2, footnote 3); 1: the mean over the colours.
+    An image of three equal channels keeps its response with 6, one of a single channel has a third of it with 1.
+
+    Raises:
+        ValueError: another number of channels.
+    """
+    if in_channels == kernel.shape[1]:
+        return kernel
+    if in_channels == 2 * kernel.shape[1]:
+        return torch.cat([kernel, kernel], 1) / 2
+    if in_channels == 1:
+        return kernel.mean(1, keepdim=True)
+    raise ValueError(f"no rule to fit {kernel.shape[1]} input channels to {in_channels}")
+
+
+def read_backbone(path: Path) -> dict[str, Tensor]:
+    """Tensors of a state dict, `.safetensors` or a file of `torch.save`, without those of the ImageNet classifier.
+
+    Raises:
+        EngineError: missing, damaged, not a plain state dict, or holding code.
+    """
+    if not path.is_file():
+        raise EngineError(f"{path}: no such file of backbone weights; torchvision's resnet18 or vgg16_bn is one")
+    try:
+        data = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except (SafetensorError, OSError) as error:
+        raise EngineError(f"{path}: not a readable safetensors file ({error}); copy it again") from error
+    except Exception as error:  # torch raises half a dozen kinds for damaged files, and for pickles that want code
+        reason = str(error).strip().splitlines()[0][:120]
+        raise EngineError(f"{path}: not a readable file of tensors ({reason}); save a plain state dict") from error
+    if not isinstance(data, dict) or not all(isinstance(value, Tensor) for value in data.values()):
+        raise EngineError(f"{path}: holds no plain state dict; save model.state_dict() and nothing around it")
+    return {name: value for name, value in data.items() if name.startswith(PARTS)}
+
+
+def load_backbone(model: nn.Module, path: Path) -> None:
+    """Give every stem and top of a network the weights of the file: all of them or, with an error, none.
+
+    Raises:
+        EngineError: naming the first differing names and shapes.
+    """
+    weights = read_backbone(path)
+    problems: list[str] = []
+    loads: list[tuple[nn.Module, dict[str, Tensor]]] = []
+    for part in model.modules():
+        if not getattr(part, "is_backbone", False):
+            continue
+        own = part.state_dict()
+        fitted = {name: _fitted(weights[name], own[name]) for name in own if name in weights}
+        problems += [f"lacks {name}" for name in own if name not in weights and not name.endswith(COUNTER)]
+        problems += [
+            f"{name} is {tuple(value.shape)}, wanted {tuple(own[name].shape)}"
+            for name, value in fitted.items()
+            if value.shape != own[name].shape
+        ]
+        loads.append((part, own | fitted))
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise EngineError(
+            f"{path}: another backbone: {', '.join(problems[:3])}{more}; "
+            "ImageNet weights fit model.widths=[64,128,256,512] of their own model.backbone"
+        )
+    for part, state in loads:
+        part.load_state_dict(state)
+
+
+def _fitted(value: Tensor, own: Tensor) -> Tensor:
+    """The first convolution is the only tensor that may differ in its second dimension."""
+    other_inputs = value.dim() == 4 and value.shape[1] == 3 and own.shape[1] in {1, 6}
+    return adapt_channels(value, own.shape[1]) if other_inputs else value
