@@ -19,7 +19,7 @@ from mdtrain.loop import Start
 from mdtrain.models.detector import DetectorSpec, Student, Teacher
 from mdtrain.recipes import baseline, distill, teacher
 from mdtrain.state import read_checkpoint
-from mdtrain.validate import DivergedError
+from mdtrain.validate import DivergedError, Evaluation
 from tests.training.tree import write_msrs
 
 TINY = (
@@ -51,15 +51,15 @@ def test_a_killed_run_continues_to_the_same_bits(tmp_path: Path, monkeypatch: py
     config = tiny(tmp_path)
     baseline.train(config, tmp_path / "whole", "mdtrain")
 
-    validate, calls = loop._validate, []
+    validate, calls = loop.Session.validate, []
 
-    def killed(*arguments: object) -> object:
+    def killed(session: loop.Session) -> Evaluation:
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return validate(*arguments)  # type: ignore[arg-type]
+        return validate(session)
 
-    monkeypatch.setattr(loop, "_validate", killed)
+    monkeypatch.setattr(loop.Session, "validate", killed)
     with pytest.raises(KeyboardInterrupt):
         baseline.train(config, tmp_path / "killed", "mdtrain")
     monkeypatch.undo()

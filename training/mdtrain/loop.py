@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -90,19 +90,61 @@ class Start(NamedTuple):
 FRESH = Start()
 
 
-def run(config: Config, recipe: Recipe, folder: Path, command: str, start: Start) -> RunResult:
-    """Train to the end.
+class Session(NamedTuple):
+    """Everything a run works with, built and on its device."""
+
+    config: Config
+    recipe: Recipe
+    fabric: Fabric
+    state: TrainState
+    anchors: Tensor
+    batches: TrainingBatches
+    validation: list[Record]
+    pairs: int
+
+    def step(self, batch: Batch, folder: Path) -> dict[str, float]:
+        """Forward, backward, update; gives the values to log. A batch that diverges is saved in `folder`.
+
+        Raises:
+            DivergedError: a loss or gradient became infinite or NaN.
+        """
+        self.state.model.train()
+        with self.fabric.autocast():
+            prediction, extra = self.recipe.losses(self.state.model, batch)
+        classification, box = detection_loss(
+            prediction.logits.float(), prediction.deltas.float(), self.anchors, batch.boxes, batch.classes
+        )
+        losses = {"classification": classification, "box": box, **extra}
+        loss = torch.stack(list(losses.values())).sum()
+        values = {name: float(value.detach()) for name, value in losses.items()} | {"loss": float(loss.detach())}
+        _check_finite(values, self.state.iteration, batch, folder)
+        self.fabric.backward(loss)
+        values["gradient_norm"] = self.state.step()
+        _check_finite(values, self.state.iteration, batch, folder)
+        return values
+
+    def validate(self) -> Evaluation:
+        """Accuracy of the average weights on the validation pairs."""
+
+        def predict(batch: Batch) -> Prediction:
+            with self.fabric.autocast():
+                return self.recipe.predict(self.state.average, batch)
+
+        return evaluate(predict, self.validation, sizes(self.config), self.anchors)
+
+    def draw(self, end: int) -> Iterator[Batch]:
+        """Batches from where the run stands to iteration `end`."""
+        return self.batches.between(self.state.iteration, end, self.fabric.device, self.config.data.threads)
+
+
+def prepare(config: Config, recipe: Recipe, start: Start = FRESH, checkpoint: Path | None = None) -> Session:
+    """Read the data, put the network on its device, give it the weights it begins with.
 
     Raises:
-        EngineError: `start.weights` belong to another network; names what differs.
-        UsageError: the folder holds a run already and `resume` is off, or there is nothing to resume.
-        DivergedError: a loss or gradient became infinite or NaN (the offending batch lies in the folder), or a score.
+        EngineError: weights of another network; names what differs.
+        SourceError: a file of the sets is missing or unreadable.
+        UsageError: no training pairs.
     """
-    checkpoint = folder / "checkpoints" / "last.ckpt"
-    if checkpoint.exists() and not start.resume:
-        raise UsageError(f"{folder}: holds a run already; pass --resume to continue it or another --output")
-    if start.resume and not checkpoint.exists():
-        raise UsageError(f"{folder}: no checkpoints/last.ckpt to resume from; leave --resume out to start")
     cv2.setNumThreads(0)  # the network owns the cores; samples are drawn by config.data.threads
     if start.backbone is not None:
         load_backbone(recipe.model, start.backbone)
@@ -111,10 +153,11 @@ def run(config: Config, recipe: Recipe, folder: Path, command: str, start: Start
         load_weights(recipe.model, finished.state_dict(), start.weights)
     fabric = Fabric(accelerator=config.accelerator, devices=1, precision=config.precision)
     state = TrainState(channels_last(recipe.model.to(fabric.device)), config)
-    if start.resume:
+    if checkpoint is not None:
         state.load(checkpoint)
     records, validation = read_records(config)
-    anchors = spec_of(config).make_anchors(config.model.visible).to(fabric.device)
+    if not records:
+        raise UsageError(f"{config.data.root}: no training pairs in {', '.join(config.data.sets)}; check train.txt")
     batches = TrainingBatches(
         records,
         sizes(config),
@@ -123,67 +166,66 @@ def run(config: Config, recipe: Recipe, folder: Path, command: str, start: Start
         mosaic_until=int(config.data.mosaic_stop * config.optimiser.iterations),
         mosaic_share=config.data.mosaic_share,
     )
+    anchors = spec_of(config).make_anchors(config.model.visible).to(fabric.device)
+    return Session(config, recipe, fabric, state, anchors, batches, validation, len(records))
+
+
+def run(config: Config, recipe: Recipe, folder: Path, command: str, start: Start = FRESH) -> RunResult:
+    """Train to the end; `prepare` says what else is raised.
+
+    Raises:
+        UsageError: the folder holds a run already and `resume` is off, or there is nothing to resume.
+        DivergedError: a loss or gradient became infinite or NaN (the offending batch lies in the folder), or a score.
+    """
+    checkpoint = folder / "checkpoints" / "last.ckpt"
+    if checkpoint.exists() and not start.resume:
+        raise UsageError(f"{folder}: holds a run already; pass --resume to continue it or another --output")
+    if start.resume and not checkpoint.exists():
+        raise UsageError(f"{folder}: no checkpoints/last.ckpt to resume from; leave --resume out to start")
+    session = prepare(config, recipe, start, checkpoint if start.resume else None)
+    state, length = session.state, config.optimiser.iterations
     accuracy: Evaluation | None = None
-    if not records:
-        raise UsageError(f"{config.data.root}: no training pairs in {', '.join(config.data.sets)}; check train.txt")
     with RunLog(folder, config, state.iteration) as log:
-        progress = tqdm(initial=state.iteration, total=config.optimiser.iterations, desc=config.name, disable=None)
+        progress = tqdm(initial=state.iteration, total=length, desc=config.name, disable=None)
         started = time.perf_counter() - 60 * state.minutes
-        for batch in batches.between(state.iteration, config.optimiser.iterations, fabric.device, config.data.threads):
-            values = _step(fabric, recipe, state, batch, anchors, folder)
+        for batch in session.draw(length):
+            values = session.step(batch, folder)
             progress.update()
             if state.iteration % 10 == 0:
                 log.scalars(state.iteration, {f"train/{k}": v for k, v in values.items()})
                 progress.set_postfix(loss=f"{values['loss']:.3f}")
-            if state.iteration % config.evaluate_every == 0 or state.iteration == config.optimiser.iterations:
-                accuracy = _validate(fabric, recipe, state.average, validation, config, anchors)
+            if state.iteration % config.evaluate_every == 0 or state.iteration == length:
+                accuracy = session.validate()
                 state.minutes = (time.perf_counter() - started) / 60
                 scalars = {f"val/{name}": value for name, value in accuracy.ap50.items()}
                 log.scalars(state.iteration, scalars | {"minutes": state.minutes})
                 state.save(checkpoint)
         progress.close()
-    if accuracy is None:  # resumed after its last iteration
-        accuracy = _validate(fabric, recipe, state.average, validation, config, anchors)
+    return _finish(session, folder, command, accuracy or session.validate())  # resumed after the end: none yet
+
+
+def _finish(session: Session, folder: Path, command: str, accuracy: Evaluation) -> RunResult:
+    """Write weights and result."""
     facts = {
         "command": command,
-        "iterations": state.iteration,
-        "pairs": len(records),
-        "minutes": round(state.minutes, 1),
+        "iterations": session.state.iteration,
+        "pairs": session.pairs,
+        "minutes": round(session.state.minutes, 1),
         "display_score": round(accuracy.display_score, 3),
         "accuracy": {
             f"msrs_val/{name}/ap50": round(value, 4) for name, value in accuracy.ap50.items() if not math.isnan(value)
         },
-        **recipe.facts,
+        **session.recipe.facts,
     }
     weights = folder / "weights.safetensors"
-    save_weights(weights, state.average, config, recipe.kind, facts)
-    (folder / "result.json").write_text(json.dumps(facts | {"seed": config.seed}, indent=2))
+    save_weights(weights, session.state.average, session.config, session.recipe.kind, facts)
+    (folder / "result.json").write_text(json.dumps(facts | {"seed": session.config.seed}, indent=2))
     return RunResult(folder, weights, accuracy)
 
 
 def channels_last(model: nn.Module) -> nn.Module:
     """Weights in NHWC order, a quarter faster on CPUs and what tensor cores want."""
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]  # not in the stubs
-
-
-def _step(
-    fabric: Fabric, recipe: Recipe, state: TrainState, batch: Batch, anchors: Tensor, folder: Path
-) -> dict[str, float]:
-    """Forward, backward, update; gives the values to log."""
-    state.model.train()
-    with fabric.autocast():
-        prediction, extra = recipe.losses(state.model, batch)
-    classification, box = detection_loss(
-        prediction.logits.float(), prediction.deltas.float(), anchors, batch.boxes, batch.classes
-    )
-    losses = {"classification": classification, "box": box, **extra}
-    loss = torch.stack(list(losses.values())).sum()
-    values = {name: float(value.detach()) for name, value in losses.items()} | {"loss": float(loss.detach())}
-    _check_finite(values, state.iteration, batch, folder)
-    fabric.backward(loss)
-    values["gradient_norm"] = state.step()
-    _check_finite(values, state.iteration, batch, folder)
-    return values
 
 
 def _check_finite(values: dict[str, float], iteration: int, batch: Batch, folder: Path) -> None:
@@ -197,13 +239,3 @@ def _check_finite(values: dict[str, float], iteration: int, batch: Batch, folder
         f"iteration {iteration}: not finite ({parts}); the batch is saved in {path}; "
         "lower optimiser.learning_rate or try precision=32-true"
     )
-
-
-def _validate(
-    fabric: Fabric, recipe: Recipe, model: nn.Module, validation: list[Record], config: Config, anchors: Tensor
-) -> Evaluation:
-    def predict(batch: Batch) -> Prediction:
-        with fabric.autocast():
-            return recipe.predict(model, batch)
-
-    return evaluate(predict, validation, sizes(config), anchors)

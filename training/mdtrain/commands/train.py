@@ -34,6 +34,7 @@ def _options(function: Callable[..., None]) -> Callable[..., None]:
             click.option("--resume", is_flag=True, help="Continue the run in --output."),
             click.option("--backbone-weights", type=click.Path(path_type=Path), help="ImageNet weights, resnet18.pth."),
             click.option("--start", type=click.Path(path_type=Path), help="Begin with weights.safetensors of a run."),
+            click.option("--dry-run", is_flag=True, help="Print what the run will cost, measured on a few iterations."),
             click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override any config key."),
         )
     ):
@@ -71,30 +72,60 @@ def _finish(result: Any) -> None:
     Console().print(table)
 
 
+def _show_plan(plan: Any) -> None:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(show_header=False, title=f"Plan of a {plan.kind}, nothing written")
+    for name, value in (
+        ("parameters", f"{plan.parameters:,}"),
+        ("multiply-accumulates a pair", f"{plan.macs / 1e9:.2f} G (convolutions, forward)"),
+        ("pairs", f"{plan.pairs} to learn from, {plan.validation_pairs} to validate"),
+        ("iterations", f"{plan.iterations} ({plan.epochs:.0f} epochs)"),
+        ("memory", f"{plan.memory_mb:.0f} MiB on {plan.device}"),
+        ("an iteration", f"{plan.seconds_per_iteration:.2f} s"),
+        ("the run", f"about {plan.minutes:.0f} minutes"),
+    ):
+        table.add_row(name, value)
+    Console().print(table)
+
+
 def command_line(arguments: Sequence[str]) -> str:
     """The command as others would type it: no folders of this machine, and a continued run is one run."""
     parts = [argument for argument in arguments if argument != "--resume"]
     return shlex.join(["mdtrain", *("/".join(Path(p).parts[-2:]) if Path(p).is_absolute() else p for p in parts)])
 
 
+def _run(config: Any, recipe: Any, options: dict[str, Any]) -> None:
+    """Train, or say what it would cost."""
+    if options["dry_run"]:
+        from mdtrain.plan import plan  # noqa: PLC0415
+
+        _show_plan(plan(config, recipe, _start(options)))
+        return
+    from mdtrain.loop import run  # noqa: PLC0415
+
+    _finish(run(config, recipe, options["output"], command_line(sys.argv[1:]), _start(options)))
+
+
 @train_group.command()
 @_options
 def teacher(**options: Any) -> None:
-    """Two-stream GAFF teacher on visible and equally large thermal images."""
-    from mdtrain.recipes import teacher as recipe  # noqa: PLC0415
+    """Two-stream teacher on visible and equally large thermal images."""
+    from mdtrain.recipes.teacher import make  # noqa: PLC0415
 
     config = _config("teacher", options)
-    _finish(recipe.train(config, options["output"], command_line(sys.argv[1:]), _start(options)))
+    _run(config, make(config), options)
 
 
 @train_group.command()
 @_options
 def baseline(**options: Any) -> None:
-    """One-stream student without a teacher (also visible-only: --set inputs=visible)."""
-    from mdtrain.recipes import baseline as recipe  # noqa: PLC0415
+    """One-stream student without a teacher (also of one sensor: --set inputs=visible)."""
+    from mdtrain.recipes.baseline import make  # noqa: PLC0415
 
     config = _config("student", options)
-    _finish(recipe.train(config, options["output"], command_line(sys.argv[1:]), _start(options)))
+    _run(config, make(config), options)
 
 
 @train_group.command()
@@ -102,7 +133,7 @@ def baseline(**options: Any) -> None:
 @click.option("--teacher", "weights", type=click.Path(path_type=Path), required=True, help="weights.safetensors.")
 def distill(weights: Path, **options: Any) -> None:
     """One-stream student under a teacher (Modality Distillation)."""
-    from mdtrain.recipes import distill as recipe  # noqa: PLC0415
+    from mdtrain.recipes.distill import make  # noqa: PLC0415
 
-    config = _config("student", options)
-    _finish(recipe.train(config, weights, options["output"], command_line(sys.argv[1:]), _start(options)))
+    config, recipe = make(_config("student", options), weights)
+    _run(config, recipe, options)

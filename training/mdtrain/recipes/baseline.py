@@ -19,6 +19,11 @@ from mdtrain.models.detector import Prediction
 
 def train(config: Config, folder: Path, command: str, start: Start = FRESH) -> RunResult:
     """Train the student alone; see `loop.run` for what it leaves and raises."""
+    return run(config, make(config), folder, command, start)
+
+
+def make(config: Config) -> Recipe:
+    """Network and losses of the student alone."""
     torch.manual_seed(config.seed)
 
     def predict(model: nn.Module, batch: Batch) -> Prediction:
@@ -29,4 +34,4 @@ def train(config: Config, folder: Path, command: str, start: Start = FRESH) -> R
     def losses(model: nn.Module, batch: Batch) -> tuple[Prediction, dict[str, Tensor]]:
         return predict(model, batch), {}
 
-    return run(config, Recipe("student", build_student(config), predict, losses), folder, command, start)
+    return Recipe("student", build_student(config), predict, losses)

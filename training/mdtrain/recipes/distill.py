@@ -27,7 +27,13 @@ from mdtrain.models.weights import adapt_channels
 
 
 def train(config: Config, teacher_weights: Path, folder: Path, command: str, start: Start = FRESH) -> RunResult:
-    """Train the student under a finished teacher; see `loop.run` for what it leaves and raises.
+    """Train the student under a finished teacher; see `loop.run` and `make` for what it leaves and raises."""
+    config, recipe = make(config, teacher_weights)
+    return run(config, recipe, folder, command, start)
+
+
+def make(config: Config, teacher_weights: Path) -> tuple[Config, Recipe]:
+    """Network and losses of the student under its teacher, and the configuration fitted to the teacher.
 
     The teacher sees the student's batches: it may have been trained at another size, being fully convolutional.
 
@@ -61,8 +67,8 @@ def train(config: Config, teacher_weights: Path, folder: Path, command: str, sta
     student = build_student(config)
     if config.distill.inherit:
         inherit(student, teacher)
-    recipe = Recipe("student", student, predict, losses, {"teacher_sha256": hash_weights(teacher.state_dict())})
-    return run(config, recipe, folder, command, start)
+    facts = {"teacher_sha256": hash_weights(teacher.state_dict())}
+    return config, Recipe("student", student, predict, losses, facts)
 
 
 def inherit(student: Student, teacher: Teacher) -> None:

@@ -21,6 +21,11 @@ from mdtrain.models.detector import Prediction
 
 def train(config: Config, folder: Path, command: str, start: Start = FRESH) -> RunResult:
     """Train the teacher; see `loop.run` for what it leaves and raises."""
+    return run(config, make(config), folder, command, start)
+
+
+def make(config: Config) -> Recipe:
+    """Network and losses of the teacher."""
     torch.manual_seed(config.seed)
     width, height = config.model.visible
     stride = spec_of(config).maps.fusion_stride
@@ -37,4 +42,4 @@ def train(config: Config, folder: Path, command: str, start: Start = FRESH) -> R
         intra, inter = guidance_loss(prediction.fusion, truth)
         return prediction, {"intra": intra, "inter": inter}
 
-    return run(config, Recipe("teacher", build_teacher(config), predict, losses), folder, command, start)
+    return Recipe("teacher", build_teacher(config), predict, losses)
