@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mdtrain.data.augment import MIN_SIDE_PX, Sample, Sizes, augment, mosaic, plain_sample, simulate_sensor
-from mdtrain.data.records import Record
+from mdtrain.data.records import ImageFile, Record
 
 SIZES = Sizes((192, 160), (80, 64))
 
@@ -18,7 +19,8 @@ def record_with_marker() -> Record:
     visible[80:160, 120:200] = 250
     thermal[40:80, 60:100] = 250
     box = np.array([[120 / 320, 80 / 240, 200 / 320, 160 / 240]], np.float32)
-    return Record("m", visible, thermal, box, np.array([2]))
+    files = ImageFile(Path("m.jpg"), True, visible), ImageFile(Path("m.jpg"), False, thermal)
+    return Record("m", *files, box, np.array([2]))
 
 
 def bright_box(image: np.ndarray) -> np.ndarray:

@@ -326,7 +326,8 @@ def test_msrs_bad_input(run: Eval, tree: Path, tmp_path: Path) -> None:
 @pytest.mark.realdata
 def test_msrs_labels_as_results_are_perfect(run: Eval, real_data: Path, tmp_path: Path) -> None:
     """The validation labels themselves, written as results, score one on every class by day and by night."""
-    from mdtrain.data.records import CLASSES, read_msrs
+    from mdtrain.data.records import CLASSES
+    from mdtrain.data.sets.msrs import read_msrs
 
     root = real_data / "rgbt" / "msrs"
     lines = []

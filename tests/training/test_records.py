@@ -2,48 +2,53 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
-from mdrun.errors import MdrunError, SourceError
-from mdtrain.data.records import read_msrs, read_roadscene
-from tests.training.tree import write_msrs, write_roadscene
+from mdrun.errors import SourceError
+from mdtrain.data.records import MAX_WIDTH, check_files, keep_images, read_image
+from mdtrain.data.sets.msrs import read_msrs
+from tests.training.tree import write_msrs
 
 
-def test_msrs_reads_names_images_and_fractions(tmp_path: Path) -> None:
-    records = read_msrs(write_msrs(tmp_path), "train")
-    assert [r.name for r in records] == ["00001D", "00002N", "00003D", "00004N"]
-    assert records[0].visible.shape == (120, 160, 3)
-    assert records[0].thermal.shape == (120, 160)
-    assert ((records[0].boxes >= 0) & (records[0].boxes <= 1)).all()
-    assert records[0].boxes[0, 3] - records[0].boxes[0, 1] == pytest.approx(0.4, abs=1e-3)
+def test_colours_are_rgb_and_large_images_shrink(tmp_path: Path) -> None:
+    image = np.zeros((40, 2 * MAX_WIDTH, 3), np.uint8)
+    image[..., 2] = 200  # red, as OpenCV counts
+    cv2.imwrite(str(tmp_path / "red.png"), image)
+    read = read_image(tmp_path / "red.png", colour=True)
+    assert read.shape == (20, MAX_WIDTH, 3)
+    assert read[0, 0].tolist() == [200, 0, 0]
 
 
-def test_roadscene_keeps_only_pairs_with_learnable_boxes(tmp_path: Path) -> None:
-    (record,) = read_roadscene(write_roadscene(tmp_path))
-    assert record.name == "FLIR_00001"
-    assert record.classes.tolist() == [0, 2]
-    np.testing.assert_allclose(record.boxes[0], [0.05, 0.2, 0.15, 0.8], atol=1e-6)
-    assert record.visible.shape[1] == 800  # larger files only cost memory
+def test_sixteen_bit_thermal_images_are_refused(tmp_path: Path) -> None:
+    """Reading them as 8-bit would silently throw half of their bits away."""
+    cv2.imwrite(str(tmp_path / "raw.png"), np.full((8, 8), 30000, np.uint16))
+    with pytest.raises(SourceError, match=r"raw\.png: uint16 values, wanted 8-bit"):
+        read_image(tmp_path / "raw.png", colour=False)
 
 
-@pytest.mark.parametrize(
-    ("missing", "named"),
-    [("train.txt", "train.txt"), ("vi/00002N.jpg", "00002N.jpg"), ("ir/00003D.jpg", "00003D.jpg")],
-)
-def test_missing_files_are_named(tmp_path: Path, missing: str, named: str) -> None:
-    (write_msrs(tmp_path) / missing).unlink()
-    with pytest.raises(SourceError, match=named):
-        read_msrs(tmp_path, "train")
+def test_images_are_kept_within_the_budget(tmp_path: Path) -> None:
+    records = read_msrs(write_msrs(tmp_path, (640, 480)), "train")
+    keep_images(records, 3)  # a pair of 640x480x4 bytes has 1.17 MiB
+    for record in records:
+        assert record.visible is not None
+    assert [record.visible_file.kept is not None for record in records] == [True, True, False, False]
+    assert records[0].visible is records[0].visible
+    np.testing.assert_array_equal(records[0].visible, read_image(records[0].visible_file.path, colour=True))
 
 
-def test_broken_labels_are_named(tmp_path: Path) -> None:
-    (write_msrs(tmp_path) / "labels" / "fusion" / "00001D.txt").write_text("0 0.5 0.5\n")
-    with pytest.raises(MdrunError, match="00001D"):
-        read_msrs(tmp_path, "train")
+def test_missing_images_are_counted_before_a_training(tmp_path: Path) -> None:
+    for name in ("vi/00002N.jpg", "ir/00003D.jpg"):
+        (write_msrs(tmp_path) / name).unlink()
+    (tmp_path / "vi" / "00002N.jpg").unlink(missing_ok=True)
+    with pytest.raises(SourceError, match=r"00002N\.jpg and 1 more files are missing"):
+        check_files(read_msrs(tmp_path, "train"), tmp_path)
 
 
-@pytest.mark.realdata
-def test_real_sets_have_the_counts_of_their_read_me(real_data: Path) -> None:
-    assert len(read_msrs(real_data / "rgbt" / "msrs", "val")) == 60
-    assert len(read_roadscene(real_data / "rgbt" / "roadscene")) > 120
+def test_a_damaged_image_is_named(tmp_path: Path) -> None:
+    write_msrs(tmp_path)
+    (tmp_path / "ir" / "00001D.jpg").write_bytes(b"cut off")
+    record = read_msrs(tmp_path, "train")[0]
+    with pytest.raises(SourceError, match=r"00001D\.jpg"):
+        assert record.thermal is None

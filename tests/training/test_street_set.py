@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mdrun.errors import OutputError
-from mdtrain.data.records import read_msrs
+from mdtrain.data.sets.msrs import read_msrs
 from mdtrain.data.street_set import write_street_set
 
 

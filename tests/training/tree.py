@@ -46,3 +46,78 @@ def write_roadscene(root: Path) -> Path:
     document = {name: {"ir_crop": [200, 100], "boxes_crop_xyxy": boxes} for name, boxes in entries.items()}
     (root / "annotations.json").write_text(json.dumps(document))
     return root
+
+
+def write_pair(visible: Path, thermal: Path, size: tuple[int, int] = (64, 48)) -> None:
+    """A grey pair of images; `size` is (w, h)."""
+    for path, shape in ((visible, (size[1], size[0], 3)), (thermal, (size[1], size[0]))):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), np.full(shape, 90, np.uint8))
+
+
+def write_kaist(root: Path, labels: str = "annotations_sanitized") -> Path:
+    """A day and a night frame in the layout of the KAIST toolbox; the first has a person and what is left out."""
+    texts = {
+        "set00/V000/I00001": "person 64 128 32 64 0 0 0 0 0 0 0\npeople 1 1 40 60 0 0 0 0 0 0 0\n"
+        "cyclist 9 9 40 60 0 0 0 0 0 0 0\nperson 5 5 4 12 0 0 0 0 0 0 0\n",
+        "set03/V001/I00041": "",
+    }
+    (root / "imageSets").mkdir(parents=True, exist_ok=True)
+    (root / "imageSets" / "train.txt").write_text("".join(f"{frame}\n" for frame in texts))
+    for frame, text in texts.items():
+        video, name = frame.rsplit("/", 1)
+        folder = root / "images" / video
+        write_pair(folder / "visible" / f"{name}.jpg", folder / "lwir" / f"{name}.jpg")
+        sensors = ("visible", "lwir") if labels == "annotations_paired" else ("",)
+        for sensor in sensors:
+            path = root / labels / video / sensor / f"{name}.txt"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shifted = text.replace("person 64", "person 96") if sensor == "lwir" else text
+            path.write_text(f"% bbGt version=3\n{shifted}")
+    return root
+
+
+VOC = (
+    "<annotation><size><width>64</width><height>48</height><depth>3</depth></size>"
+    "<object><name>{name}</name><bndbox><xmin>16</xmin><ymin>12</ymin><xmax>32</xmax><ymax>36</ymax></bndbox></object>"
+    "<object><name>dog</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object></annotation>"
+)
+
+
+def write_flir(root: Path) -> Path:
+    """One pair of FLIR-aligned."""
+    write_pair(root / "JPEGImages" / "FLIR_00002_RGB.jpg", root / "JPEGImages" / "FLIR_00002_PreviewData.jpeg")
+    (root / "Annotations").mkdir()
+    (root / "Annotations" / "FLIR_00002_PreviewData.xml").write_text(VOC.format(name="car"))
+    (root / "align_train.txt").write_text("FLIR_00002_PreviewData\n")
+    return root
+
+
+def write_llvip(root: Path) -> Path:
+    """One pair each for training and test."""
+    (root / "Annotations").mkdir(parents=True, exist_ok=True)
+    for part, name in (("train", "010001"), ("test", "190001")):
+        write_pair(root / "visible" / part / f"{name}.jpg", root / "infrared" / part / f"{name}.jpg")
+        (root / "Annotations" / f"{name}.xml").write_text(VOC.format(name="person"))
+    return root
+
+
+def write_coco(root: Path) -> Path:
+    """Own pairs: a night frame with a pedestrian, an unknown class and a crowd, and a day frame with nothing."""
+    for name in ("gate_1", "gate_2"):
+        write_pair(root / "visible" / f"{name}.png", root / "thermal" / f"{name}.jpg")
+    document = {
+        "images": [
+            {"id": 7, "file_name": "gate_1.png", "width": 64, "height": 48, "night": 1},
+            {"id": 9, "file_name": "gate_2.png", "width": 64, "height": 48, "night": 0},
+        ],
+        "categories": [{"id": 1, "name": "Pedestrian"}, {"id": 2, "name": "tree"}],
+        "annotations": [
+            {"id": 1, "image_id": 7, "category_id": 1, "bbox": [16, 12, 16, 24]},
+            {"id": 2, "image_id": 7, "category_id": 2, "bbox": [1, 1, 9, 9]},
+            {"id": 3, "image_id": 7, "category_id": 1, "bbox": [1, 1, 60, 40], "iscrowd": 1},
+        ],
+    }
+    for split in ("train", "val"):
+        (root / f"{split}.json").write_text(json.dumps(document))
+    return root

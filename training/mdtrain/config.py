@@ -9,6 +9,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mdrun.errors import UsageError
+from mdtrain.data.sets import SetName
+from mdtrain.data.sets.kaist import KaistLabels
 
 
 class Strict(BaseModel):
@@ -20,16 +22,22 @@ class Strict(BaseModel):
 class DataConfig(Strict):
     """Training and validation pairs.
 
-    `root` holds `msrs/` and `roadscene/`; `street` is a folder of synthetic scenes written by `mdtrain street`.
+    `root` holds a folder of each set's name; `street` is a folder of synthetic scenes written by `mdtrain street`.
+    `lists` names the training list of a set where it is not `train`; `validation` is the set whose `val` list
+    judges. `labels` is the view of MSRS labels, `kaist_labels` the version of KAIST's.
     """
 
     root: Path = Path("../shared/data/rgbt")
-    sets: list[Literal["msrs", "roadscene"]] = ["msrs", "roadscene"]
+    sets: list[SetName] = ["msrs", "roadscene"]
+    lists: dict[SetName, str] = {}
+    validation: SetName = "msrs"
     labels: Literal["fusion", "infrared", "visible"] = "fusion"
+    kaist_labels: KaistLabels = "sanitized"
     street: Path | None = None
     mosaic_share: float = Field(0.4, ge=0, le=1)
     mosaic_stop: float = Field(0.8, ge=0, le=1, description="share of the run after which mosaics end")
     threads: int = Field(1, ge=1)
+    cache_mb: int = Field(4096, ge=0, description="memory for decoded images, MiB; the rest is decoded each time")
 
     @model_validator(mode="after")
     def _something_to_learn(self) -> DataConfig:

@@ -22,6 +22,10 @@ DATA_TERMS = {
         "RoadScene pairs with FLIR ADAS boxes",
         "RoadScene / FLIR ADAS v1: research use, FLIR user agreement",
     ),
+    "kaist": ("KAIST multispectral pedestrians ({kaist_labels} labels)", "KAIST: CC BY-NC-SA 4.0, non-commercial"),
+    "flir": ("FLIR-aligned pairs", "FLIR ADAS v1: research use, FLIR user agreement"),
+    "llvip": ("LLVIP pairs", "LLVIP: academic use"),
+    "coco": ("own pairs with COCO annotations", "your own pairs: your terms"),
 }
 
 
@@ -67,11 +71,13 @@ def draft_manifest(config: Config, weights: Mapping[str, Tensor], facts: Mapping
 
 def data_terms(data: DataConfig) -> tuple[list[str], str]:
     """Training sets, and the terms they put on the weights."""
-    sets = [DATA_TERMS[name][0].format(labels=data.labels) for name in data.sets]
+    sets = [DATA_TERMS[name][0].format(labels=data.labels, kaist_labels=data.kaist_labels) for name in data.sets]
     terms = [DATA_TERMS[name][1] for name in data.sets]
     if data.street is not None:
         sets.append("synthetic street scenes of this project (mdtrain street)")
-    return sets, "research use only: " + "; ".join(terms) if terms else "Apache-2.0"
+    if set(data.sets) <= {"coco"}:
+        return sets, "; ".join(terms) or "Apache-2.0"
+    return sets, "research use only: " + "; ".join(terms)
 
 
 def hash_weights(weights: Mapping[str, Tensor]) -> str:

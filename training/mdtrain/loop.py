@@ -22,7 +22,9 @@ from mdrun.errors import UsageError
 from mdtrain.build import load_trained, sizes, spec_of
 from mdtrain.config import Config
 from mdtrain.data.batches import Batch, TrainingBatches
-from mdtrain.data.records import Record, read_msrs, read_roadscene
+from mdtrain.data.records import Record, check_files, keep_images
+from mdtrain.data.sets import read_set
+from mdtrain.data.sets.msrs import read_msrs
 from mdtrain.losses.detection import detection_loss
 from mdtrain.models.detector import Prediction
 from mdtrain.models.weights import load_backbone
@@ -61,16 +63,27 @@ class RunResult(NamedTuple):
 
 
 def read_records(config: Config) -> tuple[list[Record], list[Record]]:
-    """Training and validation pairs. Validation is MSRS `val.txt`; it is never trained on."""
+    """Training and validation pairs; the validation list is never trained on.
+
+    Raises:
+        SourceError: a list, a label or an image is missing.
+        UsageError: no training pairs.
+    """
     data = config.data
     records: list[Record] = []
-    if "msrs" in data.sets:
-        records += read_msrs(data.root / "msrs", "train", data.labels)
-    if "roadscene" in data.sets:
-        records += read_roadscene(data.root / "roadscene")
+    for name in data.sets:
+        folder = data.root / name
+        records += read_set(name, folder, data.lists.get(name, "train"), data.labels, data.kaist_labels)
+        check_files(records, folder)
     if data.street is not None:
         records += read_msrs(data.street, "train")
-    return records, read_msrs(data.root / "msrs", "val", data.labels)
+        check_files(records, data.street)
+    if not records:
+        raise UsageError(f"{data.root}: no training pairs in {', '.join(data.sets)}; check train.txt")
+    validation = read_set(data.validation, data.root / data.validation, "val", data.labels, data.kaist_labels)
+    check_files(validation, data.root / data.validation)
+    keep_images([*validation, *records], data.cache_mb)
+    return records, validation
 
 
 class Start(NamedTuple):
@@ -156,8 +169,6 @@ def prepare(config: Config, recipe: Recipe, start: Start = FRESH, checkpoint: Pa
     if checkpoint is not None:
         state.load(checkpoint)
     records, validation = read_records(config)
-    if not records:
-        raise UsageError(f"{config.data.root}: no training pairs in {', '.join(config.data.sets)}; check train.txt")
     batches = TrainingBatches(
         records,
         sizes(config),
@@ -213,7 +224,9 @@ def _finish(session: Session, folder: Path, command: str, accuracy: Evaluation) 
         "minutes": round(session.state.minutes, 1),
         "display_score": round(accuracy.display_score, 3),
         "accuracy": {
-            f"msrs_val/{name}/ap50": round(value, 4) for name, value in accuracy.ap50.items() if not math.isnan(value)
+            f"{session.config.data.validation}_val/{name}/ap50": round(value, 4)
+            for name, value in accuracy.ap50.items()
+            if not math.isnan(value)
         },
         **session.recipe.facts,
     }

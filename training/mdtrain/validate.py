@@ -57,9 +57,8 @@ def evaluate(
                 Truth(boxes.cpu().numpy(), classes.cpu().numpy())
                 for boxes, classes in zip(batch.boxes, batch.classes, strict=True)
             ]
-    night = [record.name.endswith("N") for record in records]
-    by_night = [index for index, dark in enumerate(night) if dark]
-    by_day = [index for index, dark in enumerate(night) if not dark]
+    by_night = [index for index, record in enumerate(records) if record.night is True]
+    by_day = [index for index, record in enumerate(records) if record.night is False]
     reports = {
         suffix: average_precision(truth, found, CLASSES, images)["classes"]
         for suffix, images in (("", None), ("/day", by_day), ("/night", by_night))

@@ -101,7 +101,8 @@ def msrs(
         raise UsageError(f"got {got} of --engine and --results, wanted one; see `mdtrain eval msrs --help`")
     if thermal_size and not engine:
         raise UsageError("got --thermal-size with --results, which are made already; use it with --engine")
-    from mdtrain.data.records import CLASSES, read_msrs
+    from mdtrain.data.records import CLASSES
+    from mdtrain.data.sets.msrs import read_msrs
     from mdtrain.metrics.msrs import msrs_scores, run_engine
     from mdtrain.metrics.results import read_results
 

@@ -66,7 +66,7 @@ def _finish(result: Any) -> None:
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    table = Table("class", "AP50", "by day", "by night", title=f"MSRS validation, weights in {result.weights}")
+    table = Table("class", "AP50", "by day", "by night", title=f"Validation, weights in {result.weights}")
     for name in ("person", "bicycle", "car"):
         table.add_row(name, *(f"{result.accuracy.ap50[name + suffix]:.3f}" for suffix in ("", "/day", "/night")))
     Console().print(table)

@@ -1,12 +1,12 @@
-"""One labelled pair, and the readers of the sets that issue labels for multispectral training.
+"""One labelled pair. Images are decoded when they are asked for, and kept as far as memory is granted.
 
 Classes everywhere: 0 person, 1 bicycle, 2 car.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -14,11 +14,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mdrun.errors import SourceError
-from mdtrain.metrics.yolo import read_yolo_labels
 
 CLASSES = ("person", "bicycle", "car")
-MAX_WIDTH = 800  # twice the network's width; the full RoadScene files would only cost memory
-FLIR_CLASSES = {1: 0, 2: 1, 3: 2}  # FLIR ADAS ids (COCO numbering); 17, dog, is not learnt
+MAX_WIDTH = 800  # twice the default network's width; larger files only cost memory and time
+
+
+@dataclass
+class ImageFile:
+    """An 8-bit image on disk, or one in memory.
+
+    Attributes:
+        path: of the file.
+        colour: read as RGB (H, W, 3), else as grey (H, W).
+        kept: the decoded image, once it was read and `keep` is set.
+        keep: hold on to the decoded image.
+    """
+
+    path: Path
+    colour: bool
+    kept: NDArray[np.uint8] | None = None
+    keep: bool = False
+
+    def read(self) -> NDArray[np.uint8]:
+        """Decode, at most MAX_WIDTH pixels wide.
+
+        Raises:
+            SourceError: missing, not an image, or not 8-bit.
+        """
+        if self.kept is not None:
+            return self.kept
+        image = read_image(self.path, colour=self.colour)
+        if self.keep:
+            self.kept = image
+        return image
 
 
 @dataclass(frozen=True)
@@ -26,70 +54,85 @@ class Record:
     """One labelled pair of registered images.
 
     Attributes:
-        name: file stem; MSRS names end in D (day) or N (night).
-        visible: (H, W, 3) uint8 RGB.
-        thermal: (h, w) uint8, the same field of view.
+        name: unique within its set; MSRS names end in D (day) or N (night).
+        visible_file: the visible image.
+        thermal_file: the thermal one, the same field of view.
         boxes: (G, 4) float32 xyxy, fractions of the image in [0, 1].
         classes: (G,) int64.
+        night: taken by night; None where the set does not say.
     """
 
     name: str
-    visible: NDArray[np.uint8]
-    thermal: NDArray[np.uint8]
+    visible_file: ImageFile
+    thermal_file: ImageFile
     boxes: NDArray[np.float32]
     classes: NDArray[np.int64]
+    night: bool | None = field(default=None)
+
+    @property
+    def visible(self) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 RGB."""
+        return self.visible_file.read()
+
+    @property
+    def thermal(self) -> NDArray[np.uint8]:
+        """(h, w) uint8."""
+        return self.thermal_file.read()
 
 
-def read_msrs(root: Path, split: str, labels: str = "fusion") -> list[Record]:
-    """MSRS street pairs, 640x480, names of `split`.txt; `labels` is fusion, infrared or visible.
+def make_record(
+    name: str,
+    files: tuple[Path, Path],
+    boxes: NDArray[np.floating],
+    classes: NDArray[np.integer],
+    *,
+    night: bool | None = None,
+) -> Record:
+    """A record of a visible and a thermal file; `boxes` (G, 4) xyxy in fractions of the image."""
+    visible, thermal = ImageFile(files[0], colour=True), ImageFile(files[1], colour=False)
+    unit = boxes.reshape(-1, 4).astype(np.float32).clip(0, 1)
+    return Record(name, visible, thermal, unit, classes.astype(np.int64), night)
+
+
+def read_image(path: Path, *, colour: bool) -> NDArray[np.uint8]:
+    """RGB (H, W, 3) or grey (H, W), at most MAX_WIDTH wide.
 
     Raises:
-        SourceError: naming the first file that is missing or unreadable.
+        SourceError: missing, not an image, or not 8-bit.
     """
-    listing = root / f"{split}.txt"
-    if not listing.is_file():
-        raise SourceError(f"{listing}: no such list of names; the MSRS layout is vi/, ir/, labels/, train.txt, val.txt")
-    records = []
-    for name in listing.read_text().split():
-        stem = Path(name).stem
-        visible, thermal = _read_pair(root / "vi" / f"{stem}.jpg", root / "ir" / f"{stem}.jpg")
-        boxes, classes = read_yolo_labels(root / "labels" / labels / f"{stem}.txt", 1, 1, len(CLASSES))
-        records.append(Record(stem, visible, thermal, boxes.astype(np.float32), classes.astype(np.int64)))
-    return records
-
-
-def read_roadscene(root: Path) -> list[Record]:
-    """RoadScene pairs that have boxes (a pair without is not a negative), boxes from the thermal view."""
-    listing = root / "annotations.json"
-    if not listing.is_file():
-        raise SourceError(f"{listing}: no such file; the RoadScene layout is vi_crop_hr/, ir_crop/, annotations.json")
-    records = []
-    try:
-        entries = json.loads(listing.read_text())
-    except json.JSONDecodeError as error:
-        raise SourceError(f"{listing}: not JSON ({error}); copy it again") from error
-    for stem, entry in sorted(entries.items()):
-        rows = [row for row in entry.get("boxes_crop_xyxy") or [] if row[0] in FLIR_CLASSES]
-        if not rows or not (root / "vi_crop_hr" / f"{stem}.jpg").is_file():
-            continue
-        visible, thermal = _read_pair(root / "vi_crop_hr" / f"{stem}.jpg", root / "ir_crop" / f"{stem}.jpg")
-        if visible.shape[1] > MAX_WIDTH:
-            factor = MAX_WIDTH / visible.shape[1]
-            visible = cv2.resize(visible, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA).astype(np.uint8)
-        width, height = entry["ir_crop"]
-        boxes = np.array([row[1:5] for row in rows]) / (width, height, width, height)
-        classes = np.array([FLIR_CLASSES[row[0]] for row in rows], np.int64)
-        records.append(Record(stem, visible, thermal, boxes.astype(np.float32), classes))
-    return records
-
-
-def _read_pair(visible_path: Path, thermal_path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    visible = _read_image(visible_path, cv2.IMREAD_COLOR)
-    return np.ascontiguousarray(visible[..., ::-1]), _read_image(thermal_path, cv2.IMREAD_GRAYSCALE)
-
-
-def _read_image(path: Path, flags: int) -> NDArray[np.uint8]:
-    image = cv2.imread(str(path), flags)
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR if colour else cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
     if image is None:
         raise SourceError(f"{path}: missing or not an image; every name of the list wants a visible and a thermal file")
-    return image.astype(np.uint8, copy=False)
+    if image.dtype != np.uint8:
+        raise SourceError(
+            f"{path}: {image.dtype} values, wanted 8-bit thermal images with the camera's own gain control"
+        )
+    if image.shape[1] > MAX_WIDTH:
+        factor = MAX_WIDTH / image.shape[1]
+        image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    pixels = image[..., ::-1] if colour else image
+    return np.ascontiguousarray(pixels, dtype=np.uint8)
+
+
+def keep_images(records: Sequence[Record], budget_mb: int) -> None:
+    """Let the first records keep their decoded images, until `budget_mb` MiB are spent; the rest is decoded each time.
+
+    The size of the first pair stands for all.
+    """
+    if not records:
+        return
+    pair = records[0].visible.nbytes + records[0].thermal.nbytes
+    for record in records[: budget_mb * 2**20 // pair]:
+        record.visible_file.keep = record.thermal_file.keep = True
+
+
+def check_files(records: Iterable[Record], where: Path) -> None:
+    """Fail now, not in the middle of a training.
+
+    Raises:
+        SourceError: naming the first missing file and how many more there are.
+    """
+    missing = [f.path for r in records for f in (r.visible_file, r.thermal_file) if not f.path.is_file()]
+    if missing:
+        more = f" and {len(missing) - 1} more files are" if len(missing) > 1 else " is"
+        raise SourceError(f"{missing[0]}{more} missing; `mdtrain data check {where}` lists all")

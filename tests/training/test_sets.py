@@ -1,0 +1,144 @@
+"""Readers on tiny trees in the true layouts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mdrun.errors import MdrunError
+from mdtrain.data.sets import SetName, read_set
+from mdtrain.data.sets.kaist import FOLDERS, KaistLabels, read_bbgt
+from tests.training.tree import VOC, write_coco, write_flir, write_kaist, write_llvip, write_msrs, write_roadscene
+
+QUARTER = [0.25, 0.25, 0.5, 0.75]  # the box 16, 12, 32, 36 of a 64x48 image
+
+
+def test_msrs_reads_names_images_and_fractions(tmp_path: Path) -> None:
+    records = read_set("msrs", write_msrs(tmp_path), "train")
+    assert [r.name for r in records] == ["00001D", "00002N", "00003D", "00004N"]
+    assert [r.night for r in records] == [False, True, False, True]
+    assert records[0].visible.shape == (120, 160, 3)
+    assert records[0].thermal.shape == (120, 160)
+    assert ((records[0].boxes >= 0) & (records[0].boxes <= 1)).all()
+    assert records[0].boxes[0, 3] - records[0].boxes[0, 1] == pytest.approx(0.4, abs=1e-3)
+
+
+def test_roadscene_keeps_only_pairs_with_learnable_boxes(tmp_path: Path) -> None:
+    (record,) = read_set("roadscene", write_roadscene(tmp_path), "train")
+    assert record.name == "FLIR_00001"
+    assert record.classes.tolist() == [0, 2]
+    np.testing.assert_allclose(record.boxes[0], [0.05, 0.2, 0.15, 0.8], atol=1e-6)
+    assert record.visible.shape[1] == 800  # larger files only cost memory
+
+
+@pytest.mark.parametrize("labels", ["original", "sanitized", "paired"])
+def test_kaist_learns_persons_only(labels: KaistLabels, tmp_path: Path) -> None:
+    """People, cyclists and persons of 12 pixels are left out; paired labels are those of the visible image."""
+    day, night = read_set("kaist", write_kaist(tmp_path, FOLDERS[labels]), "train", kaist_labels=labels)
+    assert (day.name, day.night, night.night) == ("set00_V000_I00001", False, True)
+    np.testing.assert_allclose(day.boxes, [[0.1, 0.25, 0.15, 0.375]])
+    assert len(night.boxes) == 0
+    assert day.thermal.shape == (48, 64)
+
+
+def test_flir_pairs_colour_and_preview(tmp_path: Path) -> None:
+    (record,) = read_set("flir", write_flir(tmp_path), "train")
+    assert (record.name, record.classes.tolist()) == ("FLIR_00002", [2])
+    np.testing.assert_allclose(record.boxes, [QUARTER])
+    assert record.visible.shape == (48, 64, 3)
+
+
+@pytest.mark.parametrize(("split", "name"), [("train", "010001"), ("test", "190001"), ("val", "190001")])
+def test_llvip_has_two_parts(split: str, name: str, tmp_path: Path) -> None:
+    (record,) = read_set("llvip", write_llvip(tmp_path), split)
+    assert record.name == name
+    np.testing.assert_allclose(record.boxes, [QUARTER])
+    assert record.thermal.shape == (48, 64)
+
+
+def test_own_pairs_need_two_folders_and_a_coco_file(tmp_path: Path) -> None:
+    night, day = read_set("coco", write_coco(tmp_path), "train")
+    assert (night.night, day.night) == (True, False)
+    np.testing.assert_allclose(night.boxes, [QUARTER])
+    assert night.classes.tolist() == [0]  # `Pedestrian`; the tree and the crowd are left out
+    assert len(day.boxes) == 0
+    assert night.thermal_file.path.suffix == ".jpg"
+
+
+def unlink(path: str) -> Callable[[Path], None]:
+    return lambda root: (root / path).unlink()
+
+
+def write(path: str, text: str) -> Callable[[Path], None]:
+    def damage(root: Path) -> None:
+        (root / path).write_text(text)
+
+    return damage
+
+
+def without_categories(root: Path) -> None:
+    data = json.loads((root / "train.json").read_text())
+    data["categories"] = [{"id": 1, "name": "tree"}]
+    (root / "train.json").write_text(json.dumps(data))
+
+
+KAIST_TEXT = "annotations_sanitized/set00/V000/I00001.txt"
+WRITERS: dict[str, Callable[[Path], Path]] = {
+    "msrs": write_msrs,
+    "roadscene": write_roadscene,
+    "kaist": write_kaist,
+    "flir": write_flir,
+    "llvip": write_llvip,
+    "coco": write_coco,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "named"),
+    [
+        ("msrs", unlink("train.txt"), r"train\.txt"),
+        ("msrs", write("labels/fusion/00001D.txt", "0 0.5 0.5\n"), "00001D"),
+        ("roadscene", unlink("annotations.json"), r"annotations\.json"),
+        ("roadscene", write("annotations.json", "{"), "not JSON"),
+        ("kaist", unlink("imageSets/train.txt"), "no such list of frames"),
+        ("kaist", unlink(KAIST_TEXT), r"I00001\.txt"),
+        ("kaist", write("imageSets/train.txt", "I00001\n"), "wanted set00/V000/I00001"),
+        ("kaist", write(KAIST_TEXT, "person 1 2 3 4\n"), "% bbGt version=3"),
+        ("kaist", write(KAIST_TEXT, "% bbGt version=3\nperson 1 2 x 4\n"), "line 2"),
+        ("flir", unlink("align_train.txt"), r"align_train\.txt"),
+        ("flir", write("Annotations/FLIR_00002_PreviewData.xml", VOC[:-20]), "not XML"),
+        ("llvip", write("Annotations/010001.xml", "<annotation><size/></annotation>"), "<size><width> holds None"),
+        ("llvip", unlink("Annotations/010001.xml"), r"010001\.xml"),
+        ("coco", unlink("train.json"), r"train\.json"),
+        ("coco", unlink("thermal/gate_2.jpg"), r"gate_2\.png: no image of that name"),
+        ("coco", without_categories, "none of its categories"),
+        ("coco", write("train.json", "[]"), "wanted an object"),
+    ],
+)
+def test_what_is_missing_or_malformed_is_named(
+    name: SetName, damage: Callable[[Path], None], named: str, tmp_path: Path
+) -> None:
+    damage(WRITERS[name](tmp_path))
+    with pytest.raises(MdrunError, match=named):
+        read_set(name, tmp_path, "train")
+
+
+def test_a_split_that_a_set_does_not_have(tmp_path: Path) -> None:
+    with pytest.raises(MdrunError, match="no split 'val'"):
+        read_set("roadscene", write_roadscene(tmp_path), "val")
+
+
+def test_an_empty_kaist_line_is_no_box(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("% bbGt version=3\n\nperson 0 0 64 512 0\n")
+    np.testing.assert_allclose(read_bbgt(path), [[0, 0, 0.1, 1]])
+
+
+@pytest.mark.realdata
+def test_real_sets_have_the_counts_of_their_read_me(real_data: Path) -> None:
+    assert len(read_set("msrs", real_data / "rgbt" / "msrs", "val")) == 60
+    assert len(read_set("roadscene", real_data / "rgbt" / "roadscene", "train")) > 120

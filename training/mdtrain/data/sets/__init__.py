@@ -1,0 +1,40 @@
+"""Readers of labelled sets, one file a set. A reader gives records without opening an image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, get_args
+
+from mdrun.errors import UsageError
+from mdtrain.data.records import Record
+from mdtrain.data.sets.coco import read_coco
+from mdtrain.data.sets.flir import read_flir
+from mdtrain.data.sets.kaist import KaistLabels, read_kaist
+from mdtrain.data.sets.llvip import read_llvip
+from mdtrain.data.sets.msrs import read_msrs
+from mdtrain.data.sets.roadscene import read_roadscene
+
+SetName = Literal["msrs", "roadscene", "kaist", "flir", "llvip", "coco"]
+SET_NAMES: tuple[SetName, ...] = get_args(SetName)
+
+
+def read_set(
+    name: SetName, root: Path, split: str, labels: str = "fusion", kaist_labels: KaistLabels = "sanitized"
+) -> list[Record]:
+    """Records of one split of the set in `root`.
+
+    Raises:
+        SourceError: a list or a file of labels is missing.
+        DataError: a malformed label.
+        UsageError: the set has no such split.
+    """
+    if name == "msrs":
+        return read_msrs(root, split, labels)
+    if name == "kaist":
+        return read_kaist(root, split, kaist_labels)
+    if name == "roadscene":
+        if split != "train":
+            raise UsageError(f"roadscene has no split {split!r}, all of it is for training; validate on another set")
+        return read_roadscene(root)
+    readers = {"flir": read_flir, "llvip": read_llvip, "coco": read_coco}
+    return readers[name](root, split)

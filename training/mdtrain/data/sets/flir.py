@@ -1,0 +1,41 @@
+"""FLIR-aligned: 640x512 road pairs of FLIR ADAS v1, aligned by Zhang et al. (ICIP 2020).
+
+Layout: `JPEGImages/NAME_RGB.jpg`, `JPEGImages/NAME_PreviewData.jpeg`, `Annotations/NAME_PreviewData.xml` (PASCAL VOC),
+`align_train.txt` and `align_validation.txt` with one `NAME_PreviewData` a line. Boxes were drawn on the thermal view.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mdrun.errors import SourceError
+from mdtrain.data.records import Record, make_record
+from mdtrain.data.sets.voc import read_voc
+
+LISTS = {"train": "align_train.txt", "val": "align_validation.txt"}
+NAMES = {"person": 0, "people": 0, "bicycle": 1, "car": 2}
+THERMAL = "_PreviewData"
+
+
+def read_flir(root: Path, split: str) -> list[Record]:
+    """Pairs of a split.
+
+    Raises:
+        SourceError: the list or a file of labels is missing.
+        DataError: a malformed label.
+    """
+    listing = root / LISTS.get(split, f"{split}.txt")
+    if not listing.is_file():
+        raise SourceError(
+            f"{listing}: no such list of names; the FLIR-aligned layout is JPEGImages/, Annotations/, "
+            f"{', '.join(LISTS.values())}"
+        )
+    records = []
+    for line in listing.read_text().split():
+        name = line.removesuffix(THERMAL)
+        boxes, classes = read_voc(root / "Annotations" / f"{name}{THERMAL}.xml", NAMES)
+        images = root / "JPEGImages"
+        records.append(
+            make_record(name, (images / f"{name}_RGB.jpg", images / f"{name}{THERMAL}.jpeg"), boxes, classes)
+        )
+    return records

@@ -1,0 +1,35 @@
+"""MSRS street pairs, 640x480, with the detection labels of Lele-3/MSRS-detection-label; also the synthetic street.
+
+Layout: `vi/NAME.jpg`, `ir/NAME.jpg`, `labels/{fusion,infrared,visible}/NAME.txt` in YOLO lines, `SPLIT.txt` with one
+name a line. Names end in D (day) or N (night). The views were labelled separately: at night most persons are in
+`infrared` and `fusion` only.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mdrun.errors import SourceError
+from mdtrain.data.records import CLASSES, Record, make_record
+from mdtrain.metrics.yolo import read_yolo_labels
+
+NIGHT = {"D": False, "N": True}
+
+
+def read_msrs(root: Path, split: str, labels: str = "fusion") -> list[Record]:
+    """Pairs of a split; `labels` is fusion, infrared or visible.
+
+    Raises:
+        SourceError: the list or a file of labels is missing.
+        DataError: a malformed label.
+    """
+    listing = root / f"{split}.txt"
+    if not listing.is_file():
+        raise SourceError(f"{listing}: no such list of names; the MSRS layout is vi/, ir/, labels/, train.txt, val.txt")
+    records = []
+    for name in listing.read_text().split():
+        stem = Path(name).stem
+        boxes, classes = read_yolo_labels(root / "labels" / labels / f"{stem}.txt", 1, 1, len(CLASSES))
+        files = root / "vi" / f"{stem}.jpg", root / "ir" / f"{stem}.jpg"
+        records.append(make_record(stem, files, boxes, classes, night=NIGHT.get(stem[-1])))
+    return records

@@ -1,0 +1,43 @@
+"""RoadScene pairs with FLIR ADAS boxes, drawn on the thermal view.
+
+Layout: `vi_crop_hr/NAME.jpg`, `ir_crop/NAME.jpg` (aligned), `annotations.json` with `boxes_crop_xyxy` in pixels of
+`ir_crop` and FLIR class ids. A pair without boxes is no negative and is left out.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from mdrun.errors import SourceError
+from mdtrain.data.records import Record, make_record
+
+FLIR_CLASSES = {1: 0, 2: 1, 3: 2}  # FLIR ADAS ids (COCO numbering); 17, dog, is not learnt
+
+
+def read_roadscene(root: Path) -> list[Record]:
+    """All pairs that have boxes.
+
+    Raises:
+        SourceError: no annotations, or they are not JSON.
+    """
+    listing = root / "annotations.json"
+    if not listing.is_file():
+        raise SourceError(f"{listing}: no such file; the RoadScene layout is vi_crop_hr/, ir_crop/, annotations.json")
+    try:
+        entries = json.loads(listing.read_text())
+    except json.JSONDecodeError as error:
+        raise SourceError(f"{listing}: not JSON ({error}); copy it again") from error
+    records = []
+    for stem, entry in sorted(entries.items()):
+        rows = [row for row in entry.get("boxes_crop_xyxy") or [] if row[0] in FLIR_CLASSES]
+        visible = root / "vi_crop_hr" / f"{stem}.jpg"
+        if not rows or not visible.is_file():
+            continue
+        width, height = entry["ir_crop"]
+        boxes = np.array([row[1:5] for row in rows]) / (width, height, width, height)
+        classes = np.array([FLIR_CLASSES[row[0]] for row in rows])
+        records.append(make_record(stem, (visible, root / "ir_crop" / f"{stem}.jpg"), boxes, classes))
+    return records
