@@ -23,7 +23,7 @@ def read_coco(root: Path, split: str) -> list[Record]:
     """Pairs of a split, in the order of the file.
 
     Raises:
-        SourceError: the file is missing, or an image has no thermal partner.
+        SourceError: the file is missing.
         DataError: not such a file, naming the entry that is wrong.
     """
     path = root / f"{split}.json"
@@ -49,13 +49,10 @@ def read_coco(root: Path, split: str) -> list[Record]:
 
 def _record(root: Path, image: Entry, rows: list[tuple[int, list[float]]], thermal: dict[str, Path]) -> Record:
     file = root / "visible" / image.text("file_name")
-    if file.stem not in thermal:
-        raise SourceError(
-            f"{file}: no image of that name in {root / 'thermal'}; `mdtrain data check` lists all unpaired ones"
-        )
+    partner = thermal.get(file.stem, root / "thermal" / file.name)  # a missing one is found before the first iteration
     size = np.array([image.whole("width"), image.whole("height")] * 2)
     table = np.array([box for _, box in rows], np.float64).reshape(-1, 4)
     table[:, 2:] += table[:, :2]
     night = {0: False, 1: True}.get(image.whole("night", -1))
     labels = np.array([label for label, _ in rows], np.int64)
-    return make_record(file.stem, (file, thermal[file.stem]), table / size, labels, night=night)
+    return make_record(file.stem, (file, partner), table / size, labels, night=night)

@@ -1,0 +1,93 @@
+"""`mdtrain data`: look at a set before training on it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mdrun.errors import SourceError, UsageError
+
+SHOWN = 5  # names of a kind; --json has all
+
+
+@click.group("data")
+def data_group() -> None:
+    """Labelled sets of visible and thermal pairs."""
+
+
+@data_group.command(epilog="Example: mdtrain data check DATA/rgbt/msrs --split train --sheet runs/msrs.png")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--set", "name", help="Layout: msrs, roadscene, kaist, flir, llvip, coco; default: the folder's name.")
+@click.option("--split", default="train", show_default=True, help="List to check.")
+@click.option("--labels", type=click.Choice(["fusion", "infrared", "visible"]), default="fusion", help="View of MSRS.")
+@click.option(
+    "--kaist-labels",
+    type=click.Choice(["original", "sanitized", "paired"]),
+    default="sanitized",
+    help="Version of the KAIST labels.",
+)
+@click.option("--sheet", type=click.Path(path_type=Path), help="PNG to write: labelled pairs of the set.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def check(
+    *, folder: Path, name: str | None, split: str, labels: str, kaist_labels: str, sheet: Path | None, as_json: bool
+) -> None:
+    """Report missing and unpaired files, sizes, classes, empty labels, day and night; fails if a pair is unusable."""
+    from mdtrain.data.check import check_set, draw_sheet  # noqa: PLC0415
+    from mdtrain.data.sets import SET_NAMES, read_set  # noqa: PLC0415
+
+    layout: Any = name or folder.name
+    if layout not in SET_NAMES:
+        raise UsageError(f"{folder}: layout {layout!r} is none of {', '.join(SET_NAMES)}; name one with --set")
+    kaist: Any = kaist_labels
+    report, usable = check_set(read_set(layout, folder, split, labels, kaist), (640, 512))
+    if as_json:
+        click.echo(json.dumps(report.to_json()))
+    else:
+        _show(f"{folder}, {split}", report)
+    if sheet is not None and usable:
+        draw_sheet(usable, f"{layout} {split}", sheet)
+    if not report.usable:
+        raise SourceError(
+            f"{folder}: {len(usable)} of {report.pairs} pairs of {split} can be used; "
+            "copy the files named above again or take their names out of the list"
+        )
+
+
+def _show(title: str, report: Any) -> None:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(show_header=False, title=title, title_justify="left")
+    unknown = report.pairs - report.day - report.night
+    speed = report.samples_per_second
+    rows = [
+        ("pairs", str(report.pairs)),
+        ("missing files", _names(report.missing)),
+        ("unreadable files", _names(report.unreadable)),
+        ("files without a partner", _names(report.unpaired)),
+        ("visible sizes", _counts(report.visible_sizes)),
+        ("thermal sizes", _counts(report.thermal_sizes)),
+        ("objects", _counts(report.objects)),
+        ("objects by night", _counts(report.objects_by_night)),
+        ("day, night, unknown", f"{report.day}, {report.night}, {unknown}"),
+        ("pairs without a box", str(report.empty)),
+        ("boxes below 8 pixels", str(report.tiny)),
+        ("one worker at 640x512", "-" if speed is None else f"{speed:.0f} samples/s, decoding and augmentation"),
+    ]
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def _counts(counter: Any) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counter.most_common()) or "none"
+
+
+def _names(names: list[str]) -> str:
+    if not names:
+        return "none"
+    more = f"\n… and {len(names) - SHOWN} more (--json has all)" if len(names) > SHOWN else ""
+    return f"{len(names)}\n" + "\n".join(names[:SHOWN]) + more

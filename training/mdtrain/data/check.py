@@ -1,0 +1,161 @@
+"""What is wrong with a labelled set, before a training finds out: files, sizes, labels, balance; and a picture."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mdrun.errors import SourceError
+from mdrun.frames import Detections, Frame, FramePair, Modality, Provenance, Result
+from mdrun.sinks import Look
+from mdrun.sinks.sheet import SheetSink
+from mdtrain.data.augment import Sizes, augment
+from mdtrain.data.records import CLASSES, Record
+
+TINY_PX = 8.0  # boxes lower than this, at the visible image's size as read, are hardly learnt
+TIMED_SAMPLES = 32
+
+
+@dataclass
+class SetReport:
+    """Findings of one split.
+
+    Attributes:
+        pairs: names in the list.
+        missing: files that the list wants and that are not there.
+        unreadable: files that are there and no 8-bit image.
+        unpaired: stems in one image folder without a partner in the other.
+        visible_sizes: pairs by size `WxH` of the visible image.
+        thermal_sizes: the same of the thermal one.
+        objects: boxes by class, over all pairs.
+        objects_by_night: boxes by class in the pairs that were taken by night.
+        day: pairs by day.
+        night: pairs by night; pairs of unknown time count in neither.
+        empty: pairs without a box.
+        tiny: boxes lower than TINY_PX pixels.
+        samples_per_second: decoding and augmentation of one worker at the size asked for.
+    """
+
+    pairs: int
+    missing: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+    unpaired: list[str] = field(default_factory=list)
+    visible_sizes: Counter[str] = field(default_factory=Counter)
+    thermal_sizes: Counter[str] = field(default_factory=Counter)
+    objects: Counter[str] = field(default_factory=Counter)
+    objects_by_night: Counter[str] = field(default_factory=Counter)
+    day: int = 0
+    night: int = 0
+    empty: int = 0
+    tiny: int = 0
+    samples_per_second: float | None = None
+
+    @property
+    def usable(self) -> bool:
+        """Every pair of the list can be trained on."""
+        return self.pairs > 0 and not self.missing and not self.unreadable
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; dataclasses.asdict would count the items of a Counter."""
+        return {name: dict(value) if isinstance(value, Counter) else value for name, value in vars(self).items()}
+
+
+def check_set(records: Sequence[Record], size: tuple[int, int]) -> tuple[SetReport, list[Record]]:
+    """Open every file once. `size` (width, height) is the network's for the speed. Also gives the usable records."""
+    report = SetReport(len(records))
+    usable = []
+    for record in records:
+        _count_labels(report, record)
+        if _open(report, record):
+            usable.append(record)
+    report.unpaired = _unpaired(records)
+    if usable:
+        report.samples_per_second = _speed(usable, Sizes(size, (160, 128)))
+    return report, usable
+
+
+def _count_labels(report: SetReport, record: Record) -> None:
+    names = [CLASSES[index] for index in record.classes]
+    report.objects.update(names)
+    report.empty += not names
+    if record.night is not None:
+        report.night += record.night
+        report.day += not record.night
+    if record.night:
+        report.objects_by_night.update(names)
+
+
+def _open(report: SetReport, record: Record) -> bool:
+    """Decode both images; False where one cannot be used."""
+    sizes = []
+    for file in (record.visible_file, record.thermal_file):
+        if not file.path.is_file():
+            report.missing.append(str(file.path))
+            continue
+        try:
+            image = file.read()
+        except SourceError as error:
+            report.unreadable.append(str(error))
+            continue
+        sizes.append(image.shape)
+    if len(sizes) < 2:
+        return False
+    for counter, shape in zip((report.visible_sizes, report.thermal_sizes), sizes, strict=True):
+        counter[f"{shape[1]}x{shape[0]}"] += 1
+    heights = (record.boxes[:, 3] - record.boxes[:, 1]) * sizes[0][0]
+    report.tiny += int((heights < TINY_PX).sum())
+    return True
+
+
+def _unpaired(records: Sequence[Record]) -> list[str]:
+    """Files of the list's folders without a partner; folders that hold both sensors are left to the list."""
+    found: list[str] = []
+    for visible, thermal in sorted({(r.visible_file.path.parent, r.thermal_file.path.parent) for r in records}):
+        if visible == thermal or not (visible.is_dir() and thermal.is_dir()):
+            continue
+        files = [{p.stem: p for p in folder.iterdir() if p.is_file()} for folder in (visible, thermal)]
+        for own, other in (files, files[::-1]):
+            found += [str(own[stem]) for stem in sorted(own.keys() - other.keys())]
+    return found
+
+
+def _speed(records: Sequence[Record], sizes: Sizes) -> float:
+    """Samples a second of one worker: decoding and augmentation."""
+    began = time.perf_counter()
+    for index in range(TIMED_SAMPLES):
+        augment(records[index % len(records)], sizes, np.random.default_rng(index))
+    return TIMED_SAMPLES / (time.perf_counter() - began)
+
+
+def draw_sheet(records: Sequence[Record], title: str, path: Path) -> None:
+    """Contact sheet of labelled pairs, evenly spread over the set, in the look of `mdrun`'s own.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet = SheetSink(path, Look(title, list(CLASSES), 0.0, thermal_used=True), timed=False)
+    places = np.linspace(0, len(records) - 1, min(6, len(records))).round().astype(int)
+    try:
+        for sequence, place in enumerate(places):
+            sheet.write(_as_result(records[place], sequence))
+        sheet.finish()
+        sheet.commit()
+    finally:
+        sheet.discard()
+
+
+def _as_result(record: Record, sequence: int) -> Result:
+    """The labels of a pair as if an engine had found them."""
+    visible = Frame(record.visible, Modality.VISIBLE, 0, sequence, "labels", record.name)
+    thermal = Frame(record.thermal, Modality.THERMAL, 0, sequence, "labels", record.name)
+    height, width = record.visible.shape[:2]
+    boxes = record.boxes * np.array([width, height] * 2, np.float32)
+    labels = Detections(boxes, np.ones(len(boxes), np.float32), record.classes)
+    return Result(FramePair(sequence, visible, thermal, Provenance.MEASURED), "labels", "detect", labels)
