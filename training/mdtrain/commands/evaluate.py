@@ -103,7 +103,7 @@ def msrs(
         raise UsageError("got --thermal-size with --results, which are made already; use it with --engine")
     from mdtrain.data.records import CLASSES
     from mdtrain.data.sets.msrs import read_msrs
-    from mdtrain.metrics.msrs import msrs_scores, run_engine
+    from mdtrain.metrics.pairs import pair_scores, run_engine
     from mdtrain.metrics.results import read_results
 
     records = read_msrs(data, split, labels)
@@ -111,11 +111,58 @@ def msrs(
         found = run_engine(engine, records, thermal_size)
     else:
         found = read_results(source, [record.name for record in records], CLASSES)
-    scores = msrs_scores(records, found)
+    scores = pair_scores(records, found)
     if as_json:
         click.echo(json.dumps({"split": split, "labels": labels, **scores}))
     else:
         _print_scores(f"{data.name} {split}, {labels} labels", scores)
+
+
+@evaluate.command(
+    epilog="Example: `mdtrain eval robustness --data msrs --engine student.onnx --thermal-size 160x128 --plot loss.png`"
+)
+@click.option("--data", type=EXISTING, required=True, help="Folder with vi/, ir/, labels/ and the lists of names.")
+@click.option("--split", default="val", show_default=True, help="List of names to evaluate: SPLIT.txt in the folder.")
+@click.option("--engine", type=EXISTING, required=True, help="Engine to run.")
+@click.option(
+    "--scenes",
+    type=click.IntRange(min=0),
+    default=40,
+    show_default=True,
+    help="Synthetic scenes for time differences; 0 leaves them out.",
+)
+@click.option("--thermal-size", metavar="WxH", callback=parse_size, help="Thermal camera to simulate, such as 160x128.")
+@click.option("--plot", type=click.Path(path_type=Path), help="PNG to write: AP50 against shift and age.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, scores in [0, 1].")
+def robustness(
+    *,
+    data: Path,
+    split: str,
+    engine: Path,
+    scenes: int,
+    thermal_size: tuple[int, int] | None,
+    plot: Path | None,
+    as_json: bool,
+) -> None:
+    """AP50 with a black, a shifted or a late image: what an engine loses when a pair is not as it was trained."""
+    from mdtrain.data.sets.msrs import read_msrs
+    from mdtrain.metrics.robustness import draw_curves, measure
+
+    records = read_msrs(data, split)
+    outcomes = measure(engine, records, scenes, thermal_size, lambda condition: click.echo(condition, err=True))
+    if plot is not None:
+        draw_curves(outcomes, f"{engine.stem} on {data.name} {split}", plot)
+    if as_json:
+        click.echo(json.dumps([outcome._asdict() for outcome in outcomes]))
+        return
+    rows = []
+    for outcome in outcomes:
+        classes = outcome.scores["all"]["classes"]
+        persons = [outcome.scores[group]["classes"]["person"]["ap50"] for group in ("all", "day", "night")]
+        others = [classes[name]["ap50"] for name in ("bicycle", "car")]
+        rows.append([outcome.condition, *map(_shown, persons), *map(_shown, others)])
+    columns = ["condition", "person", "by day", "by night", "bicycle", "car"]
+    _print_table(f"AP50 of {engine.stem}, {data.name} {split}; ms rows on {scenes} synthetic scenes", columns, rows)
 
 
 def _print_scores(title: str, scores: Mapping[str, Scores]) -> None:

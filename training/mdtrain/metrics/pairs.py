@@ -1,23 +1,22 @@
-"""Average precision on a set in the MSRS layout, over all images, those by day and those by night."""
+"""Average precision on labelled pairs, over all images, those by day and those by night."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from mdrun.engine import Engine
 from mdrun.errors import DataError, EngineError
 from mdtrain.data.records import CLASSES, Record
 from mdtrain.metrics.coco import Found, Scores, Truth, average_precision
 
-CONDITIONS = {"day": "D", "night": "N"}  # last letter of the image's name
 
-
-def msrs_scores(records: Sequence[Record], found: Sequence[Found]) -> dict[str, Scores]:
-    """Scores over `all` images, by `day` and by `night`; images without a D or N in the name count in `all` only.
+def pair_scores(records: Sequence[Record], found: Sequence[Found]) -> dict[str, Scores]:
+    """Scores over `all` images, by `day` and by `night`; images of unknown time count in `all` only.
 
     Args:
         records: the labelled pairs.
@@ -28,18 +27,24 @@ def msrs_scores(records: Sequence[Record], found: Sequence[Found]) -> dict[str, 
     """
     truth = [_truth(record) for record in records]
     groups = {"all": list(range(len(records)))}
-    for condition, letter in CONDITIONS.items():
-        groups[condition] = [index for index, record in enumerate(records) if record.name.endswith(letter)]
+    for condition, night in (("day", False), ("night", True)):
+        groups[condition] = [index for index, record in enumerate(records) if record.night is night]
     return {name: average_precision(truth, found, CLASSES, images) for name, images in groups.items()}
 
 
-def run_engine(path: Path, records: Sequence[Record], thermal_size: tuple[int, int] | None) -> list[Found]:
+Alter = Callable[[NDArray[np.uint8], NDArray[np.uint8]], tuple[NDArray[np.uint8], NDArray[np.uint8]]]
+
+
+def run_engine(
+    path: Path, records: Sequence[Record], thermal_size: tuple[int, int] | None, alter: Alter | None = None
+) -> list[Found]:
     """Detections of an engine, at its manifest's report threshold as `mdrun` would write them.
 
     Args:
         path: the engine.
         records: the pairs.
         thermal_size: width and height in pixels of the camera to simulate, by area averaging; None leaves the images.
+        alter: changes visible and thermal image of each pair, in turn, before the camera is simulated.
 
     Raises:
         EngineError: the engine cannot be loaded or knows none of the set's classes.
@@ -51,14 +56,16 @@ def run_engine(path: Path, records: Sequence[Record], thermal_size: tuple[int, i
                 f"{path}: its classes are {', '.join(engine.manifest.classes)}, wanted some of {', '.join(CLASSES)}; "
                 "choose an engine trained for this set"
             )
-        return [_infer(engine, record, thermal_size) for record in records]
+        return [_infer(engine, record, thermal_size, alter) for record in records]
 
 
-def _infer(engine: Engine, record: Record, thermal_size: tuple[int, int] | None) -> Found:
-    thermal = record.thermal
+def _infer(engine: Engine, record: Record, thermal_size: tuple[int, int] | None, alter: Alter | None) -> Found:
+    visible, thermal = record.visible, record.thermal
+    if alter is not None:
+        visible, thermal = alter(visible, thermal)
     if thermal_size is not None:
         thermal = np.asarray(cv2.resize(thermal, thermal_size, interpolation=cv2.INTER_AREA), np.uint8)
-    found = engine.infer(record.visible, thermal)
+    found = engine.infer(visible, thermal)
     names = engine.manifest.classes
     to_set = np.array([CLASSES.index(name) if name in CLASSES else -1 for name in names], dtype=np.int64)
     classes = to_set[found.classes]

@@ -1,0 +1,169 @@
+"""How much an engine loses when the pair is not as it was trained: a dark camera, a shift, a time difference.
+
+Blackouts follow the Fusion Dead Zone experiment of Kim et al., MLPD: Multi-Label Pedestrian Detector in Multispectral
+Domain, RA-L 2021 (sizes from sejong-rcv/MLPD-Multi-Label-Pedestrian-Detection, `src/utils/transforms.py`): a whole
+image, a third of it on one side, or all but the middle of the thermal image is black. The runtime never feeds a black
+image for a lost camera; these numbers say what would happen if it did, and what a half-covered lens does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mdrun.street import Street, random_config
+from mdtrain.data.records import CLASSES, ImageFile, Record
+from mdtrain.data.street_set import LATEST_S, MOST_HIDDEN
+from mdtrain.metrics.coco import Scores
+from mdtrain.metrics.pairs import Alter, pair_scores, run_engine
+
+Image = NDArray[np.uint8]
+SIDE = 1 / 3  # share of the width that is black on a side
+SURROUND = 3 / 16  # share of each edge: 120 of 640 and 96 of 512 pixels
+SHIFTS_PX = (0, 2, 4, 8, 16)  # of the visible image
+SKEWS_MS = (0, 33, 67, 100, 150, 200)
+STREET_SIZE = (640, 480)
+
+
+class Outcome(NamedTuple):
+    """Accuracy under one condition.
+
+    Attributes:
+        group: `blackout`, `misalignment` or `skew`.
+        condition: `thermal black`, `8 px`, `100 ms` …
+        value: pixels or milliseconds; 0 for blackouts.
+        scores: over all pairs, by day and by night.
+    """
+
+    group: str
+    condition: str
+    value: float
+    scores: dict[str, Scores]
+
+
+def black_side(image: Image, *, left: bool) -> Image:
+    """A third of the width black."""
+    out, width = image.copy(), int(image.shape[1] * SIDE)
+    out[:, slice(0, width) if left else slice(image.shape[1] - width, None)] = 0
+    return out
+
+
+def black_surround(image: Image) -> Image:
+    """All but the middle black: a thermal camera of a narrower view."""
+    height, width = image.shape[:2]
+    rows, columns = int(height * SURROUND), int(width * SURROUND)
+    out = np.zeros_like(image)
+    out[rows : height - rows, columns : width - columns] = image[rows : height - rows, columns : width - columns]
+    return out
+
+
+BLACKOUTS: dict[str, Alter] = {
+    "none": lambda visible, thermal: (visible, thermal),
+    "visible black": lambda visible, thermal: (np.zeros_like(visible), thermal),
+    "thermal black": lambda visible, thermal: (visible, np.zeros_like(thermal)),
+    "left of visible, right of thermal black": lambda visible, thermal: (
+        black_side(visible, left=True),
+        black_side(thermal, left=False),
+    ),
+    "right of visible, left of thermal black": lambda visible, thermal: (
+        black_side(visible, left=False),
+        black_side(thermal, left=True),
+    ),
+    "thermal in the middle only": lambda visible, thermal: (visible, black_surround(thermal)),
+}
+
+
+def shifted(pixels: float, seed: int = 0) -> Alter:
+    """Thermal image moved by `pixels` of the visible image, in a random direction a pair; borders repeat."""
+    rng = np.random.default_rng(seed)
+
+    def alter(visible: Image, thermal: Image) -> tuple[Image, Image]:
+        angle = rng.uniform(0, 2 * np.pi)
+        scale = thermal.shape[1] / visible.shape[1], thermal.shape[0] / visible.shape[0]
+        move = np.array([[1, 0, np.cos(angle) * pixels * scale[0]], [0, 1, np.sin(angle) * pixels * scale[1]]])
+        size = thermal.shape[1], thermal.shape[0]
+        moved = cv2.warpAffine(thermal, move, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return visible, np.asarray(moved, np.uint8)
+
+    return alter
+
+
+def skewed_scenes(scenes: int, skews_ms: Sequence[float] = SKEWS_MS, seed: int = 9) -> dict[float, list[Record]]:
+    """Synthetic street pairs by the age of their thermal image against the visible one, whose boxes they have.
+
+    Real sets of single pairs cannot show a time difference; the renderer's persons, cyclists and cars move as they do.
+    """
+    records: dict[float, list[Record]] = {skew_ms: [] for skew_ms in skews_ms}
+    for index in range(scenes):
+        config = random_config(seed * 100_003 + index, *STREET_SIZE)
+        street = Street(config)
+        time_s = 1.0 + float(np.random.default_rng((seed, index)).uniform(0, LATEST_S))
+        labels = street.labels(time_s)
+        seen = labels.occlusion <= MOST_HIDDEN
+        visible = ImageFile(Path("street"), colour=True, kept=street.visible(time_s))
+        boxes = (labels.boxes_xyxy[seen] / np.array(STREET_SIZE * 2)).astype(np.float32)
+        classes, night = labels.classes[seen].astype(np.int64), config.time == "night"
+        for skew_ms, of_skew in records.items():
+            older = street.thermal_at(time_s - skew_ms / 1000, *STREET_SIZE, config.noise)
+            thermal = ImageFile(Path("street"), colour=False, kept=older)
+            of_skew.append(Record(f"{index:05d}", visible, thermal, boxes, classes, night))
+    return records
+
+
+def measure(
+    engine: Path,
+    records: Sequence[Record],
+    scenes: int,
+    thermal_size: tuple[int, int] | None,
+    progress: Callable[[str], object],
+) -> list[Outcome]:
+    """All conditions: blackouts and shifts on `records`, time differences on synthetic scenes.
+
+    Raises:
+        EngineError, DataError: as `run_engine`.
+    """
+    outcomes = []
+
+    def add(group: str, condition: str, value: float, pairs: Sequence[Record], alter: Alter | None) -> None:
+        progress(condition)
+        scores = pair_scores(pairs, run_engine(engine, pairs, thermal_size, alter))
+        outcomes.append(Outcome(group, condition, value, scores))
+
+    for condition, alter in BLACKOUTS.items():
+        add("blackout", condition, 0, records, alter)
+    for pixels in SHIFTS_PX:
+        add("misalignment", f"{pixels} px", pixels, records, shifted(pixels))
+    if scenes:
+        progress(f"drawing {scenes} street scenes")
+        for skew_ms, pairs in skewed_scenes(scenes).items():
+            add("skew", f"{skew_ms:g} ms", skew_ms, pairs, None)
+    return outcomes
+
+
+def draw_curves(outcomes: Sequence[Outcome], title: str, path: Path) -> None:
+    """AP50 against misalignment and against time difference, a line a class, as a picture."""
+    import matplotlib as mpl  # noqa: PLC0415  # half a second that only plots need
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt  # noqa: PLC0415
+
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
+    for axis, group, unit in zip(axes, ("misalignment", "skew"), ("pixels of the visible image", "ms"), strict=True):
+        chosen = [outcome for outcome in outcomes if outcome.group == group]
+        for name in CLASSES:
+            values = [outcome.scores["all"]["classes"][name]["ap50"] for outcome in chosen]
+            if chosen and None not in values:
+                axis.plot([outcome.value for outcome in chosen], values, marker="o", label=name)
+        axis.set(title=group, xlabel=f"thermal {'shift' if group == 'misalignment' else 'age'}, {unit}", ylim=(0, 1))
+        axis.grid(visible=True, alpha=0.3)
+    axes[0].set_ylabel("AP50")
+    axes[0].legend(frameon=False)
+    figure.suptitle(title)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
