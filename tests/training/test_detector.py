@@ -23,9 +23,9 @@ def test_student_predicts_one_row_an_anchor_for_any_thermal_size(spec: DetectorS
     out = student(torch.randn(2, 3, 96, 128), torch.randn(2, 1, thermal[1], thermal[0]))
     assert out.logits.shape == (2, len(spec.make_anchors((128, 96))), 3)
     assert out.deltas.shape == (2, out.logits.shape[1], 4)
-    assert out.joint is not None
     stride = spec.maps.fusion_stride
-    assert student.attention_logits(out.joint).shape == (2, 1, 96 // stride, 128 // stride)
+    assert out.attention is not None
+    assert out.attention.shape == (2, 1, 96 // stride, 128 // stride)
 
 
 @pytest.mark.parametrize("spec", [SPEC, VGG])

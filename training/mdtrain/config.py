@@ -134,6 +134,8 @@ class Config(Strict):
     name: str = "student"
     seed: int = Field(0, ge=0)
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: int = Field(1, ge=1, description="processes a machine, one GPU each; each batch is shared among all")
+    nodes: int = Field(1, ge=1, description="machines")
     precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
     inputs: Literal["both", "visible", "thermal"] = "both"
     evaluate_every: int = Field(250, ge=1)
@@ -141,6 +143,15 @@ class Config(Strict):
     model: ModelConfig = ModelConfig.model_validate({})
     optimiser: OptimiserConfig = OptimiserConfig()
     distill: DistillConfig = DistillConfig()
+
+    @model_validator(mode="after")
+    def _shares_are_equal(self) -> Config:
+        if self.optimiser.batch_size % (self.devices * self.nodes):
+            raise ValueError(
+                f"optimiser.batch_size is {self.optimiser.batch_size}, wanted a multiple of the "
+                f"{self.devices * self.nodes} processes (devices x nodes)"
+            )
+        return self
 
 
 def load_config(path: Path | None, overrides: tuple[str, ...] = ()) -> Config:

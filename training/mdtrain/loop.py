@@ -32,6 +32,7 @@ from mdtrain.runlog import RunLog
 from mdtrain.state import TrainState, load_weights, save_weights
 from mdtrain.validate import DivergedError, Evaluation, evaluate
 
+WEIGHTS = "weights.safetensors"
 Predict = Callable[[nn.Module, Batch], Prediction]
 Losses = Callable[[nn.Module, Batch], tuple[Prediction, dict[str, Tensor]]]
 
@@ -55,11 +56,15 @@ class Recipe(NamedTuple):
 
 
 class RunResult(NamedTuple):
-    """Where the run is and how good its average weights are on the validation pairs."""
+    """Where the run is and how good its average weights are on the validation pairs.
+
+    `first` is false in the processes that helped: the files are the first one's.
+    """
 
     folder: Path
     weights: Path
     accuracy: Evaluation
+    first: bool = True
 
 
 def read_records(config: Config) -> tuple[list[Record], list[Record]]:
@@ -104,11 +109,24 @@ FRESH = Start()
 
 
 class Session(NamedTuple):
-    """Everything a run works with, built and on its device."""
+    """Everything a run works with, built and on its device.
+
+    Attributes:
+        config: of the run.
+        recipe: of the run; its `predict` and `losses` are given the network to use.
+        fabric: device, precision, processes.
+        network: what takes the training batches: the model, or its wrapper that averages gradients over processes.
+        state: model, average, optimiser, position.
+        anchors: (A, 4).
+        batches: this process's share.
+        validation: pairs to judge on.
+        pairs: number of training pairs.
+    """
 
     config: Config
     recipe: Recipe
     fabric: Fabric
+    network: nn.Module
     state: TrainState
     anchors: Tensor
     batches: TrainingBatches
@@ -123,18 +141,35 @@ class Session(NamedTuple):
         """
         self.state.model.train()
         with self.fabric.autocast():
-            prediction, extra = self.recipe.losses(self.state.model, batch)
+            prediction, extra = self.recipe.losses(self.network, batch)
         classification, box = detection_loss(
             prediction.logits.float(), prediction.deltas.float(), self.anchors, batch.boxes, batch.classes
         )
         losses = {"classification": classification, "box": box, **extra}
         loss = torch.stack(list(losses.values())).sum()
         values = {name: float(value.detach()) for name, value in losses.items()} | {"loss": float(loss.detach())}
-        _check_finite(values, self.state.iteration, batch, folder)
+        self._check_finite(values, batch, folder)
         self.fabric.backward(loss)
         values["gradient_norm"] = self.state.step()
-        _check_finite(values, self.state.iteration, batch, folder)
+        self._check_finite(values, batch, folder)
         return values
+
+    def _check_finite(self, values: dict[str, float], batch: Batch, folder: Path) -> None:
+        """Stop every process before a checkpoint of broken weights is written, and keep the batch that did it."""
+        finite = all(math.isfinite(value) for value in values.values())
+        if self.fabric.world_size > 1:
+            finite_everywhere = self.fabric.all_reduce(torch.tensor(float(finite)), reduce_op="min")
+            if finite and not finite_everywhere:
+                raise DivergedError(f"iteration {self.state.iteration}: not finite in another process; see its message")
+        if finite:
+            return
+        path = folder / "diverged_batch.pt"
+        torch.save(vars(batch), path)
+        parts = ", ".join(f"{name} {value:.3g}" for name, value in values.items())
+        raise DivergedError(
+            f"iteration {self.state.iteration}: not finite ({parts}); the batch is saved in {path}; "
+            "lower optimiser.learning_rate or try precision=32-true"
+        )
 
     def validate(self) -> Evaluation:
         """Accuracy of the average weights on the validation pairs."""
@@ -148,6 +183,23 @@ class Session(NamedTuple):
     def draw(self, end: int) -> Iterator[Batch]:
         """Batches from where the run stands to iteration `end`."""
         return self.batches.between(self.state.iteration, end, self.fabric.device, self.config.data.threads)
+
+
+def launch(config: Config) -> Fabric:
+    """Device, precision and, with several devices, their processes; under torchrun those that it started."""
+    several = config.devices * config.nodes > 1
+    # not every parameter has a gradient in every recipe: a baseline leaves its attention mask alone
+    strategy = "ddp_find_unused_parameters_true" if several else "auto"
+    fabric = Fabric(
+        accelerator=config.accelerator,
+        devices=config.devices,
+        num_nodes=config.nodes,
+        precision=config.precision,
+        strategy=strategy,
+    )
+    if several:
+        fabric.launch()
+    return fabric
 
 
 def prepare(config: Config, recipe: Recipe, start: Start = FRESH, checkpoint: Path | None = None) -> Session:
@@ -164,8 +216,9 @@ def prepare(config: Config, recipe: Recipe, start: Start = FRESH, checkpoint: Pa
     if start.weights is not None:
         finished = load_trained(start.weights, recipe.kind).model
         load_weights(recipe.model, finished.state_dict(), start.weights)
-    fabric = Fabric(accelerator=config.accelerator, devices=1, precision=config.precision)
+    fabric = launch(config)
     state = TrainState(channels_last(recipe.model.to(fabric.device)), config)
+    network: nn.Module = state.model if fabric.world_size == 1 else fabric.setup_module(state.model)
     if checkpoint is not None:
         state.load(checkpoint)
     records, validation = read_records(config)
@@ -176,13 +229,14 @@ def prepare(config: Config, recipe: Recipe, start: Start = FRESH, checkpoint: Pa
         config.seed,
         mosaic_until=int(config.data.mosaic_stop * config.optimiser.iterations),
         mosaic_share=config.data.mosaic_share,
+        share=(fabric.global_rank, fabric.world_size),
     )
     anchors = spec_of(config).make_anchors(config.model.visible).to(fabric.device)
-    return Session(config, recipe, fabric, state, anchors, batches, validation, len(records))
+    return Session(config, recipe, fabric, network, state, anchors, batches, validation, len(records))
 
 
 def run(config: Config, recipe: Recipe, folder: Path, command: str, start: Start = FRESH) -> RunResult:
-    """Train to the end; `prepare` says what else is raised.
+    """Train to the end; `prepare` says what else is raised. Log, evaluations and files are the first process's.
 
     Raises:
         UsageError: the folder holds a run already and `resume` is off, or there is nothing to resume.
@@ -194,6 +248,8 @@ def run(config: Config, recipe: Recipe, folder: Path, command: str, start: Start
     if start.resume and not checkpoint.exists():
         raise UsageError(f"{folder}: no checkpoints/last.ckpt to resume from; leave --resume out to start")
     session = prepare(config, recipe, start, checkpoint if start.resume else None)
+    if not session.fabric.is_global_zero:
+        return _assist(session, folder)
     state, length = session.state, config.optimiser.iterations
     accuracy: Evaluation | None = None
     with RunLog(folder, config, state.iteration) as log:
@@ -215,6 +271,13 @@ def run(config: Config, recipe: Recipe, folder: Path, command: str, start: Start
     return _finish(session, folder, command, accuracy or session.validate())  # resumed after the end: none yet
 
 
+def _assist(session: Session, folder: Path) -> RunResult:
+    """What a process besides the first does: its share of every step, and no files."""
+    for batch in session.draw(session.config.optimiser.iterations):
+        session.step(batch, folder)
+    return RunResult(folder, folder / WEIGHTS, session.validate(), first=False)
+
+
 def _finish(session: Session, folder: Path, command: str, accuracy: Evaluation) -> RunResult:
     """Write weights and result."""
     facts = {
@@ -230,7 +293,7 @@ def _finish(session: Session, folder: Path, command: str, accuracy: Evaluation) 
         },
         **session.recipe.facts,
     }
-    weights = folder / "weights.safetensors"
+    weights = folder / WEIGHTS
     save_weights(weights, session.state.average, session.config, session.recipe.kind, facts)
     (folder / "result.json").write_text(json.dumps(facts | {"seed": session.config.seed}, indent=2))
     return RunResult(folder, weights, accuracy)
@@ -239,16 +302,3 @@ def _finish(session: Session, folder: Path, command: str, accuracy: Evaluation) 
 def channels_last(model: nn.Module) -> nn.Module:
     """Weights in NHWC order, a quarter faster on CPUs and what tensor cores want."""
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]  # not in the stubs
-
-
-def _check_finite(values: dict[str, float], iteration: int, batch: Batch, folder: Path) -> None:
-    """Stop before a checkpoint of broken weights is written, and keep the batch that did it."""
-    if all(math.isfinite(value) for value in values.values()):
-        return
-    path = folder / "diverged_batch.pt"
-    torch.save(vars(batch), path)
-    parts = ", ".join(f"{name} {value:.3g}" for name, value in values.items())
-    raise DivergedError(
-        f"iteration {iteration}: not finite ({parts}); the batch is saved in {path}; "
-        "lower optimiser.learning_rate or try precision=32-true"
-    )

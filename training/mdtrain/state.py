@@ -20,7 +20,16 @@ from mdrun.errors import EngineError, UsageError
 from mdrun.files import PartialFile
 from mdtrain.config import Config, OptimiserConfig
 
-MAY_CHANGE = {"optimiser.iterations", "evaluate_every", "accelerator", "data.root", "data.street", "data.threads"}
+MAY_CHANGE = {
+    "optimiser.iterations",
+    "evaluate_every",
+    "accelerator",
+    "devices",
+    "nodes",
+    "data.root",
+    "data.street",
+    "data.threads",
+}
 
 
 def learning_rate(iteration: int, config: OptimiserConfig) -> float:

@@ -63,6 +63,8 @@ def _start(options: dict[str, Any]) -> Any:
 
 
 def _finish(result: Any) -> None:
+    if not result.first:
+        return
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 

@@ -70,10 +70,21 @@ def collate(samples: list[Sample], device: torch.device) -> Batch:
 
 
 class TrainingBatches:
-    """Random batches from `start` to `end` (iterations), each with its own random numbers."""
+    """Random batches from `start` to `end` (iterations), each with its own random numbers.
+
+    `share` (rank, processes) is this process's part of every batch: together they draw what one process would.
+    """
 
     def __init__(
-        self, records: list[Record], sizes: Sizes, batch_size: int, seed: int, *, mosaic_until: int, mosaic_share: float
+        self,
+        records: list[Record],
+        sizes: Sizes,
+        batch_size: int,
+        seed: int,
+        *,
+        mosaic_until: int,
+        mosaic_share: float,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
         self._records = records
         self._sizes = sizes
@@ -81,6 +92,7 @@ class TrainingBatches:
         self._seed = seed
         self._mosaic_until = mosaic_until
         self._mosaic_share = mosaic_share
+        self._share = share
 
     def between(self, start: int, end: int, device: torch.device, threads: int = 1) -> Iterator[Batch]:
         """Batches of iterations start <= i < end; `threads` draw the next samples while the network works."""
@@ -94,8 +106,9 @@ class TrainingBatches:
                 yield collate(waiting.popleft().result(), device)
 
     def samples(self, iteration: int) -> list[Sample]:
-        """The samples of one iteration."""
-        return [self._sample(iteration, slot) for slot in range(self._batch_size)]
+        """This process's samples of one iteration."""
+        rank, processes = self._share
+        return [self._sample(iteration, slot) for slot in range(rank, self._batch_size, processes)]
 
     def _sample(self, iteration: int, slot: int) -> Sample:
         rng = np.random.default_rng((self._seed, iteration, slot))

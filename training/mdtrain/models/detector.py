@@ -71,14 +71,14 @@ class Prediction(NamedTuple):
         logits: (B, A, classes).
         deltas: (B, A, 4), see `anchors.decode`.
         feature: (B, C, h, w) map of the fusion point: what the student imitates. None at decision level.
-        joint: student only, the map before the semantic block: what the attention mask is read from.
+        attention: student only, (B, 1, h, w) logits of the mask that imitates the teacher's attention.
         fusion: GAFF only, masks of the fusion.
     """
 
     logits: Tensor
     deltas: Tensor
     feature: Tensor | None = None
-    joint: Tensor | None = None
+    attention: Tensor | None = None
     fusion: Fusion | None = None
 
 
@@ -121,11 +121,7 @@ class Student(nn.Module):
         feature = self.semantic(joint)
         logits, deltas = self.head(self.pyramid((*finer, feature, self.top(feature))))
         imitation = feature if self.adapter is None else self.adapter(feature)
-        return Prediction(logits, deltas, imitation, joint=joint)
-
-    def attention_logits(self, joint: Tensor) -> Tensor:
-        """(B, 1, h, w) logits of the mask that imitates the teacher's attention."""
-        return self.attention(joint)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
+        return Prediction(logits, deltas, imitation, attention=self.attention(joint))
 
     def fuse_images(self, visible: Tensor, thermal: Tensor | None) -> Tensor:
         """Image-level fusion: thermal up to the visible size, its channel three times, behind the visible ones.

@@ -56,9 +56,8 @@ def make(config: Config, teacher_weights: Path) -> tuple[Config, Recipe]:
     def losses(model: nn.Module, batch: Batch) -> tuple[Prediction, dict[str, Tensor]]:
         fusion = _teach(teacher, batch)
         prediction = predict(model, batch)
-        assert isinstance(model, Student)  # noqa: S101  # built below
-        assert prediction.joint is not None and prediction.feature is not None  # noqa: S101, PT018  # a student's
-        attention = attention_transfer(model.attention_logits(prediction.joint).float(), fusion.teacher_mask())
+        assert prediction.attention is not None and prediction.feature is not None  # noqa: S101, PT018  # a student's
+        attention = attention_transfer(prediction.attention.float(), fusion.teacher_mask())
         semantic = semantic_loss(prediction.feature.float(), fusion.fused)
         weights = config.distill
         return prediction, {"attention": weights.attention * attention, "semantic": weights.semantic * semantic}

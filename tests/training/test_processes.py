@@ -1,0 +1,111 @@
+"""Several processes share a training: real ones, over gloo on the loopback interface."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mdrun.errors import UsageError
+from mdtrain.build import load_trained
+from mdtrain.config import load_config
+from mdtrain.data.augment import Sizes
+from mdtrain.data.batches import TrainingBatches
+from mdtrain.data.sets.msrs import read_msrs
+from tests.training.test_recipes import TINY
+from tests.training.test_train_cli import flags
+from tests.training.tree import write_msrs
+
+MDTRAIN = "from mdtrain.cli import main; main()"
+# trains as `mdtrain` would, then writes down what this process holds
+HASHES = """
+import sys
+from pathlib import Path
+from mdtrain.config import load_config
+from mdtrain.contract import hash_weights
+from mdtrain.loop import prepare
+from mdtrain.recipes import baseline
+
+config = load_config(None, tuple(sys.argv[2:]))
+session = prepare(config, baseline.make(config))
+for batch in session.draw(3):
+    session.step(batch, Path(sys.argv[1]))
+rank = session.fabric.global_rank
+weights = hash_weights(dict(session.state.model.named_parameters()))
+Path(sys.argv[1], f"{rank}.txt").write_text(f"{session.fabric.world_size} {weights}")
+"""
+
+
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+ALONE: list[str] = []  # the command as typed: it starts the other processes itself
+
+
+def start(launcher: list[str], code: str, arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    script = folder / "script.py"
+    script.write_text(code)
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    command = [sys.executable, *launcher, str(script), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, check=False)
+
+
+def test_shares_of_a_batch_make_the_batch(tmp_path: Path) -> None:
+    records = read_msrs(write_msrs(tmp_path), "train")
+
+    def samples(share: tuple[int, int]) -> list[np.ndarray]:
+        batches = TrainingBatches(
+            records, Sizes((96, 64), (24, 16)), 4, 3, mosaic_until=9, mosaic_share=0.5, share=share
+        )
+        return [sample.visible for sample in batches.samples(5)]
+
+    whole, first, second = samples((0, 1)), samples((0, 2)), samples((1, 2))
+    for got, wanted in zip([first[0], second[0], first[1], second[1]], whole, strict=True):
+        np.testing.assert_array_equal(got, wanted)
+
+
+def test_a_batch_that_cannot_be_shared_is_refused() -> None:
+    with pytest.raises(UsageError, match="batch_size is 5, wanted a multiple of the 2 processes"):
+        load_config(None, ("devices=2", "optimiser.batch_size=5"))
+
+
+def test_two_processes_hold_the_same_weights_after_learning_from_different_samples(tmp_path: Path) -> None:
+    data = write_msrs(tmp_path / "data" / "msrs").parent
+    settings = [*TINY, f"data.root={data}", "devices=2", "accelerator=cpu"]
+    done = start(TORCHRUN, HASHES, [str(tmp_path), *settings], tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    first, second = ((tmp_path / f"{rank}.txt").read_text().split() for rank in (0, 1))
+    assert first == second
+    assert first[0] == "2"
+
+
+@pytest.mark.parametrize("launcher", [TORCHRUN, ALONE], ids=["torchrun", "alone"])
+def test_a_run_of_two_processes_writes_its_files_once(launcher: list[str], tmp_path: Path) -> None:
+    """The command line itself, under torchrun and by itself."""
+    data, run = write_msrs(tmp_path / "data" / "msrs").parent, tmp_path / "run"
+    settings = flags(*TINY, "devices=2", "accelerator=cpu")
+    done = start(
+        launcher, MDTRAIN, ["train", "baseline", "--data", str(data), "--output", str(run), *settings], tmp_path
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("AP50") == 1
+    rows = [row for row in csv.DictReader((run / "metrics.csv").open()) if row["name"] == "val/person"]
+    assert [row["iteration"] for row in rows] == ["2", "4"]
+    weights = load_trained(run / "weights.safetensors").model.state_dict()
+    assert all(torch.isfinite(value.float()).all() for value in weights.values())
+
+
+def test_a_process_that_diverges_ends_all(tmp_path: Path) -> None:
+    """Without an agreement the others would wait for its gradients until they time out."""
+    data = write_msrs(tmp_path / "data" / "msrs").parent
+    wild = ("optimiser.name=sgd", "optimiser.learning_rate=1e20", "optimiser.warmup=0", "optimiser.clip_norm=1e30")
+    settings = flags(*TINY, *wild, "optimiser.iterations=50", "evaluate_every=50", "devices=2", "accelerator=cpu")
+    arguments = ["train", "baseline", "--data", str(data), "--output", str(tmp_path / "run"), *settings]
+    done = start(ALONE, MDTRAIN, arguments, tmp_path)
+    assert done.returncode == 1
+    assert "not finite" in done.stderr
+    assert not (tmp_path / "run" / "weights.safetensors").exists()
