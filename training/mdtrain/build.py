@@ -20,7 +20,7 @@ from mdtrain.state import load_weights
 
 def sizes(config: Config) -> Sizes:
     """Network sizes of a run."""
-    return Sizes(config.model.visible, config.model.thermal)
+    return Sizes(config.model.visible, config.model.thermal, config.data.coarser_share)
 
 
 def spec_of(config: Config) -> DetectorSpec:

@@ -10,6 +10,7 @@ from mdrun.command import run_command
 from mdtrain.commands.data import data_group
 from mdtrain.commands.evaluate import evaluate
 from mdtrain.commands.street import street_set
+from mdtrain.commands.sweep import sweep
 from mdtrain.commands.train import train_group
 
 
@@ -21,6 +22,7 @@ def mdtrain() -> None:
 mdtrain.add_command(street_set)
 mdtrain.add_command(data_group)
 mdtrain.add_command(train_group)
+mdtrain.add_command(sweep)
 mdtrain.add_command(evaluate)
 
 

@@ -20,10 +20,14 @@ GREY = 114
 
 @dataclass(frozen=True)
 class Sizes:
-    """Network sizes in pixels (width, height): visible, and the thermal sensor that is simulated."""
+    """Network sizes in pixels (width, height): visible, and the thermal sensor that is simulated.
+
+    `coarser_share` of the training samples come from a still coarser sensor.
+    """
 
     visible: tuple[int, int]
     thermal: tuple[int, int]
+    coarser_share: float = 1 / 3
 
 
 @dataclass(frozen=True)
@@ -143,16 +147,18 @@ def _finish(
     rng: np.random.Generator,
 ) -> Sample:
     visible, full = _visible_photometry(visible, rng), _thermal_photometry(full, rng)
-    return Sample(visible, full, simulate_sensor(full, sizes.thermal, rng), boxes, classes)
+    return Sample(visible, full, simulate_sensor(full, sizes.thermal, rng, sizes.coarser_share), boxes, classes)
 
 
-def simulate_sensor(full: NDArray[np.uint8], size: tuple[int, int], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Low-resolution thermal image of `size`; one in three comes from a still coarser sensor, scaled up.
+def simulate_sensor(
+    full: NDArray[np.uint8], size: tuple[int, int], rng: np.random.Generator, coarser_share: float = 1 / 3
+) -> NDArray[np.uint8]:
+    """Low-resolution thermal image of `size`; `coarser_share` of them come from a still coarser sensor, scaled up.
 
     The paper's setting is 1/16 of the pixels of a 640x512 sensor (160x128); coarser ones down to 80x64 make the
     student usable with cheaper cameras.
     """
-    if rng.random() < 1 / 3:
+    if rng.random() < coarser_share:
         share = rng.uniform(0.5, 1.0)
         coarse = (round(size[0] * share), round(size[1] * share))
         full = _u8(cv2.resize(full, coarse, interpolation=cv2.INTER_AREA))

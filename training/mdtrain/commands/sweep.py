@@ -1,0 +1,63 @@
+"""`mdtrain sweep`: the tables of the paper, one command each."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mdrun.errors import UsageError
+from mdtrain.commands.train import CONFIGS, command_line
+
+TITLES = {
+    "fusion": "Fusion stages (paper: Tables 1 and 2)",
+    "thermal": "Thermal resolution, with and without distillation (paper: Tables 3 and 4)",
+    "ablation": "Semantic transfer (S, MSE or focal MSE) and attention transfer (A) (paper: Tables 7 and 8)",
+}
+
+
+def parse_seeds(ctx: click.Context, param: click.Parameter, value: str) -> list[int]:
+    """Seeds of a text such as `0,1,2`."""
+    parts = value.split(",")
+    if not all(part.strip().isdecimal() for part in parts) or len(set(parts)) < len(parts):
+        raise click.BadParameter(f"got {value!r}, wanted different whole numbers such as 0,1,2.", ctx, param)
+    return [int(part) for part in parts]
+
+
+@click.command(
+    "sweep",
+    epilog="Example: mdtrain sweep thermal --teacher runs/teacher/weights.safetensors --data DATA/rgbt "
+    "--seeds 0,1,2 --output runs/sweep",
+)
+@click.argument("table", type=click.Choice(list(TITLES)))
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder of the sweep.")
+@click.option("--teacher", "weights", type=click.Path(path_type=Path), help="weights.safetensors of the teacher.")
+@click.option("--seeds", default="0", show_default=True, callback=parse_seeds, help="Seeds, separated by commas.")
+@click.option("--data", type=click.Path(path_type=Path), help="Folder with a folder of each set.")
+@click.option("--street", type=click.Path(path_type=Path), help="Synthetic scenes of `mdtrain street`.")
+@click.option("--iterations", type=int, help="Length of every run; default: the recipe's own.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a config key in every run.")
+def sweep(table: Any, weights: Path | None, seeds: list[int], **options: Any) -> None:
+    """Train every variant of a table with every seed; what is finished is kept, what was killed goes on."""
+    from mdtrain.config import load_config  # noqa: PLC0415  # keeps --help fast
+    from mdtrain.sweep import draw_thermal, run_sweep, variants, write_table  # noqa: PLC0415
+
+    named = {"optimiser.iterations": "iterations", "data.root": "data", "data.street": "street"}
+    common = options["overrides"] + tuple(
+        f"{key}={options[option]}" for key, option in named.items() if options[option] is not None
+    )
+    clashes = [override for override in common if override.partition("=")[0] in ("seed", "inputs")]
+    if clashes:
+        raise UsageError(f"got --set {clashes[0]}, which the sweep itself varies; use --seeds, or mdtrain train")
+
+    def configure(variant: Any, seed: int) -> Any:
+        file = CONFIGS / ("teacher.yaml" if variant.recipe == "teacher" else "student.yaml")
+        return load_config(file, (*common, *variant.overrides, f"seed={seed}"))
+
+    rows = variants(table, load_config(CONFIGS / "student.yaml", common))
+    found = run_sweep(rows, seeds, configure, options["output"], weights, command_line(sys.argv[1:]))
+    click.echo(write_table(found, TITLES[table], options["output"]))
+    if table == "thermal":
+        draw_thermal(found, TITLES[table], options["output"] / "thermal.png")

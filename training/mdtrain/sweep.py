@@ -1,0 +1,216 @@
+"""The tables of the Modality Distillation paper as lists of trainings: fusion stages, thermal resolution, ablation.
+
+Zhang et al., WACV 2022: Tables 1 and 2, 3 and 4, 7 and 8. A sweep runs each variant with each seed into a folder of its
+own; one that is finished is not run again, one that was killed goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from mdrun.errors import UsageError
+from mdtrain.config import Config, load_config
+from mdtrain.loop import Start, run
+from mdtrain.recipes import baseline, distill, teacher
+from mdtrain.state import check_same_run
+
+SweepName = Literal["fusion", "thermal", "ablation"]
+FEWER_PIXELS = (1, 4, 16, 64)  # of the thermal image against the network's, paper Tables 3 and 4
+MEASURES = ("person", "person/day", "person/night", "bicycle", "car")
+
+
+class Variant(NamedTuple):
+    """One row of a table.
+
+    Attributes:
+        name: of its folder and its row.
+        recipe: `teacher`, `baseline` or `distill`.
+        overrides: settings on top of the common ones.
+        pixels: thermal pixels of the student, for the plot.
+    """
+
+    name: str
+    recipe: Literal["teacher", "baseline", "distill"]
+    overrides: tuple[str, ...] = ()
+    pixels: int = 0
+
+
+class Row(NamedTuple):
+    """Results of one variant: AP50 by measure and seed."""
+
+    variant: Variant
+    runs: list[dict[str, float]]
+
+    def mean(self, measure: str) -> tuple[float, float]:
+        """Mean and standard error (NaN for one seed) of a measure over the seeds."""
+        values = [run[measure] for run in self.runs if measure in run]
+        if not values:
+            return math.nan, math.nan
+        mean = sum(values) / len(values)
+        if len(values) == 1:
+            return mean, math.nan
+        variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
+        return mean, math.sqrt(variance / len(values))
+
+
+def variants(name: SweepName, config: Config) -> list[Variant]:
+    """Rows of a table for networks of this configuration's size."""
+    if name == "fusion":
+        return [
+            Variant("visible-only", "baseline", ("inputs=visible",)),
+            Variant("thermal-only", "baseline", ("inputs=thermal",)),
+            Variant("image-level", "baseline"),
+            Variant("feature-level-sum", "teacher", ("model.fusion=addition",)),
+            Variant("feature-level-gaff", "teacher"),
+            Variant("decision-level", "teacher", ("model.fusion=decision",)),
+        ]
+    if name == "ablation":
+        switches = {  # semantic loss, its weight, weight of the attention loss
+            "none": ("focal_mse", 0, 0),
+            "S-M": ("mse", 1, 0),
+            "S-F": ("focal_mse", 1, 0),
+            "A": ("focal_mse", 0, 1),
+            "S-M-A": ("mse", 1, 1),
+            "S-F-A": ("focal_mse", 1, 1),
+        }
+        return [
+            Variant(
+                row,
+                "distill",
+                (f"distill.semantic_loss={loss}", f"distill.semantic={semantic}", f"distill.attention={attention}"),
+            )
+            for row, (loss, semantic, attention) in switches.items()
+        ]
+    return list(_thermal_variants(config))
+
+
+def _thermal_variants(config: Config) -> Iterator[Variant]:
+    width, height = config.model.visible
+    for fewer in FEWER_PIXELS:
+        side = math.isqrt(fewer)
+        size = width // side, height // side
+        settings = (f"model.thermal=[{size[0]},{size[1]}]", "data.coarser_share=0")
+        label = "full" if fewer == 1 else f"{fewer}x"
+        yield Variant(f"{label}-native", "baseline", settings, size[0] * size[1])
+        yield Variant(f"{label}-distilled", "distill", settings, size[0] * size[1])
+    yield Variant("none-native", "baseline", ("inputs=visible",))
+    yield Variant("none-distilled", "distill", ("inputs=visible",))
+
+
+def run_sweep(
+    rows: Sequence[Variant],
+    seeds: Sequence[int],
+    configure: Callable[[Variant, int], Config],
+    folder: Path,
+    teacher_weights: Path | None,
+    command: str,
+) -> list[Row]:
+    """Train what is not finished yet and collect everything.
+
+    Args:
+        rows: variants of the table.
+        seeds: each variant is trained once with each.
+        configure: the configuration of a variant and a seed.
+        folder: holds `VARIANT/seed-N/` of every run.
+        teacher_weights: of distilled variants.
+        command: for the weights' own record.
+
+    Raises:
+        UsageError: a variant is distilled and there is no teacher, or a finished run had another configuration.
+    """
+    if teacher_weights is None and any(variant.recipe == "distill" for variant in rows):
+        raise UsageError("this sweep distils: name the teacher with --teacher RUN/weights.safetensors")
+    found = []
+    for variant in rows:
+        runs = []
+        for seed in seeds:
+            target = folder / variant.name / f"seed-{seed}"
+            runs.append(_train(variant, configure(variant, seed), target, teacher_weights, command))
+        found.append(Row(variant, runs))
+    return found
+
+
+def _train(
+    variant: Variant, config: Config, folder: Path, teacher_weights: Path | None, command: str
+) -> dict[str, float]:
+    """AP50 by measure of one run, which is started, continued or only read."""
+    if (folder / "result.json").exists():
+        _check_config(config, folder)
+    else:
+        if variant.recipe == "distill":
+            assert teacher_weights is not None  # noqa: S101  # run_sweep has looked
+            config, recipe = distill.make(config, teacher_weights)
+        else:
+            recipe = (teacher if variant.recipe == "teacher" else baseline).make(config)
+        resume = (folder / "checkpoints" / "last.ckpt").exists()
+        run(config, recipe, folder, command, Start(resume=resume))
+    accuracy: dict[str, float] = json.loads((folder / "result.json").read_text())["accuracy"]
+    prefix, suffix = f"{config.data.validation}_val/", "/ap50"
+    return {name.removeprefix(prefix).removesuffix(suffix): value for name, value in accuracy.items()}
+
+
+def _check_config(config: Config, folder: Path) -> None:
+    """Refuse to put the result of another experiment into the table."""
+    path = folder / "config.yaml"
+    ran, wanted = load_config(path).model_dump(mode="json"), config.model_dump(mode="json")
+    ran["model"]["imitates"] = wanted["model"]["imitates"]  # set by the distillation recipe
+    check_same_run(ran, wanted, path)
+    before, now = ran["optimiser"]["iterations"], wanted["optimiser"]["iterations"]
+    if before != now:
+        raise UsageError(f"{path}: the run had {before} iterations, the sweep asks for {now}; name another --output")
+
+
+def write_table(rows: Sequence[Row], title: str, folder: Path) -> str:
+    """`results.json` and `table.md` of a sweep; gives the Markdown."""
+    lines = [
+        f"# {title}",
+        "",
+        "| variant | seeds | " + " | ".join(MEASURES) + " |",
+        "|---|---" + "|---" * len(MEASURES) + "|",
+    ]
+    for row in rows:
+        cells = [_cell(*row.mean(measure)) for measure in MEASURES]
+        lines.append(f"| {row.variant.name} | {len(row.runs)} | " + " | ".join(cells) + " |")
+    text = "\n".join([*lines, "", "AP50; mean ± standard error over the seeds.", ""])
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "table.md").write_text(text)
+    plain = [{"variant": row.variant.name, "pixels": row.variant.pixels, "runs": row.runs} for row in rows]
+    (folder / "results.json").write_text(json.dumps(plain, indent=2))
+    return text
+
+
+def _cell(mean: float, error: float) -> str:
+    if math.isnan(mean):
+        return "-"
+    return f"{mean:.3f}" if math.isnan(error) else f"{mean:.3f} ± {error:.3f}"
+
+
+def draw_thermal(rows: Sequence[Row], title: str, path: Path) -> None:
+    """AP50 of persons against thermal pixels, with and without distillation: which thermal camera is enough?"""
+    import matplotlib as mpl  # noqa: PLC0415  # half a second that only plots need
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt  # noqa: PLC0415
+
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
+    for axis, measure in zip(axes, ("person/day", "person/night"), strict=True):
+        for kind, style in (("native", "o--"), ("distilled", "o-")):
+            chosen = [row for row in rows if row.variant.name.endswith(kind) and row.variant.pixels]
+            points = [row.mean(measure) for row in chosen]
+            pixels = [row.variant.pixels for row in chosen]
+            errors = [0.0 if math.isnan(error) else error for _, error in points]
+            axis.errorbar(pixels, [mean for mean, _ in points], errors, fmt=style, capsize=3, label=kind)
+            none = [row.mean(measure)[0] for row in rows if row.variant.name == f"none-{kind}"]
+            if none:
+                axis.axhline(none[0], linestyle=":", color="grey", label=f"{kind}, no thermal camera")
+        axis.set(xscale="log", xlabel="thermal pixels", title=measure.replace("/", " by "), ylim=(0, 1))
+        axis.grid(visible=True, alpha=0.3)
+    axes[0].set_ylabel("AP50")
+    axes[0].legend(frameon=False, fontsize=8)
+    figure.suptitle(title)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
