@@ -3,10 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mdrun.errors import UsageError
 from mdtrain.commands.train import CONFIGS
-from mdtrain.config import Config, load_config
+from mdtrain.config import Config, key_lines, load_config
 from mdtrain.state import learning_rate
 
 
@@ -31,8 +34,34 @@ def test_all_problems_come_in_one_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         load_config(file)
     text = str(caught.value)
-    for part in ("c.yaml", "sed", "optimiser.iterations", "100x96", "multiples of 32"):
+    for part in (
+        "c.yaml",
+        "sed (line 1)",
+        "optimiser.iterations (line 3)",
+        "model (line 4)",
+        "100x96",
+        "multiples of 32",
+    ):
         assert part in text
+
+
+def test_problems_of_an_override_are_told_from_those_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("seed: -3\nmodel: {widths: [1, 2]}\n")
+    with pytest.raises(UsageError) as caught:
+        load_config(file, ("optimiser.iterations=0", "data.sets=[msrs, cityscapes]"))
+    text = str(caught.value)
+    for part in ("seed (line 1)", "model.widths", "(line 2)", "optimiser.iterations (--set)", "data.sets.1 (--set)"):
+        assert part in text
+
+
+@given(st.recursive(st.integers(), lambda inner: st.dictionaries(st.text("abc", min_size=1), inner, max_size=4)))
+def test_every_key_has_the_line_it_stands_on(data: object) -> None:
+    text = yaml.safe_dump(data)
+    for place, line in key_lines(text).items():
+        key, separator, _ = text.splitlines()[line - 1].strip().partition(":")
+        assert separator
+        assert key.strip("'\"") == place.rpartition(".")[2]
 
 
 @pytest.mark.parametrize("override", ["seed", "seed.deep=3", "optimiser.nothing=1", "seed=-1", "model.widths=[1,2"])

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from mdrun.errors import UsageError
 from mdtrain.data.sets import SetName
@@ -159,12 +160,15 @@ def load_config(path: Path | None, overrides: tuple[str, ...] = ()) -> Config:
     """Read a YAML file, then apply `key.path=value` overrides.
 
     Raises:
-        UsageError: one line that lists every problem with its place.
+        UsageError: one line that lists every problem with its place: line of the file, or the override.
     """
     data: dict[str, Any] = {}
+    lines: dict[str, int] = {}
     if path is not None:
         try:
-            data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+            text = path.read_text(encoding="utf-8")
+            data = yaml.safe_load(text) or {}
+            lines = key_lines(text)
         except (OSError, yaml.YAMLError) as error:
             raise UsageError(f"{path}: cannot be read as YAML: {error}") from error
         if not isinstance(data, dict):
@@ -174,8 +178,36 @@ def load_config(path: Path | None, overrides: tuple[str, ...] = ()) -> Config:
     try:
         return Config.model_validate(data)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'config'}: {e['msg']}" for e in error.errors())
+        given = {override.partition("=")[0] for override in overrides}
+        problems = "; ".join(_describe(problem, lines, given) for problem in error.errors())
         raise UsageError(f"{path or 'configuration'}: {problems}") from error
+
+
+def key_lines(text: str) -> dict[str, int]:
+    """Line of every key of a YAML text, from 1, by its path such as `optimiser.iterations`."""
+    found: dict[str, int] = {}
+
+    def walk(node: yaml.Node | None, parents: tuple[str, ...]) -> None:
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                place = (*parents, str(key.value))
+                found[".".join(place)] = key.start_mark.line + 1
+                walk(value, place)
+
+    walk(yaml.compose(text, Loader=yaml.SafeLoader), ())
+    return found
+
+
+def _describe(problem: ErrorDetails, lines: dict[str, int], given: set[str]) -> str:
+    """One problem with its key and where that was written, if anywhere."""
+    parts = [str(part) for part in problem["loc"]]
+    key = ".".join(parts) or "config"
+    written = [".".join(parts[:end]) for end in range(len(parts), 0, -1)]  # of a list's element, the list
+    if any(place in given for place in written):
+        where = " (--set)"
+    else:
+        where = next((f" (line {lines[place]})" for place in written if place in lines), "")
+    return f"{key}{where}: {problem['msg']}"
 
 
 def _apply(data: dict[str, Any], override: str) -> None:
