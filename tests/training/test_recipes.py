@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from mdrun.errors import EngineError, UsageError
 from mdrun.manifest import Manifest
@@ -15,8 +16,9 @@ from mdtrain import loop
 from mdtrain.build import load_trained
 from mdtrain.config import Config, load_config
 from mdtrain.contract import draft_manifest, hash_weights
+from mdtrain.data.batches import Batch
 from mdtrain.loop import Start
-from mdtrain.models.detector import DetectorSpec, Student, Teacher
+from mdtrain.models.detector import DetectorSpec, Prediction, Student, Teacher
 from mdtrain.recipes import baseline, distill, teacher
 from mdtrain.state import read_checkpoint
 from mdtrain.validate import DivergedError, Evaluation
@@ -238,6 +240,21 @@ def test_a_loss_that_is_not_finite_stops_with_the_batch_saved(tmp_path: Path) ->
     with pytest.raises(DivergedError, match="diverged_batch"):
         baseline.train(config, tmp_path / "run", "mdtrain")
     assert (tmp_path / "run" / "diverged_batch.pt").exists()
+
+
+@pytest.mark.parametrize(("fits", "said"), [(2, "batch_size=8 does not fit.*, 2 does"), (0, "take a smaller one")])
+def test_a_batch_that_does_not_fit_ends_with_one_that_does(tmp_path: Path, fits: int, said: str) -> None:
+    """A device of little memory, played by a recipe: no CUDA device is needed to try the search."""
+    config = tiny(tmp_path, "optimiser.batch_size=8")
+    recipe = baseline.make(config)
+
+    def losses(model: nn.Module, batch: Batch) -> tuple[Prediction, dict[str, torch.Tensor]]:
+        if len(batch.visible) > fits:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return recipe.losses(model, batch)
+
+    with pytest.raises(UsageError, match=said):
+        loop.run(config, recipe._replace(losses=losses), tmp_path / "run", "mdtrain")
 
 
 def test_the_draft_manifest_says_what_the_run_knows(tmp_path: Path) -> None:

@@ -138,21 +138,43 @@ class Session(NamedTuple):
 
         Raises:
             DivergedError: a loss or gradient became infinite or NaN.
+            UsageError: the device's memory is too small for the batch; names the size that fits.
         """
         self.state.model.train()
+        try:
+            losses = self._losses(batch)
+            loss = torch.stack(list(losses.values())).sum()
+            values = {name: float(value.detach()) for name, value in losses.items()} | {"loss": float(loss.detach())}
+            self._check_finite(values, batch, folder)
+            self.fabric.backward(loss)
+        except torch.OutOfMemoryError as error:
+            raise UsageError(self._too_large(batch)) from error
+        values["gradient_norm"] = self.state.step()
+        self._check_finite(values, batch, folder)
+        return values
+
+    def _losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Forward: detection losses and the recipe's own."""
         with self.fabric.autocast():
             prediction, extra = self.recipe.losses(self.network, batch)
         classification, box = detection_loss(
             prediction.logits.float(), prediction.deltas.float(), self.anchors, batch.boxes, batch.classes
         )
-        losses = {"classification": classification, "box": box, **extra}
-        loss = torch.stack(list(losses.values())).sum()
-        values = {name: float(value.detach()) for name, value in losses.items()} | {"loss": float(loss.detach())}
-        self._check_finite(values, batch, folder)
-        self.fabric.backward(loss)
-        values["gradient_norm"] = self.state.step()
-        self._check_finite(values, batch, folder)
-        return values
+        return {"classification": classification, "box": box, **extra}
+
+    def _too_large(self, batch: Batch) -> str:
+        """What to do about a batch that does not fit: halves of it are tried until one does."""
+        processes, size = self.fabric.world_size, len(batch.visible)
+        got = f"optimiser.batch_size={size * processes} does not fit into the memory of {self.fabric.device}"
+        while processes == 1 and (size := size // 2):  # others would wait for gradients
+            self.state.optimiser.zero_grad(set_to_none=True)
+            torch.cuda.empty_cache()
+            try:
+                torch.stack(list(self._losses(batch.first(size)).values())).sum().backward()  # type: ignore[no-untyped-call]  # torch
+            except torch.OutOfMemoryError:
+                continue
+            return f"{got}, {size} does: --set optimiser.batch_size={size}, or a smaller model.visible"
+        return f"{got}; take a smaller one, or a smaller model.visible"
 
     def _check_finite(self, values: dict[str, float], batch: Batch, folder: Path) -> None:
         """Stop every process before a checkpoint of broken weights is written, and keep the batch that did it."""

@@ -42,6 +42,16 @@ class Batch:
     boxes: list[Tensor]
     classes: list[Tensor]
 
+    def first(self, count: int) -> Batch:
+        """The first `count` pairs."""
+        return Batch(
+            self.visible[:count],
+            self.thermal_full[:count],
+            self.thermal_low[:count],
+            self.boxes[:count],
+            self.classes[:count],
+        )
+
 
 def normalise_visible(image: Tensor) -> Tensor:
     """(B, H, W, 3) uint8 RGB to (B, 3, H, W) float, channels last in memory."""
