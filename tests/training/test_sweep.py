@@ -70,6 +70,8 @@ def test_a_sweep_trains_every_variant_once(tmp_path: Path, capfd: pytest.Capture
     assert sweep("fusion", tmp_path, *more) == 0
     assert capfd.readouterr().out == table
     assert [path.stat().st_mtime_ns for path in weights] == times  # only read again
+    assert sweep("fusion", tmp_path, *more, "--rows", "image-level,thermal-only") == 0
+    assert len(capfd.readouterr().out.splitlines()) == len(table.splitlines()) - 4
     assert sweep("fusion", tmp_path, "--iterations", "2", "--seeds", "0,3") == 2
     assert "had 1 iterations, the sweep asks for 2" in capfd.readouterr().err
 
@@ -90,6 +92,7 @@ def test_the_thermal_sweep_draws_its_curves(tmp_path: Path) -> None:
         ("fusion", ("--seeds", "1,1"), "--seeds"),
         ("fusion", ("--seeds", "a"), "--seeds"),
         ("fusion", ("--set", "inputs=visible"), "the sweep itself varies"),
+        ("fusion", ("--rows", "image-level,16x"), "--rows names 16x, wanted some of visible-only"),
         ("everything", (), "ablation"),
     ],
 )

@@ -35,11 +35,12 @@ def parse_seeds(ctx: click.Context, param: click.Parameter, value: str) -> list[
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder of the sweep.")
 @click.option("--teacher", "weights", type=click.Path(path_type=Path), help="weights.safetensors of the teacher.")
 @click.option("--seeds", default="0", show_default=True, callback=parse_seeds, help="Seeds, separated by commas.")
+@click.option("--rows", "names", help="Only these rows, separated by commas: 16x-native,16x-distilled.")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder with a folder of each set.")
 @click.option("--street", type=click.Path(path_type=Path), help="Synthetic scenes of `mdtrain street`.")
 @click.option("--iterations", type=int, help="Length of every run; default: the recipe's own.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a config key in every run.")
-def sweep(table: Any, weights: Path | None, seeds: list[int], **options: Any) -> None:
+def sweep(table: Any, weights: Path | None, seeds: list[int], names: str | None, **options: Any) -> None:
     """Train every variant of a table with every seed; what is finished is kept, what was killed goes on."""
     from mdtrain.config import load_config  # noqa: PLC0415  # keeps --help fast
     from mdtrain.sweep import draw_thermal, run_sweep, variants, write_table  # noqa: PLC0415
@@ -57,6 +58,13 @@ def sweep(table: Any, weights: Path | None, seeds: list[int], **options: Any) ->
         return load_config(file, (*common, *variant.overrides, f"seed={seed}"))
 
     rows = variants(table, load_config(CONFIGS / "student.yaml", common))
+    if names is not None:
+        unknown = set(names.split(",")) - {row.name for row in rows}
+        if unknown:
+            raise UsageError(
+                f"--rows names {', '.join(sorted(unknown))}, wanted some of {', '.join(r.name for r in rows)}"
+            )
+        rows = [row for row in rows if row.name in names.split(",")]
     found = run_sweep(rows, seeds, configure, options["output"], weights, command_line(sys.argv[1:]))
     click.echo(write_table(found, TITLES[table], options["output"]))
     if table == "thermal":
