@@ -11,7 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from mdrun.backends import Backend, open_backend
-from mdrun.errors import EngineError
+from mdrun.errors import EngineError, UsageError
 from mdrun.frames import Detections
 from mdrun.manifest import Manifest
 from mdrun.onnx_file import check_graph, read_manifest
@@ -19,6 +19,7 @@ from mdrun.postprocess import Postprocess
 from mdrun.preprocess import Preprocess
 
 STAGES = ("preprocess", "infer", "postprocess")
+MAX_THREADS = 256  # ONNX Runtime starts as many as it is told, and hangs at a million
 
 
 class Engine:
@@ -51,9 +52,12 @@ class Engine:
 
         Raises:
             EngineError: no such engine, damaged, changed after export, without a manifest, or for another task.
+            UsageError: a threshold or number of threads out of range.
         """
         from mdrun.models import resolve
 
+        check_range("threshold", threshold, 0, 1)
+        check_range("threads", threads, 1, MAX_THREADS)
         path = resolve(engine)
         manifest = read_manifest(path)
         check_task(manifest, path)
@@ -101,6 +105,16 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def check_range(name: str, value: float | None, low: float, high: float) -> None:
+    """Refuse a number that cannot be meant; NaN too.
+
+    Raises:
+        UsageError: naming the range.
+    """
+    if value is not None and not low <= value <= high:
+        raise UsageError(f"{name} is {value}, wanted {low} to {high}; leave it out for the default")
 
 
 def check_task(manifest: Manifest, path: Path) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -82,6 +83,20 @@ def test_visible_only_engine(tmp_path: Path) -> None:
         assert not engine.takes_thermal
         found = engine.infer(np.zeros((144, 192, 3), np.uint8))
     assert found.boxes_xyxy.tolist() == [[0, 0, 96, 72]]
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"threads": 0}, "threads is 0, wanted 1 to 256"),
+        ({"threads": 10**6}, "threads is 1000000"),  # the library would hang
+        ({"threshold": -0.1}, "threshold is -0.1, wanted 0 to 1"),
+        ({"threshold": float("nan")}, "threshold is nan"),
+    ],
+)
+def test_options_out_of_range(blob: Path, options: dict[str, Any], named: str) -> None:
+    with pytest.raises(UsageError, match=named):
+        Engine.load(blob, **options)
 
 
 def test_closed_engine(blob: Path) -> None:
