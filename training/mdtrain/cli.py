@@ -9,6 +9,7 @@ import click
 from mdrun.command import run_command
 from mdtrain.commands.data import data_group
 from mdtrain.commands.evaluate import evaluate
+from mdtrain.commands.report import report_group
 from mdtrain.commands.street import street_set
 from mdtrain.commands.sweep import sweep
 from mdtrain.commands.train import train_group
@@ -24,6 +25,7 @@ mdtrain.add_command(data_group)
 mdtrain.add_command(train_group)
 mdtrain.add_command(sweep)
 mdtrain.add_command(evaluate)
+mdtrain.add_command(report_group)
 
 
 def main() -> None:

@@ -173,7 +173,7 @@ def write_table(rows: Sequence[Row], title: str, folder: Path) -> str:
         "|---|---" + "|---" * len(MEASURES) + "|",
     ]
     for row in rows:
-        cells = [_cell(*row.mean(measure)) for measure in MEASURES]
+        cells = [format_cell(*row.mean(measure)) for measure in MEASURES]
         lines.append(f"| {row.variant.name} | {len(row.runs)} | " + " | ".join(cells) + " |")
     text = "\n".join([*lines, "", "AP50; mean ± standard error over the seeds.", ""])
     folder.mkdir(parents=True, exist_ok=True)
@@ -183,7 +183,8 @@ def write_table(rows: Sequence[Row], title: str, folder: Path) -> str:
     return text
 
 
-def _cell(mean: float, error: float) -> str:
+def format_cell(mean: float, error: float) -> str:
+    """Mean ± standard error; without the error where it is NaN, a dash where the mean is."""
     if math.isnan(mean):
         return "-"
     return f"{mean:.3f}" if math.isnan(error) else f"{mean:.3f} ± {error:.3f}"

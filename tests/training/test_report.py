@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mdrun.command import run_command
+from mdtrain.cli import mdtrain
+from mdtrain.config import load_config
+from mdtrain.report import TABLES, paper_report
+from mdtrain.sweep import Row, Variant, variants, write_table
+
+
+def test_every_row_of_a_table_is_one_of_the_sweep() -> None:
+    config = load_config(None)
+    for table in TABLES:
+        if table.sweep is not None:
+            names = {variant.name for variant in variants(table.sweep, config)}  # type: ignore[arg-type]
+            assert {row.variant for row in table.rows} <= names
+
+
+def test_known_numbers_of_the_paper() -> None:
+    """The two that its abstract rests on: native 10.17 and distilled 8.03 at 16 times fewer pixels."""
+    third = {row.variant: row.paper[2] for row in TABLES[2].rows}
+    assert third["16x-native"] == "10.17 ± 0.42"
+    assert third["16x-distilled"] == "8.03 ± 0.19"
+    assert [table.number for table in TABLES] == list(range(1, 9))
+
+
+def test_rows_that_were_not_run_stay_blank() -> None:
+    runs = [{"person": 0.5, "person/day": 0.6, "person/night": 0.4}]
+    text = paper_report({"16x-native": Row(Variant("16x-native", "baseline"), runs)}, "T")
+    (line,) = [line for line in text.splitlines() if "0.600 / 0.400 / 0.500" in line]
+    assert line.startswith("| 16x fewer | 12.09 / 6.73 / 10.17 ± 0.42 |")
+    assert text.count("not run") == 4 + 9 + 2 + 5
+    assert text.count("segmentation is not in this version") == 4 + 10 + 2 + 5
+
+
+def test_the_command_reads_sweeps_anywhere_below(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    row = Row(Variant("S-F-A", "distill"), [{"person": 0.7, "person/day": 0.7, "person/night": 0.7}] * 3)
+    write_table([row], "Ablation", tmp_path / "runs" / "deep" / "ablation")
+    output = tmp_path / "out" / "report.md"
+    arguments = ["report", "paper", "--runs", str(tmp_path / "runs")]
+    assert run_command(mdtrain, "mdtrain", [*arguments, "--output", str(output)]) == 0
+    assert "| 0.700 ± 0.000 / 0.700 ± 0.000 / 0.700 ± 0.000 | 3 |" in output.read_text()
+    capfd.readouterr()
+    assert run_command(mdtrain, "mdtrain", arguments) == 0
+    assert capfd.readouterr().out.strip() == output.read_text().strip()
+
+
+@pytest.mark.parametrize(("content", "code", "named"), [(None, 4, "no results.json"), ('{"a": 1}', 5, "results.json")])
+def test_bad_input(
+    content: str | None, code: int, named: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    if content is not None:
+        (tmp_path / "results.json").write_text(content)
+    assert run_command(mdtrain, "mdtrain", ["report", "paper", "--runs", str(tmp_path)]) == code
+    assert named in capfd.readouterr().err

@@ -1,0 +1,29 @@
+"""`mdtrain report`: runs on disk beside published numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.group("report")
+def report_group() -> None:
+    """Runs on disk beside published numbers."""
+
+
+@report_group.command(epilog="Example: mdtrain report paper --runs runs --output report.md")
+@click.option("--runs", type=click.Path(path_type=Path), required=True, help="Folder with the folders of sweeps.")
+@click.option("--output", type=click.Path(path_type=Path), help="Markdown file to write; default: print it.")
+@click.option("--title", default="Modality Distillation: the paper and our runs", show_default=True)
+def paper(runs: Path, output: Path | None, title: str) -> None:
+    """Tables 1 to 8 of Modality Distillation: the paper's numbers and those of your sweeps."""
+    from mdtrain.report import paper_report, read_sweeps  # noqa: PLC0415  # keeps --help fast
+
+    text = paper_report(read_sweeps(runs), title)
+    if output is None:
+        click.echo(text)
+        return
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(text)
+    click.echo(f"{output}: {len(text.splitlines())} lines")
