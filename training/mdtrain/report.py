@@ -163,16 +163,16 @@ def read_sweeps(folder: Path) -> dict[str, Row]:
     files = sorted(folder.rglob("results.json")) if folder.is_dir() else []
     if not files:
         raise SourceError(f"{folder}: holds no results.json of a sweep; `mdtrain sweep` writes one")
-    found: dict[str, Row] = {}
-    for path in files:
-        try:
-            for entry in json.loads(path.read_text()):
-                found[entry["variant"]] = Row(Variant(entry["variant"], "baseline"), entry["runs"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                f"{path}: not the results of a sweep ({error!r}); remove it or name another folder"
-            ) from error
-    return found
+    rows = [row for path in files for row in _read(path)]
+    return {row.variant.name: row for row in rows}
+
+
+def _read(path: Path) -> list[Row]:
+    try:
+        entries = json.loads(path.read_text())
+        return [Row(Variant(entry["variant"], "baseline"), entry["runs"]) for entry in entries]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: not the results of a sweep ({error!r}); name another folder") from error
 
 
 def paper_report(found: dict[str, Row], title: str) -> str:
