@@ -54,12 +54,18 @@ def _milliseconds(flag: str, what: str) -> Callable[[F], F]:
     return click.option(flag, type=_Number(0, 3_600_000), metavar="MS", help=what)
 
 
+def _folder(context: click.Context, option: click.Parameter, value: str | None) -> Path | None:
+    if value == "":
+        raise click.BadParameter("it is empty, wanted a folder.", context, option)
+    return None if value is None else Path(value)
+
+
 @click.group(invoke_without_command=True, epilog=EPILOG, context_settings={"max_content_width": 110})
 @click.version_option(__version__, prog_name=PROGRAM, message="%(prog)s %(version)s")
 @click.option("--engine", metavar="E", help="Engine file, or a name from `mdrun models` [default: the one that ships]")
 @click.option("--visible", metavar="V", help="Visible source")
 @click.option("--thermal", metavar="T", help="Thermal source")
-@click.option("--output", metavar="DIR", type=click.Path(path_type=Path), help="Folder [default: runs/ENGINE]")
+@click.option("--output", metavar="DIR", callback=_folder, help="Folder [default: runs/ENGINE]")
 @_score("--threshold", "Lowest score in results.jsonl")
 @_score("--display-threshold", "Lowest score that is drawn and counted")
 @_milliseconds("--max-skew", "Capture times closer than this are one moment [default: 60]")
@@ -133,9 +139,10 @@ def _run(flags: dict[str, Any]) -> int:
     choice = flags["engine"] if flags["engine"] is not None else default()
     with Engine.load(choice, threshold=flags["threshold"], threads=flags["threads"]) as engine:
         check_needs(engine, flags["thermal"] is not None)
+        _check_output(flags)
         visible, thermal = _open_sources(flags["visible"], flags["thermal"])
         try:
-            output = flags["output"] or Path("runs") / engine.path.stem
+            output = flags["output"] if flags["output"] is not None else Path("runs") / engine.path.stem
             report = _run_with_progress(engine, visible, thermal, output, options)
         finally:
             visible.close()
@@ -143,6 +150,19 @@ def _run(flags: dict[str, Any]) -> int:
                 thermal.close()
     print_report(report)
     return report.exit_code
+
+
+def _check_output(flags: dict[str, Any]) -> None:
+    """Refuse an output that would become the input of the next run."""
+    output: Path | None = flags["output"]
+    if output is None:
+        return
+    for flag in ("visible", "thermal"):
+        text = flags[flag]
+        if text and Path(text).is_dir() and output.is_dir() and output.samefile(text):
+            raise UsageError(
+                f"--output is the folder of --{flag}: its pictures would become input; name another folder"
+            )
 
 
 def _options(flags: dict[str, Any]) -> RunOptions:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import io
+import os
 import sys
 from collections.abc import Sequence
 
@@ -12,6 +14,8 @@ from mdrun.errors import MdrunError, OutputError
 
 OUT_OF_SPACE = {errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG}  # only writing fails so
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+INTERNAL = 70  # EX_SOFTWARE of sysexits.h
+DEBUG = "MDRUN_DEBUG"  # set: a mistake of ours shows its traceback
 
 
 def run_command(command: click.Command, program: str, arguments: Sequence[str] | None = None) -> int:
@@ -25,6 +29,9 @@ def run_command(command: click.Command, program: str, arguments: Sequence[str] |
     Returns:
         Exit code as in docs/errors.md.
     """
+    for stream in (sys.stdout, sys.stderr):  # a terminal of another encoding shows a replacement, never a traceback
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         outcome = command.main(args=arguments, prog_name=program, standalone_mode=False)
     except click.Abort:
@@ -40,10 +47,22 @@ def run_command(command: click.Command, program: str, arguments: Sequence[str] |
     except BrokenPipeError:  # `mdrun info … | head` is no error
         sys.stderr.close()
         return 0
+    except ModuleNotFoundError as error:
+        return _fail(program, _not_installed(program, error), MdrunError.exit_code)
     except OSError as error:  # no permission, file gone, disk full: the system's own words name the file
         code = OutputError.exit_code if error.errno in OUT_OF_SPACE else MdrunError.exit_code
         return _fail(program, str(error), code)
+    except Exception as error:
+        if os.environ.get(DEBUG):
+            raise
+        what = f"{type(error).__name__}: {error}"
+        return _fail(program, f"a mistake of ours: {what}; {DEBUG}=1 shows where, please report it", INTERNAL)
     return outcome if isinstance(outcome, int) else 0
+
+
+def _not_installed(program: str, error: ModuleNotFoundError) -> str:
+    extra = {"mdtrain": "train", "mdexport": "export"}.get(program, "cpu")
+    return f'{program} wants {error.name}, which is not installed; pip install "mdrun[{extra}]" (in a clone: make test)'
 
 
 def _fail(program: str, message: str, code: int) -> int:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import secrets
+from collections.abc import Iterable
 from pathlib import Path
 
 from mdrun.errors import OutputError
+
+LOCK = ".mdrun.lock"
 
 
 class PartialFile:
@@ -12,12 +18,13 @@ class PartialFile:
 
     Attributes:
         path: final path.
-        part: where it is written until then; same folder, so that the rename is atomic, and same suffix.
+        part: where it is written until then; same folder, so that the rename is atomic, same suffix, and a name of
+            its own, so that no other program writes the same one.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.part = path.with_name(f".{path.stem}.part{path.suffix}")
+        self.part = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
 
     def commit(self) -> Path | None:
         """Give the file its final name, over an older one; None where nothing was written.
@@ -43,6 +50,7 @@ class OutputFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._made: list[Path] = []
+        self._lock: int | None = None
 
     def create(self) -> None:
         """Make the folder and its parents.
@@ -61,6 +69,42 @@ class OutputFolder:
                 f"{self.path}: cannot write a folder there ({error.strerror}); choose another --output"
             ) from error
         self._made = missing
+
+    def lock(self) -> None:
+        """Keep other runs out of the folder until `unlock`; the lock of a run that was killed is void.
+
+        Raises:
+            OutputError: another run writes there.
+        """
+        path = self.path / LOCK
+        while self._lock is None:
+            handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(handle)
+                raise OutputError(f"{self.path}: another run writes there; choose another --output") from None
+            if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
+                self._lock = handle
+            else:
+                os.close(handle)  # the run before removed the file between our opening and locking it
+
+    def unlock(self) -> None:
+        """Let other runs in; without a lock it does nothing."""
+        if self._lock is not None:
+            (self.path / LOCK).unlink(missing_ok=True)
+            os.close(self._lock)
+            self._lock = None
+
+    def refuse_folders(self, names: Iterable[str]) -> None:
+        """Look for folders where files are to go, before the work and not after it.
+
+        Raises:
+            OutputError: naming the first.
+        """
+        for name in names:
+            if (self.path / name).is_dir():
+                raise OutputError(f"{self.path / name}: a folder is in the way of that file; choose another --output")
 
     def remove_if_empty(self) -> None:
         """Take back what `create` made, as far as it is empty."""

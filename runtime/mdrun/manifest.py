@@ -216,7 +216,7 @@ def parse_manifest(text: str, where: str) -> Manifest:
     """
     try:
         data = json.loads(text, parse_constant=_refuse_constant)
-    except ValueError as error:  # also a number of thousands of digits
+    except (ValueError, RecursionError) as error:  # also a number of thousands of digits, or nesting as deep
         raise ManifestError(
             f"{where}: the manifest is not JSON ({error}); export again with `mdexport onnx`"
         ) from error
@@ -252,7 +252,11 @@ def read_sidecar(engine: Path) -> Manifest:
     path = sidecar_path(engine)
     if not path.is_file():
         raise ManifestError(f"{engine}: no manifest beside it, wanted {path.name}; export writes both, copy both")
-    return parse_manifest(path.read_text(encoding="utf-8"), str(path))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{path}: not a readable text file ({error}); export again with `mdexport`") from error
+    return parse_manifest(text, str(path))
 
 
 def _tensor_problems(inputs: Mapping[str, InputSpec], outputs: Mapping[str, OutputSpec]) -> list[str]:

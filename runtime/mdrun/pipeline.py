@@ -95,7 +95,7 @@ def run(
     check_needs(engine, thermal is not None)
     statistics = Statistics(engine.manifest.classes, _display(engine, options), engine.takes_thermal)
     outputs = Outputs(output, _sinks(engine, output, options, visible.timed), options.overflow)
-    with PairStream(visible, thermal, options.limits) as pairs, StopRequest() as stop:
+    with PairStream(visible, thermal, options.limits) as pairs, StopRequest(outputs.abort) as stop:
         try:
             started = perf_counter()
             for result in process(engine, islice(iter(pairs), options.frames), statistics, stop, progress):

@@ -42,7 +42,13 @@ class Preprocess:
         Raises:
             DataError: an image of another type or shape, or no thermal image for an engine that takes one.
         """
-        if visible.ndim != 3 or visible.shape[2] != 3 or visible.dtype != np.uint8 or not visible.size:
+        if (
+            not isinstance(visible, np.ndarray)
+            or visible.ndim != 3
+            or visible.shape[2] != 3
+            or visible.dtype != np.uint8
+            or not visible.size
+        ):
             raise DataError(f"visible image is {_describe(visible)}, wanted uint8 (H, W, 3) in RGB order")
         resize_into(visible, self._buffers["visible"][0])
         if "thermal" in self._buffers:
@@ -98,6 +104,8 @@ def _check_spec(engine: str, name: str, spec: InputSpec) -> None:
 def _checked_thermal(thermal: NDArray[Any] | None) -> NDArray[np.uint8]:
     if thermal is None:
         raise DataError("no thermal image, and the engine takes one; give it or use a visible-only engine")
+    if not isinstance(thermal, np.ndarray):
+        raise DataError(f"thermal image is {_describe(thermal)}, wanted uint8 (h, w), one channel")
     if thermal.dtype == np.uint16 and thermal.ndim == 2:
         raise DataError(
             f"thermal image is {_describe(thermal)}, raw counts; the engine's rule agc8 wants the camera's 8-bit "
@@ -108,5 +116,5 @@ def _checked_thermal(thermal: NDArray[Any] | None) -> NDArray[np.uint8]:
     return thermal
 
 
-def _describe(image: NDArray[Any]) -> str:
-    return f"{image.dtype} {image.shape}"
+def _describe(image: object) -> str:
+    return f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__

@@ -76,20 +76,14 @@ def print_models(models: list[dict[str, Any]]) -> None:
     if not models:
         _console().print("no engine ships with this mdrun; give --engine FILE, made by `mdexport onnx`")
         return
-    table = Table(box=box.SIMPLE_HEAD)
-    for column in ("name", "task", "classes", "needs", "MB", "accuracy", "licence"):
-        table.add_column(column)
     for model in models:
-        table.add_row(
-            model["name"],
-            model["task"],
-            ", ".join(model["classes"]),
-            " + ".join(model["needs"]),
-            f"{model['bytes'] / 1e6:.1f}",
-            _pairs(model["accuracy"]),
-            model["licence"],
-        )
-    _console().print(table)
+        table = _table(model["name"], model["task"])
+        table.add_row("finds", ", ".join(model["classes"]))
+        table.add_row("needs", " + ".join(model["needs"]))
+        table.add_row("size", f"{model['bytes'] / 1e6:.1f} MB")
+        table.add_row("accuracy", _pairs(model["accuracy"]))
+        table.add_row("licence", model["licence"])
+        _console().print(table)
 
 
 def _console() -> Console:

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SHOW_CURSOR = b"\x1b[?25h\n"  # a progress bar hides it
 
 
 class StopRequest:
-    """While entered, the first signal is only noted; the second interrupts at once.
+    """While entered, the first signal is only noted; the second ends the process at once.
 
-    Outside the main thread, where Python allows no handlers, it does nothing.
+    Outside the main thread, where Python allows no handlers, it does nothing. An exception out of a handler could
+    come up anywhere, in a lock or a destructor as well, and be lost or never let go: so the second signal cleans up
+    and leaves without one.
 
     Attributes:
         signal: what was caught, None so far.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clean_up: Callable[[], None]) -> None:
+        """`clean_up` removes unfinished files; it must not wait for anything."""
+        self._clean_up = clean_up
         self.signal: signal.Signals | None = None
         self._before: dict[signal.Signals, Any] = {}
 
@@ -38,6 +45,9 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _note(self, number: int, _: FrameType | None) -> None:
-        if self.signal is not None:
-            raise KeyboardInterrupt
-        self.signal = signal.Signals(number)
+        if self.signal is None:
+            self.signal = signal.Signals(number)
+            return
+        self._clean_up()
+        os.write(2, (SHOW_CURSOR if os.isatty(2) else b"") + b"mdrun: error: interrupted\n")
+        os._exit(128 + number)

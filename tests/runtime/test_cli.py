@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import json
 import os
 import re
 import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -23,6 +25,7 @@ import mdrun
 from mdrun import __version__
 from mdrun.cli import cli
 from mdrun.command import run_command
+from mdrun.files import OutputFolder
 from mdrun.pairing import PairLimits
 from tests.runtime.engines import make_manifest, save, write_blob
 from tests.runtime.test_pipeline import write_folders
@@ -98,6 +101,123 @@ def test_as_a_process(bench: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["results.jsonl", "summary.json"]
     summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
     assert summary["captured"]["visible"] == summary["results"] == 4
+
+
+STREET = "test://street?seed=1&width=320&height=240&duration=60"
+TWICE = """
+import os, signal, sys, threading
+from pathlib import Path
+from mdrun.cli import main
+
+def interrupt():
+    out = Path(sys.argv[-1])
+    while not list(out.glob(".results.*.part.jsonl")):
+        pass
+    for delay in (0.2, float(os.environ["DELAY"])):
+        threading.Event().wait(delay)
+        os.kill(os.getpid(), int(os.environ["SIGNAL"]))
+
+threading.Thread(target=interrupt, daemon=True).start()
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("delay", [0.0, 0.01, 0.03])
+def test_a_second_signal_ends_at_once_and_leaves_nothing(
+    bench: Path, tmp_path: Path, number: signal.Signals, delay: float
+) -> None:
+    """Wherever it comes: in the engine, in a lock, while files are being finished; it may also come too late."""
+    arguments = ["--engine", f"{bench}/blob.onnx", "--visible", STREET, "--thermal", STREET, "--output", "out"]
+    search = os.environ | {"PYTHONPATH": str(Path(mdrun.__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", TWICE, *arguments],
+        cwd=tmp_path,
+        env=search | {"SIGNAL": str(int(number)), "DELAY": str(delay)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 128 + number
+    left = sorted(path.name for path in (tmp_path / "out").iterdir()) if (tmp_path / "out").exists() else []
+    if "interrupted" in done.stderr:
+        assert done.stderr == "mdrun: error: interrupted\n"
+        assert left == []
+    else:  # the first signal had finished everything
+        assert left == ["overlay.mp4", "overlay.png", "results.jsonl", "summary.json"]
+
+
+def test_two_runs_cannot_share_a_folder(call: Call, tmp_path: Path) -> None:
+    other = OutputFolder(tmp_path / "out")
+    other.create()
+    other.lock()
+    code, _, err = call(*GOOD, "--output", "out")
+    assert (code, len(err.splitlines())) == (6, 1)
+    assert "another run writes there" in err
+    other.unlock()
+    assert call(*GOOD, "--output", "out")[0] == 0
+    assert not [path.name for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("name", ["results.jsonl", "overlay.mp4", "overlay.png", "summary.json"])
+@pytest.mark.parametrize("more", [(), ("--no-overlay",)])
+def test_a_folder_in_the_way_of_a_file(call: Call, tmp_path: Path, name: str, more: tuple[str, ...]) -> None:
+    (tmp_path / "out" / name).mkdir(parents=True)
+    code, _, err = call(*GOOD, "--output", "out", *more)
+    assert (code, len(err.splitlines())) == (6, 1)
+    assert f"{name}: a folder is in the way" in err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
+
+
+def test_output_that_cannot_be_meant(call: Call, bench: Path, tmp_path: Path) -> None:
+    code, _, err = call(*GOOD, "--output", "")
+    assert (code, "--output" in err, list(tmp_path.iterdir())) == (2, True, [])
+    code, _, err = call(*GOOD, "--output", "@visible")
+    assert (code, "name another folder" in err) == (2, True)
+
+
+def test_a_mistake_of_ours_is_one_line(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    @click.command()
+    def broken() -> None:
+        raise ZeroDivisionError("by zero")
+
+    assert run_command(broken, "mdrun", []) == 70
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "ZeroDivisionError: by zero; MDRUN_DEBUG=1" in line
+    monkeypatch.setenv("MDRUN_DEBUG", "1")
+    with pytest.raises(ZeroDivisionError):
+        run_command(broken, "mdrun", [])
+
+
+@pytest.mark.parametrize(("program", "extra"), [("mdtrain", "mdrun[train]"), ("mdexport", "mdrun[export]")])
+def test_a_package_that_is_not_installed(capfd: pytest.CaptureFixture[str], program: str, extra: str) -> None:
+    @click.command()
+    def needs() -> None:
+        importlib.import_module("surely_not_installed")
+
+    assert run_command(needs, program, []) == 1
+    (line,) = capfd.readouterr().err.splitlines()
+    assert f'{program} wants surely_not_installed, which is not installed; pip install "{extra}"' in line
+
+
+def test_a_terminal_that_knows_ascii_only(tmp_path: Path) -> None:
+    search = os.environ | {"PYTHONPATH": str(Path(mdrun.__file__).parents[1]), "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-m", "mdrun", "models"], env=search, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"md-r18-slim" in done.stdout
+
+
+def test_the_engine_library_keeps_no_diary(bench: Path, tmp_path: Path) -> None:
+    """ONNX Runtime from 1.32 on writes a device id and a queue of events into the user's cache."""
+    command = [sys.executable, "-m", "mdrun", *(word.replace("@", f"{bench}/") for word in GOOD), "--output", "out"]
+    search = {**os.environ, "PYTHONPATH": str(Path(mdrun.__file__).parents[1]), "HOME": str(tmp_path / "home")}
+    search.pop("ORT_DISABLE_TELEMETRY", None)
+    search.pop("XDG_CACHE_HOME", None)
+    (tmp_path / "home").mkdir()
+    done = subprocess.run(command, cwd=tmp_path, env=search, capture_output=True, check=False)
+    assert done.returncode == 0
+    assert not [path for path in (tmp_path / "home").rglob("*") if "onnxruntime" in path.name]
 
 
 def test_thresholds(call: Call, tmp_path: Path) -> None:

@@ -99,6 +99,16 @@ def test_options_out_of_range(blob: Path, options: dict[str, Any], named: str) -
         Engine.load(blob, **options)
 
 
+@pytest.mark.parametrize("visible", [None, [[0, 0, 0]], "street.jpg"])
+def test_what_is_no_image_is_refused(blob: Path, visible: Any) -> None:
+    warm = np.zeros((24, 32), np.uint8)
+    with Engine.load(blob) as engine:
+        with pytest.raises(DataError, match=r"visible image is (NoneType|list|str), wanted uint8"):
+            engine.infer(visible, warm)
+        with pytest.raises(DataError, match="thermal image is list"):
+            engine.infer(np.zeros((72, 96, 3), np.uint8), warm.tolist())  # type: ignore[arg-type]  # what is tested
+
+
 def test_closed_engine(blob: Path) -> None:
     engine = Engine.load(blob)
     engine.close()

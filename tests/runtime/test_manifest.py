@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mdrun.manifest import ManifestError, parse_manifest
+from mdrun.manifest import ManifestError, parse_manifest, read_sidecar
 from tests.runtime.engines import THERMAL_WH, make_manifest
 
 GOOD = make_manifest(thermal_wh=THERMAL_WH)
@@ -63,3 +64,15 @@ def test_a_number_too_large_for_a_float() -> None:
 def test_nan_is_refused_in_python_too() -> None:
     with pytest.raises(ManifestError, match=r"thresholds\.report is nan"):
         replace(GOOD, thresholds=replace(GOOD.thresholds, report=float("nan")))
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000])
+def test_deep_nesting_is_no_manifest(text: str) -> None:
+    with pytest.raises(ManifestError, match="not JSON"):
+        parse_manifest(text, "deep.onnx")
+
+
+def test_a_sidecar_that_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(b"\xff\xfe{")
+    with pytest.raises(ManifestError, match=r"a\.json: not a readable text file"):
+        read_sidecar(tmp_path / "a.plan")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from mdrun.errors import OutputError
 from mdrun.frames import Provenance, Result
-from mdrun.sinks import JsonlSink, Look, OutputFolder, Overflow, PartialFile, SheetSink, Sink, SinkWorker, VideoSink
+from mdrun.sinks import JsonlSink, Look, Overflow, SheetSink, Sink, SinkWorker, VideoSink
 from mdrun.sinks.jsonl import to_line
 from mdrun.sinks.scene import PALETTE, draw_scene
 from mdrun.sinks.sheet import EvenlySpread, Moment
@@ -232,23 +233,36 @@ def _offer_many(worker: SinkWorker) -> None:
         worker.offer(make_result(sequence))
 
 
-def test_output_folder_takes_back_what_it_made(tmp_path: Path) -> None:
-    folder = OutputFolder(tmp_path / "a" / "b")
-    folder.create()
-    (tmp_path / "a" / "note").touch()
-    folder.remove_if_empty()
-    assert [path.name for path in (tmp_path / "a").iterdir()] == ["note"]
+def test_results_that_do_not_fit_on_the_disk_leave_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closing fails like writing: the last bytes are still in the buffer."""
+    sink = JsonlSink(tmp_path / "results.jsonl", ["person"], "local", thermal_used=True)
+    sink.write(make_result(0))
+    (part,) = tmp_path.iterdir()
+    os.dup2(os.open("/dev/full", os.O_WRONLY), sink._open().fileno())
+    with pytest.raises(OSError, match="No space left"):
+        sink.discard()
+    assert not part.exists()
 
 
-def test_output_folder_that_cannot_be(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    for place in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(OutputError, match="choose another --output"):
-            OutputFolder(place).create()
+def test_a_name_that_is_not_utf8_makes_a_readable_line(tmp_path: Path) -> None:
+    result = make_result(0)
+    named = replace(result, pair=replace(result.pair, visible=replace(result.pair.visible, name="\udcff0.jpg")))
+    sink = JsonlSink(tmp_path / "results.jsonl", ["person"], "local", thermal_used=True)
+    sink.write(named)
+    sink.finish()
+    sink.commit()
+    (line,) = (tmp_path / "results.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(line)["visible"]["name"] == "\udcff0.jpg"
 
 
-def test_partial_file_keeps_its_suffix(tmp_path: Path) -> None:
-    file = PartialFile(tmp_path / "overlay.mp4")
-    assert file.part.suffix == ".mp4"
-    assert file.part.parent == tmp_path
-    assert file.commit() is None
+def test_the_encoders_refusal_is_an_output_error(tmp_path: Path) -> None:
+    """The error classes of PyAV are no OSErrors."""
+
+    class Refusing(JsonlSink):
+        def write(self, result: Result) -> None:
+            raise av.error.ExternalError(542398533, "Generic error in an external library")
+
+    worker = SinkWorker(Refusing(tmp_path / "overlay.mp4", ["person"], "local", thermal_used=True))
+    with pytest.raises(OutputError, match=r"overlay\.mp4: cannot be written"):
+        _offer_many(worker)
+    worker.discard()

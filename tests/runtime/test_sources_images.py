@@ -139,6 +139,26 @@ def test_grey_jpeg_with_chroma_noise_is_thermal(tmp_path: Path) -> None:
     assert read_image(path, Modality.THERMAL).shape == (12, 16)
 
 
+@pytest.mark.parametrize(
+    ("cast", "spread", "thermal"),
+    [
+        ((3, 0, -3), 0, True),  # what codecs make of grey
+        ((0, 0, 0), 3, True),  # chroma noise
+        ((8, 0, 0), 0, False),  # a tinted picture
+        ((0, 0, 0), 20, False),  # a colour picture whose channels agree on average
+    ],
+)
+def test_grey_is_told_from_colour(tmp_path: Path, cast: tuple[int, ...], spread: int, thermal: bool) -> None:
+    grey = np.full((60, 80, 3), 120, np.int16) + RNG.integers(-40, 40, (60, 80, 1))
+    image = (grey + np.array(cast) + RNG.normal(0, spread / 2**0.5, (60, 80, 3))).clip(0, 255).astype(np.uint8)
+    path = write(tmp_path / "t.png", image)
+    if thermal:
+        assert read_image(path, Modality.THERMAL).shape == (60, 80)
+    else:
+        with pytest.raises(DataError, match="coloured"):
+            read_image(path, Modality.THERMAL)
+
+
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif"])
 @pytest.mark.parametrize("keep", [0.0, 0.3, 0.9, -2])  # share of the bytes, or bytes lost at the end
 def test_truncated_images_are_noticed(

@@ -187,6 +187,25 @@ def test_grey_in_lossy_colour_video_is_thermal(tmp_path: Path) -> None:
     assert (len(frames), error, frames[0].image.shape) == (10, "", (HEIGHT, WIDTH))
 
 
+@pytest.mark.parametrize(("suffix", "codec"), [(".mp4", "mpeg4"), (".avi", "mjpeg"), (".mp4", "libx264")])
+def test_a_grey_video_that_went_through_colour_is_thermal(tmp_path: Path, suffix: str, codec: str) -> None:
+    """Made of RGB frames, as OpenCV and others write them: swscale rounds neutral chroma to 127, an even cast of 3."""
+    path = tmp_path / f"t{suffix}"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=30)
+        assert isinstance(stream, VideoStream)
+        stream.width, stream.height = WIDTH, HEIGHT
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        for index in range(5):
+            grey = np.dstack([picture(index, 1)] * 3)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(grey, format="bgr24")))
+        container.mux(stream.encode())
+    frames, error = read_until_error(path, Modality.THERMAL)
+    assert (len(frames), error) == (5, "")
+    written, read = picture(0, 1).astype(float), frames[0].image.astype(float)
+    assert abs(written.mean() - read.mean()) < 4
+
+
 def test_swapped_videos_are_told(tmp_path: Path) -> None:
     colour = write(tmp_path / "v.mp4")
     grey = write(tmp_path / "t.mkv", [0, 33], "ffv1", "gray", [picture(0, 1)] * 2)

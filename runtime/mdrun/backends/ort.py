@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from mdrun.backends.base import Backend, Feeds, Outputs, input_shape
@@ -58,22 +61,35 @@ class OrtBackend(Backend):
         self._session = None
 
 
+def import_onnxruntime() -> ModuleType:
+    """The library with its telemetry off: releases from 1.32 on note device and interpreter in the user's cache.
+
+    The variable has to be there before the first import; a user's own value stays.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    return importlib.import_module("onnxruntime")
+
+
 def _open_session(path: Path, threads: int | None) -> onnxruntime.InferenceSession:
     try:
-        import onnxruntime
+        library = import_onnxruntime()
     except ImportError as error:
         raise EngineError(
             f'{path}: running it wants ONNX Runtime, which is not installed; pip install "mdrun[cpu]"'
         ) from error
-    options = onnxruntime.SessionOptions()
+    options = library.SessionOptions()
     options.log_severity_level = SILENT
     options.inter_op_num_threads = 1  # one graph at a time, and its operators depend on each other
     if threads is not None:
         options.intra_op_num_threads = threads
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=PROVIDERS)
+        session: onnxruntime.InferenceSession = library.InferenceSession(str(path), options, providers=PROVIDERS)
     except _library_errors() as error:
         raise EngineError(f"{path}: ONNX Runtime refuses it: {error}; copy or export it again") from error
+    return session
 
 
 def _check_graph(session: onnxruntime.InferenceSession, manifest: Manifest, path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import sys
 import threading
 from abc import ABC, abstractmethod
 from enum import Enum
@@ -23,7 +24,7 @@ class Overflow(str, Enum):
 
 
 class Sink(ABC):
-    """One output file. `write` and `finish` run on the sink's own thread."""
+    """One output file. `write` runs on the sink's own thread, `finish` on the caller's once that thread has ended."""
 
     def __init__(self, path: Path) -> None:
         self._file = PartialFile(path)
@@ -55,8 +56,14 @@ class Sink(ABC):
         return self._file.commit()
 
     def discard(self) -> None:
-        """Remove whatever was written."""
-        self.abandon()
+        """Remove whatever was written, also where closing it fails: on a full disk the last bytes do not fit."""
+        try:
+            self.abandon()
+        finally:
+            self.remove()
+
+    def remove(self) -> None:
+        """Remove the unfinished file, open or not."""
         self._file.discard()
 
 
@@ -131,7 +138,13 @@ class SinkWorker:
 
 def _as_output_error(sink: Sink, error: Exception) -> Exception:
     """A full disk or a refused encoder in the user's words; anything else is our own mistake and stays as it is."""
-    if isinstance(error, OSError) and not isinstance(error, MdrunError):
-        reason = error.strerror or str(error)
+    if isinstance(error, (OSError, *_encoder_errors())) and not isinstance(error, MdrunError):
+        reason = getattr(error, "strerror", None) or str(error)
         return OutputError(f"{sink.name}: cannot be written ({reason}); free some space or choose another --output")
     return error
+
+
+def _encoder_errors() -> tuple[type[Exception], ...]:
+    """PyAV's own base class, where PyAV is in use at all."""
+    av = sys.modules.get("av")
+    return () if av is None else (av.FFmpegError,)

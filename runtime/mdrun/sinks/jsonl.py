@@ -49,7 +49,8 @@ class JsonlSink(Sink):
 
     def _open(self) -> TextIO:
         if self._stream is None:
-            self._stream = self._file.part.open("w", encoding="utf-8")
+            # a file name that is not UTF-8 holds lone surrogates; their backslash form is what JSON wants
+            self._stream = self._file.part.open("w", encoding="utf-8", errors="backslashreplace")
         return self._stream
 
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mdrun.errors import MdrunError
+from mdrun.errors import MdrunError, OutputError
 from mdrun.files import OutputFolder, PartialFile
 from mdrun.frames import Result
 from mdrun.sinks.base import Overflow, Sink, SinkWorker
@@ -26,10 +26,16 @@ class Outputs:
         """Make the folder and start one thread a sink.
 
         Raises:
-            OutputError: the folder cannot be written.
+            OutputError: the folder cannot be written, or another run writes there.
         """
         self._folder = OutputFolder(folder)
         self._folder.create()
+        try:
+            self._folder.refuse_folders((*RESULTS, SUMMARY))
+            self._folder.lock()
+        except OutputError:
+            self._folder.remove_if_empty()
+            raise
         self._summary = PartialFile(folder / SUMMARY)
         self._workers = [SinkWorker(sink, policy) for sink in sinks]
 
@@ -65,6 +71,7 @@ class Outputs:
         for stale in set(RESULTS) - set(files):
             (self._folder.path / stale).unlink(missing_ok=True)
         self._summary.commit()
+        self._folder.unlock()
         return [self._folder.path / name for name in files]
 
     def discard(self) -> None:
@@ -72,6 +79,18 @@ class Outputs:
         for worker in self._workers:
             with suppress(OSError, MdrunError):  # the failure that led here is the one to report
                 worker.discard()
+        self._remove()
+
+    def abort(self) -> None:
+        """Remove the same from a signal handler: no thread is waited for, since the process ends."""
+        for worker in self._workers:
+            with suppress(OSError):
+                worker.sink.remove()
+        self._remove()
+
+    def _remove(self) -> None:
         with suppress(OSError):
             self._summary.discard()
-        self._folder.remove_if_empty()
+        with suppress(OSError):
+            self._folder.unlock()
+            self._folder.remove_if_empty()

@@ -100,8 +100,10 @@ class SheetSink(Sink):
         if not moments:
             return
         sheet = self._layout(moments)
-        if not cv2.imwrite(str(self._file.part), sheet[..., ::-1]):
-            raise OutputError(f"{self.name}: cannot be written; free some space or choose another --output")
+        done, data = cv2.imencode(".png", sheet[..., ::-1])
+        if not done:
+            raise OutputError(f"{self.name}: cannot be encoded as PNG; run with --no-overlay")
+        self._file.part.write_bytes(data.tobytes())  # not cv2.imwrite: on a full disk it talks to stderr itself
 
     def abandon(self) -> None:
         """Forget the moments."""

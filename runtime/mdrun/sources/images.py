@@ -19,9 +19,10 @@ from mdrun.errors import DataError, SourceError
 from mdrun.frames import Modality
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-COLOUR_LIMIT = (
-    2.0  # mean difference of the channels; chroma noise of a grey JPEG stays below, palettes are at 20 and more
-)
+# Difference of two channels over an image. Video codecs give grey a small even cast (neutral chroma rounded, up to 3)
+# and JPEG a little chroma noise; false-colour palettes and colour cameras vary by 20 and more.
+COLOUR_CAST = 6.0  # mean
+COLOUR_SPREAD = 4.0  # standard deviation
 
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _JPEG_START = b"\xff\xd8"
@@ -120,15 +121,16 @@ def refuse_colour(image: NDArray[Any], where: str) -> None:
         where: the file, for the error.
 
     Raises:
-        DataError: if the mean difference of two channels is above COLOUR_LIMIT.
+        DataError: if the difference of two channels has a mean above COLOUR_CAST or spreads by COLOUR_SPREAD.
     """
     import cv2
 
     first, second, third = cv2.split(image)
-    difference = max(cv2.mean(cv2.absdiff(first, second))[0], cv2.mean(cv2.absdiff(second, third))[0])
-    if difference > COLOUR_LIMIT:
+    found = [cv2.meanStdDev(cv2.subtract(*pair, dtype=cv2.CV_32F)) for pair in ((first, second), (second, third))]
+    cast, spread = (max(abs(float(part[kind][0, 0])) for part in found) for kind in (0, 1))
+    if cast > COLOUR_CAST or spread > COLOUR_SPREAD:
         raise DataError(
-            f"{where}: thermal image is coloured (channels differ by {difference:.0f} on average), wanted one channel; "
+            f"{where}: thermal image is coloured (channels differ by {cast:.0f} ± {spread:.0f}), wanted one channel; "
             "are --visible and --thermal swapped? False-colour palettes are not measurements: record in white-hot"
         )
 
