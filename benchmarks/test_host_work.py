@@ -24,7 +24,7 @@ from mdrun.sinks.jsonl import to_line
 
 VISIBLE_WH = (1280, 1024)
 THERMAL_WH = (160, 120)
-MODEL_WH = (384, 288)
+MODEL_WH = (512, 384)  # of the shipped engine
 BOXES = 300  # what a detector's top-k hands over
 PEOPLE = 40  # a full crossing: each gathers several boxes, most of which must go
 BAR_MS = 3.0
@@ -55,7 +55,7 @@ def make_manifest() -> Manifest:
 
 def crowd(rng: np.random.Generator) -> Outputs:
     """Outputs of an engine that sees `PEOPLE` people, each with several jittered boxes, all above the threshold."""
-    centres = rng.uniform((20, 30), (364, 258), (PEOPLE, 2))[rng.integers(0, PEOPLE, BOXES)]
+    centres = rng.uniform((20, 30), (492, 354), (PEOPLE, 2))[rng.integers(0, PEOPLE, BOXES)]
     half = np.array([8.0, 20.0])
     corners = np.concatenate([centres - half, centres + half], 1) + rng.normal(0, 1.5, (BOXES, 4))
     return {
