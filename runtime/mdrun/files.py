@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import secrets
@@ -84,10 +85,20 @@ class OutputFolder:
             except BlockingIOError:
                 os.close(handle)
                 raise OutputError(f"{self.path}: another run writes there; choose another --output") from None
+            except OSError as error:  # a network file system without locks: then without
+                if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+                    os.close(handle)
+                    raise
             if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
                 self._lock = handle
             else:
                 os.close(handle)  # the run before removed the file between our opening and locking it
+
+    def remove_leftovers(self, names: Iterable[str]) -> None:
+        """Remove unfinished files of runs that were killed; only the holder of the lock may, for it runs alone."""
+        for path in map(Path, names):
+            for left in self.path.glob(f".{path.stem}.*.part{path.suffix}"):
+                left.unlink(missing_ok=True)
 
     def unlock(self) -> None:
         """Let other runs in; without a lock it does nothing."""

@@ -72,6 +72,15 @@ def test_a_folder_in_use_by_another_process_is_refused_until_it_ends(tmp_path: P
     assert not list(tmp_path.iterdir())
 
 
+def test_leftovers_of_a_killed_run_go(tmp_path: Path) -> None:
+    killed = PartialFile(tmp_path / "results.jsonl")
+    killed.part.write_text("half")
+    (tmp_path / "results.jsonl").write_text("whole")
+    (tmp_path / ".notes.part").write_text("the user's own")
+    OutputFolder(tmp_path).remove_leftovers(("results.jsonl", "overlay.mp4"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".notes.part", "results.jsonl"]
+
+
 def test_a_folder_where_a_file_is_to_go_is_found_before_the_work(tmp_path: Path) -> None:
     (tmp_path / "overlay.png").mkdir()
     with pytest.raises(OutputError, match=r"overlay\.png: a folder is in the way"):

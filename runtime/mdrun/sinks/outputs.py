@@ -33,6 +33,7 @@ class Outputs:
         try:
             self._folder.refuse_folders((*RESULTS, SUMMARY))
             self._folder.lock()
+            self._folder.remove_leftovers((*RESULTS, SUMMARY))
         except OutputError:
             self._folder.remove_if_empty()
             raise
