@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 
 from mdexport.deploy import Deployed
 from mdexport.parity import Feed, compare
+from mdrun.backends.ort import import_onnxruntime
 from mdrun.errors import EngineError, UsageError
 from mdrun.files import PartialFile
 from mdrun.manifest import METADATA_KEY, Manifest, Parity
@@ -23,7 +24,12 @@ from mdrun.sources import open_pair
 from mdtrain.build import Trained, load_trained
 from mdtrain.contract import TOP_K, draft_manifest
 from mdtrain.models.detector import Student
+from mdtrain.outputs import result_file
+from mdtrain.quiet import without_line
 
+MOST_FRAMES = 3000  # of the parity sources: 100 s at 30 Hz
+onnxruntime = import_onnxruntime()
+EXPORT_LOGGER = "torch.onnx._internal.exporter._registration"
 OPSET = 18  # first with antialias-aware Resize; TensorRT 10.3 and ONNX Runtime 1.18 read it
 
 
@@ -43,7 +49,8 @@ def export_onnx(weights: Path, output: Path, visible: str, thermal: str, pairs: 
 
     Raises:
         EngineError: the weights cannot be used.
-        UsageError: the student has no visible input.
+        UsageError: the student has no visible input, or the sources hold fewer pairs.
+        OutputError: the file cannot be written; found before the export.
         ParityError: the graph differs from the checkpoint by more than the limits; nothing is written.
     """
     trained = load_trained(weights, "student")
@@ -55,13 +62,14 @@ def export_onnx(weights: Path, output: Path, visible: str, thermal: str, pairs: 
             "export one of inputs=both or inputs=visible"
         )
     draft = draft_manifest(trained.config, student.state_dict(), trained.facts)
-    model = _graph(student, trained, draft)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    parity = compare(student, session, _feeds(draft, visible, thermal, pairs), TOP_K, _names(visible, thermal))
-    if not parity.passed:
-        raise ParityError(f"{weights}: the exported graph differs from the checkpoint: {describe(parity)}")
-    manifest = _complete(draft, parity, model)
-    _write(model, manifest, output)
+    with result_file(output):
+        model = _graph(student, trained, draft)
+        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        parity = compare(student, session, _feeds(draft, visible, thermal, pairs), TOP_K, _names(visible, thermal))
+        if not parity.passed:
+            raise ParityError(f"{weights}: the exported graph differs from the checkpoint: {describe(parity)}")
+        manifest = _complete(draft, parity, model)
+        _write(model, manifest, output)
     return manifest
 
 
@@ -78,7 +86,7 @@ def _graph(student: Student, trained: Trained, draft: Manifest) -> onnx.ModelPro
     inputs = [torch.zeros(1, spec["visible"].height, spec["visible"].width, 3, dtype=torch.uint8)]
     if "thermal" in spec:
         inputs.append(torch.zeros(1, spec["thermal"].height, spec["thermal"].width, dtype=torch.uint8))
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), without_line(EXPORT_LOGGER, "torchvision is not installed"):
         warnings.simplefilter("ignore")  # the exporter warns about its own internals
         program = torch.onnx.export(
             deployed,
@@ -104,20 +112,31 @@ def _graph(student: Student, trained: Trained, draft: Manifest) -> onnx.ModelPro
 def _feeds(manifest: Manifest, visible: str, thermal: str, pairs: int) -> list[Feed]:
     """Pairs at network size, evenly spread over the sources; paired and resized by the runtime's own code.
 
+    Every `step`-th pair is kept; when twice the wanted number is there, every other one goes and the step doubles. So
+    memory does not grow with the sources, and an endless one ends after MOST_FRAMES.
+
     Raises:
         UsageError: the sources hold fewer pairs.
     """
     preprocess = Preprocess(manifest)
+    kept: list[Feed] = []
+    count, step = 0, 1
     with PairStream(*open_pair(visible, thermal), PairLimits()) as stream:
-        found = [pair for pair in stream if pair.thermal is not None]
-    if len(found) < pairs:
-        raise UsageError(f"{visible} and {thermal}: hold {len(found)} pairs, --pairs asks for {pairs}; ask for fewer")
-    feeds = []
-    for index in np.linspace(0, len(found) - 1, pairs).round().astype(int):
-        pair = found[index]
-        arrays = preprocess(pair.visible.image, pair.thermal.image if pair.thermal is not None else None)
-        feeds.append(Feed(arrays["visible"].copy(), arrays["thermal"].copy() if "thermal" in arrays else None))
-    return feeds
+        for pair in islice(stream, MOST_FRAMES):
+            if pair.thermal is None:
+                continue
+            if count % step == 0:
+                arrays = preprocess(pair.visible.image, pair.thermal.image)
+                kept.append(Feed(arrays["visible"].copy(), arrays["thermal"].copy() if "thermal" in arrays else None))
+            count += 1
+            if len(kept) == 2 * pairs:
+                kept, step = kept[::2], 2 * step
+    if count < pairs:
+        raise UsageError(
+            f"{visible} and {thermal}: hold {count} pairs within {MOST_FRAMES} frames, --pairs asks for {pairs}; "
+            "ask for fewer"
+        )
+    return [kept[index] for index in np.linspace(0, len(kept) - 1, pairs).round().astype(int)]
 
 
 def _names(visible: str, thermal: str) -> str:
@@ -142,7 +161,6 @@ def _write(model: onnx.ModelProto, manifest: Manifest, output: Path) -> None:
     """Name the network after the manifest, embed the manifest, write a file that is whole or not there."""
     model.graph.name = manifest.network_name()
     model.metadata_props.add(key=METADATA_KEY, value=manifest.to_json())
-    output.parent.mkdir(parents=True, exist_ok=True)
     file = PartialFile(output)
     try:
         file.part.write_bytes(model.SerializeToString())

@@ -10,15 +10,19 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
+from mdexport import onnx_export
 from mdexport.deploy import Deployed, fold_stem
 from mdexport.onnx_export import ParityError, export_onnx
 from mdexport.parity import LIMITS, difference
 from mdrun.command import run_command
 from mdrun.engine import Engine
 from mdrun.errors import EngineError, UsageError
-from mdrun.manifest import METADATA_KEY, parse_manifest
+from mdrun.manifest import METADATA_KEY, Manifest, parse_manifest
 from mdtrain.build import load_trained
+from mdtrain.contract import draft_manifest
 from mdtrain.data.batches import normalise_thermal, normalise_visible
 from mdtrain.models.detector import Student
 from mdtrain.recipes import baseline
@@ -173,14 +177,98 @@ def test_command_line(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
         "3",
     ]
     assert run_command(mdexport, "mdexport", [*arguments, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["passed"] is True
+    said = capsys.readouterr()
+    assert json.loads(said.out)["passed"] is True
+    assert not said.err
 
 
-@pytest.mark.parametrize("content", [b"", b"no weights", None])
-def test_unusable_weights_are_one_line(tmp_path: Path, content: bytes | None) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "code", "named"),
+    [
+        (["--output", "s.onnx", "--visible", "test://street"], 2, "got --visible without --thermal"),
+        (["--output", "s.onnx", "--thermal", "test://street"], 2, "got --thermal without --visible"),
+        (["--output", "file/s.onnx"], 6, "file"),
+        (["--output", "folder"], 6, "is a folder"),
+        (["--output", "/proc/none/s.onnx"], 6, "/proc/none"),
+    ],
+)
+def test_bad_input(
+    arguments: list[str],
+    code: int,
+    named: str,
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from mdexport.cli import mdexport
+
+    def too_late(*_: object) -> None:
+        pytest.fail("found after the export began")
+
+    monkeypatch.setattr("mdexport.onnx_export._graph", too_late)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "folder").mkdir()
+    assert run_command(mdexport, "mdexport", ["onnx", str(weights), *arguments]) == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert named in line
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "folder"}
+
+
+@pytest.mark.parametrize(
+    ("facts", "named"),
+    [
+        ("{broken", "Invalid JSON"),
+        ("[]", "facts: Input should be an object"),
+        ("{}", "command: Field required; accuracy: Field required; display_score: Field required"),
+        ('{"command": "x", "accuracy": {"a": "high"}, "display_score": 2}', "display_score: Input should be less"),
+    ],
+)
+def test_weights_without_the_facts_of_a_run(facts: str, named: str, weights: Path, tmp_path: Path) -> None:
+    with safe_open(weights, "pt") as file:
+        metadata = file.metadata() | {"facts": facts}
     path = tmp_path / "weights.safetensors"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(EngineError, match=r"weights\.safetensors"):
-        export_onnx(path, tmp_path / "out.onnx", "test://street", "test://street", 1)
-    assert not (tmp_path / "out.onnx").exists()
+    save_file(load_file(weights), path, metadata)
+    with pytest.raises(EngineError, match=r"weights\.safetensors: the facts") as caught:
+        export_onnx(path, tmp_path / "s.onnx", *sources(weights), pairs=1)
+    assert named in str(caught.value)
+    assert not (tmp_path / "s.onnx").exists()
+
+
+def draft(weights: Path) -> Manifest:
+    trained = load_trained(weights, "student")
+    return draft_manifest(trained.config, trained.model.state_dict(), trained.facts)
+
+
+def write_numbered(root: Path, frames: int) -> tuple[str, str]:
+    """Folders whose visible image number i is 10 i red."""
+    for part in ("vi", "ir"):
+        (root / part).mkdir()
+    for index in range(frames):
+        cv2.imwrite(str(root / "vi" / f"{index}.png"), np.full((96, 128, 3), (90, 40, 10 * index), np.uint8))
+        cv2.imwrite(str(root / "ir" / f"{index}.png"), np.full((24, 32), 90, np.uint8))
+    return str(root / "vi"), str(root / "ir")
+
+
+@pytest.mark.parametrize(
+    ("frames", "pairs", "kept"),
+    [
+        (6, 6, [0, 1, 2, 3, 4, 5]),  # all
+        (6, 2, [0, 4]),  # every second was kept: 0, 2, 4
+        (6, 1, [0]),  # every fourth: 0, 4
+    ],
+)
+def test_parity_pairs_are_evenly_spread(
+    frames: int, pairs: int, kept: list[int], weights: Path, tmp_path: Path
+) -> None:
+    feeds = onnx_export._feeds(draft(weights), *write_numbered(tmp_path, frames), pairs)
+    assert [int(feed.visible[0, 0, 0, 0]) // 10 for feed in feeds] == kept
+
+
+def test_an_endless_source_ends(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_export, "MOST_FRAMES", 20)
+    endless = [f"{folder}?loop=-1" for folder in write_numbered(tmp_path, 3)]
+    assert len(onnx_export._feeds(draft(weights), endless[0], endless[1], 2)) == 2
+    with pytest.raises(UsageError, match="hold 20 pairs within 20 frames, --pairs asks for 50"):
+        onnx_export._feeds(draft(weights), endless[0], endless[1], 50)

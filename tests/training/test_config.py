@@ -38,7 +38,7 @@ def test_all_problems_come_in_one_error(tmp_path: Path) -> None:
         "c.yaml",
         "sed (line 1)",
         "optimiser.iterations (line 3)",
-        "model (line 4)",
+        "model.visible (line 5)",
         "100x96",
         "multiples of 32",
     ):
@@ -53,6 +53,36 @@ def test_problems_of_an_override_are_told_from_those_of_the_file(tmp_path: Path)
     text = str(caught.value)
     for part in ("seed (line 1)", "model.widths", "(line 2)", "optimiser.iterations (--set)", "data.sets.1 (--set)"):
         assert part in text
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("model.visible=[0,0]", "model.visible.0"),
+        ("model.visible=[-32,-32]", "model.visible.1"),
+        ("model.thermal=[0,0]", "model.thermal.0"),
+        ("model.widths=[0,0,0,0]", "model.widths.3"),
+        ("model.imitates=0", "model.imitates"),
+        ("seed=99999999999999999999", "seed"),  # more than torch takes
+    ],
+)
+def test_sizes_that_no_network_has(override: str, key: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_config(CONFIGS / "student.yaml", (override, "optimiser.iterations=0"))
+    assert f"{key} (--set)" in str(caught.value)
+    assert "optimiser.iterations (--set)" in str(caught.value)  # all problems in one error
+    assert str(caught.value).startswith("configuration: ")  # the file is not at fault
+
+
+def test_a_group_that_overrides_made_wrong_does_not_blame_the_shipped_file() -> None:
+    with pytest.raises(UsageError, match=r"^configuration: data: .*nothing to learn from"):
+        load_config(CONFIGS / "student.yaml", ("data.sets=[]",))
+
+
+def test_a_shipped_file_is_named_without_the_folders_of_this_machine() -> None:
+    with pytest.raises(UsageError) as caught:
+        load_config(CONFIGS / "none.yaml")
+    assert str(caught.value).startswith("mdtrain/configs/none.yaml: ")
 
 
 @given(st.recursive(st.integers(), lambda inner: st.dictionaries(st.text("abc", min_size=1), inner, max_size=4)))
@@ -74,6 +104,9 @@ def test_a_file_that_is_not_yaml_is_refused(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("a: [1")
     with pytest.raises(UsageError, match="YAML"):
         load_config(tmp_path / "c.yaml")
+    (tmp_path / "latin.yaml").write_bytes("name: k\u00f6ln".encode("latin-1"))
+    with pytest.raises(UsageError, match=r"latin\.yaml: cannot be read as YAML"):
+        load_config(tmp_path / "latin.yaml")
     with pytest.raises(UsageError, match=r"missing\.yaml"):
         load_config(tmp_path / "missing.yaml")
 

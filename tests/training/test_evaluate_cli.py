@@ -157,7 +157,7 @@ def tree(tmp_path: Path) -> Path:
     hot = np.zeros((HEIGHT, WIDTH), np.uint8)
     hot[16:20, 8:12] = 255
     for name, thermal, text in (("00001D", hot, "\n".join(lines)), ("00002N", hot * 0, "")):
-        cv2.imwrite(str(root / "vi" / f"{name}.jpg"), np.full((HEIGHT, WIDTH, 3), 90, np.uint8))
+        cv2.imwrite(str(root / "vi" / f"{name}.jpg"), np.full((HEIGHT, WIDTH, 3), (80, 90, 100), np.uint8))
         cv2.imwrite(str(root / "ir" / f"{name}.jpg"), thermal, [cv2.IMWRITE_JPEG_QUALITY, 100])
         (root / "labels" / "fusion" / f"{name}.txt").write_text(text)
     (root / "val.txt").write_text("00001D\n00002N\n")
@@ -303,6 +303,18 @@ def test_msrs_table(run: Eval, tree: Path, tmp_path: Path) -> None:
 def test_msrs_bad_results(run: Eval, tree: Path, tmp_path: Path, lines: list[object], said: str) -> None:
     results = write_lines(tmp_path / "results.jsonl", *lines)
     refused(run("msrs", "--data", tree, "--results", results, "--json"), 5, said)
+
+
+def test_msrs_damaged_images(run: Eval, tree: Path, tmp_path: Path) -> None:
+    engine = write_engine(tmp_path / "hottest.onnx", ["car", "person"])
+    data = ("msrs", "--data", tree, "--engine", engine)
+    path = tree / "vi" / "00002N.jpg"
+    path.write_bytes(path.read_bytes()[:-20])
+    refused(run(*data), 4, "00002N.jpg", "truncated")
+    path.unlink()
+    refused(run(*data), 4, "00002N.jpg", "missing")
+    (tree / "val.txt").write_text("")
+    refused(run(*data), 4, "names no pairs")
 
 
 def test_msrs_bad_input(run: Eval, tree: Path, tmp_path: Path) -> None:

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from mdrun.errors import SourceError
-from mdtrain.data.records import MAX_WIDTH, check_files, keep_images, read_image
+from mdrun.errors import DataError, MdrunError, SourceError
+from mdtrain.data.records import MAX_WIDTH, check_records, keep_images, read_image
 from mdtrain.data.sets.msrs import read_msrs
 from tests.training.tree import write_msrs
 
@@ -43,7 +44,57 @@ def test_missing_images_are_counted_before_a_training(tmp_path: Path) -> None:
         (write_msrs(tmp_path) / name).unlink()
     (tmp_path / "vi" / "00002N.jpg").unlink(missing_ok=True)
     with pytest.raises(SourceError, match=r"00002N\.jpg and 1 more files are missing"):
-        check_files(read_msrs(tmp_path, "train"), tmp_path)
+        check_records(read_msrs(tmp_path, "train"), tmp_path)
+
+
+def swap(root: Path) -> None:
+    (root / "vi").rename(root / "keep")
+    (root / "ir").rename(root / "vi")
+    (root / "keep").rename(root / "ir")
+
+
+def swap_saved_in_three_channels(root: Path) -> None:
+    """Both sensors in three channels: the thermal images in vi/ have them alike."""
+    for path in (root / "ir").glob("*.jpg"):
+        grey = cv2.imread(str(path))
+        assert grey is not None
+        cv2.imwrite(str(root / "vi" / path.name), grey)
+
+
+@pytest.mark.parametrize(
+    ("damage", "wanted", "named"),
+    [
+        (swap, DataError, "thermal image is coloured"),
+        (swap_saved_in_three_channels, DataError, r"none of its visible images has colour \(4 of 4 were opened\)"),
+        (lambda root: (root / "train.txt").write_text("\n"), SourceError, "names no pairs"),
+        (lambda root: (root / "ir" / "00001D.jpg").write_bytes(b""), SourceError, "empty"),
+    ],
+)
+def test_what_no_training_should_start_with(
+    damage: Callable[[Path], object], wanted: type[MdrunError], named: str, tmp_path: Path
+) -> None:
+    damage(write_msrs(tmp_path))
+    with pytest.raises(wanted, match=named):
+        check_records(read_msrs(tmp_path, "train"), tmp_path)
+
+
+def test_one_grey_visible_image_is_no_swap(tmp_path: Path) -> None:
+    write_msrs(tmp_path)
+    cv2.imwrite(str(tmp_path / "vi" / "00001D.jpg"), np.full((120, 160, 3), 90, np.uint8))
+    check_records(read_msrs(tmp_path, "train"), tmp_path)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.9])
+def test_a_truncated_image_is_no_image(share: float, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = write_msrs(tmp_path) / "vi" / "00001D.jpg"
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(SourceError, match=r"00001D\.jpg: the image is truncated"):
+        read_image(path, colour=True)
+    path.unlink()
+    with pytest.raises(SourceError, match=r"00001D\.jpg: cannot be read"):
+        read_image(path, colour=True)
+    assert not capfd.readouterr().err  # OpenCV keeps quiet
 
 
 def test_a_damaged_image_is_named(tmp_path: Path) -> None:

@@ -80,6 +80,13 @@ def write(path: str, text: str) -> Callable[[Path], None]:
     return damage
 
 
+def write_latin(path: str) -> Callable[[Path], None]:
+    def damage(root: Path) -> None:
+        (root / path).write_bytes(b"caf\xe9\n")
+
+    return damage
+
+
 def without_categories(root: Path) -> None:
     data = json.loads((root / "train.json").read_text())
     data["categories"] = [{"id": 1, "name": "tree"}]
@@ -103,7 +110,23 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
         ("msrs", unlink("train.txt"), r"train\.txt"),
         ("msrs", write("labels/fusion/00001D.txt", "0 0.5 0.5\n"), "00001D"),
         ("roadscene", unlink("annotations.json"), r"annotations\.json"),
+        ("msrs", write_latin("train.txt"), r"train\.txt is not text \(byte 3\), wanted UTF-8"),
         ("roadscene", write("annotations.json", "{"), "not JSON"),
+        ("roadscene", write("annotations.json", "[]"), "got a JSON list, wanted an object"),
+        ("roadscene", write("annotations.json", '{"a": 1}'), "a: got a JSON number, wanted an object"),
+        ("roadscene", write("annotations.json", '{"FLIR_00001": {"boxes_crop_xyxy": [[1, 2]]}}'), "class x1 y1 x2 y2"),
+        (
+            "roadscene",
+            write("annotations.json", '{"FLIR_00001": {"ir_crop": [0, 9], "boxes_crop_xyxy": [[1, 2, 3, 4, 5]]}}'),
+            r"ir_crop is \[0, 9\], wanted width and height",
+        ),
+        ("roadscene", write_latin("annotations.json"), "wanted UTF-8"),
+        ("kaist", write_latin("imageSets/train.txt"), "wanted UTF-8"),
+        ("kaist", write_latin(KAIST_TEXT), "wanted UTF-8"),
+        ("flir", write_latin("align_train.txt"), "wanted UTF-8"),
+        ("llvip", write_latin("Annotations/010001.xml"), "not XML"),
+        ("llvip", write("Annotations/010001.xml", "<?xml version='1.0' encoding='klingon'?><annotation/>"), "not XML"),
+        ("coco", write_latin("train.json"), "wanted UTF-8"),
         ("kaist", unlink("imageSets/train.txt"), "no such list of frames"),
         ("kaist", unlink(KAIST_TEXT), r"I00001\.txt"),
         ("kaist", write("imageSets/train.txt", "I00001\n"), "wanted set00/V000/I00001"),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from mdrun.command import run_command
 from mdtrain.cli import mdtrain
@@ -32,6 +34,22 @@ def flags(*pairs: str) -> list[str]:
         (["train", "teacher", "--output", "run", "--backbone-weights", "none.pth"], 3, "none.pth"),
         (["train", "teacher", "--output", "run", "--set", "model.size=huge"], 2, "r18-fast"),
         (["street", "--output", "run", "--scenes", "0"], 2, "--scenes"),
+        (["train", "teacher", "--output", "run", "--iterations", "-1"], 2, "--iterations"),
+        (["train", "teacher", "--output", "run", "--seed", "-1"], 2, "--seed"),
+        (["sweep", "fusion", "--output", "run", "--iterations", "0"], 2, "--iterations"),
+        (["train", "baseline", "--output", "run", "--set", "model.visible=[0,0]"], 2, "model.visible.0 (--set)"),
+        (["train", "baseline", "--output", "run", "--resume", "--start", "w"], 2, "got --resume with --start"),
+        (["train", "teacher", "--output", "run", "--resume", "--backbone-weights", "w"], 2, "--backbone-weights"),
+        (["train", "baseline", "--output", "file"], 6, "file"),  # found before the data are read, which are not there
+        (["train", "baseline", "--output", "file/run"], 6, "file"),
+        (["train", "baseline", "--output", "/proc/run"], 6, "/proc/run"),
+        (["street", "--output", "file"], 6, "file"),
+        (["street", "--output", "/proc/run"], 6, "/proc/run"),
+        (["sweep", "fusion", "--output", "file"], 6, "file"),
+        (["report", "paper", "--runs", ".", "--output", "file/report.md"], 6, "file"),
+        (["report", "paper", "--runs", ".", "--output", "folder"], 6, "is a folder"),
+        (["data", "check", "msrs", "--sheet", "file/sheet.png"], 6, "file"),
+        (["eval", "robustness", "--data", "msrs", "--engine", "none.onnx", "--plot", "folder"], 6, "is a folder"),
     ],
 )
 def test_bad_input(
@@ -43,10 +61,65 @@ def test_bad_input(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "folder").mkdir()
     assert run_command(mdtrain, "mdtrain", arguments) == code
-    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("mdtrain: error:")]
-    assert len(lines) == 1
-    assert named in lines[0]
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith(("mdtrain: error:", "mdtrain eval: error:"))
+    assert named in line
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "folder"}
+
+
+def empty_validation(root: Path) -> None:
+    (root / "val.txt").write_text("")
+
+
+def swapped(root: Path) -> None:
+    (root / "vi").rename(root / "keep")
+    (root / "ir").rename(root / "vi")
+    (root / "keep").rename(root / "ir")
+
+
+def cut(root: Path) -> None:
+    for path in (root / "ir").glob("*.jpg"):
+        path.write_bytes(path.read_bytes()[:900])
+
+
+@pytest.mark.parametrize(
+    ("damage", "code", "named"),
+    [
+        (empty_validation, 4, "names no pairs"),
+        (swapped, 5, "thermal image is coloured"),
+        (cut, 4, "truncated"),
+    ],
+)
+def test_no_training_starts_on_damaged_data(
+    damage: Callable[[Path], None],
+    code: int,
+    named: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    damage(write_msrs(tmp_path / "data" / "msrs"))
+    arguments = ["train", "baseline", "--data", "data", "--output", "run", *flags(*TINY)]
+    assert run_command(mdtrain, "mdtrain", arguments) == code
+    (line,) = capfd.readouterr().err.splitlines()
+    assert named in line
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a CUDA device")
+def test_an_accelerator_that_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_msrs(tmp_path / "data" / "msrs")
+    arguments = ["train", "baseline", "--data", "data", "--output", "run", *flags(*TINY, "accelerator=cuda")]
+    assert run_command(mdtrain, "mdtrain", arguments) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "no CUDA device here" in line
     assert not (tmp_path / "run").exists()
 
 
@@ -71,9 +144,11 @@ def test_a_run_from_the_command_line(
     monkeypatch.chdir(tmp_path)
     write_msrs(tmp_path / "data" / "msrs")
     arguments = ["train", "baseline", "--data", "data", "--output", "run", "--iterations", "2", "--seed", "5"]
-    overrides = flags(*(pair for pair in TINY if "iterations" not in pair))
+    overrides = flags(*(pair for pair in TINY if "iterations" not in pair), "precision=bf16-mixed")
     assert run_command(mdtrain, "mdtrain", [*arguments, *overrides]) == 0
-    assert "person" in capfd.readouterr().out
+    said = capfd.readouterr()
+    assert "person" in said.out
+    assert not said.err  # Lightning keeps quiet
     assert (tmp_path / "run" / "weights.safetensors").exists()
     assert run_command(mdtrain, "mdtrain", [*arguments, *overrides]) == 2
     assert "--resume" in capfd.readouterr().err

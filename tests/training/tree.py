@@ -49,10 +49,10 @@ def write_roadscene(root: Path) -> Path:
 
 
 def write_pair(visible: Path, thermal: Path, size: tuple[int, int] = (64, 48)) -> None:
-    """A grey pair of images; `size` is (w, h)."""
-    for path, shape in ((visible, (size[1], size[0], 3)), (thermal, (size[1], size[0]))):
+    """A plain pair of images; `size` is (w, h)."""
+    for path, shape, value in ((visible, (size[1], size[0], 3), (40, 90, 140)), (thermal, (size[1], size[0]), 90)):
         path.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(path), np.full(shape, 90, np.uint8))
+        cv2.imwrite(str(path), np.full(shape, value, np.uint8))
 
 
 def write_kaist(root: Path, labels: str = "annotations_sanitized") -> Path:

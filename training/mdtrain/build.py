@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
@@ -49,8 +48,19 @@ def build_student(config: Config) -> Student:
     return Student(spec_of(config), config.inputs, config.model.imitates)
 
 
+class Facts(BaseModel):
+    """What a finished run says about itself in the metadata of its weights; keys beyond these are kept."""
+
+    model_config = ConfigDict(extra="allow")
+
+    command: str
+    accuracy: dict[str, float]
+    display_score: float = Field(ge=0, le=1)
+    teacher_sha256: str | None = None
+
+
 class Trained(NamedTuple):
-    """A network with its history. `facts` as `state.save_weights` wrote them."""
+    """A network with its history. `facts` as `state.save_weights` wrote them: those of `Facts` are there."""
 
     model: nn.Module
     kind: str
@@ -82,6 +92,19 @@ def load_trained(path: Path, kind: str | None = None) -> Trained:
         raise EngineError(
             f"{path}: written by another version of mdtrain ({error.error_count()} keys differ)"
         ) from error
+    facts = _read_facts(metadata["facts"], path)
     model: nn.Module = build_teacher(config) if metadata["kind"] == "teacher" else build_student(config)
     load_weights(model, weights, path)
-    return Trained(model.eval(), metadata["kind"], config, json.loads(metadata["facts"]))
+    return Trained(model.eval(), metadata["kind"], config, facts)
+
+
+def _read_facts(text: str, path: Path) -> dict[str, Any]:
+    try:
+        return Facts.model_validate_json(text).model_dump(exclude_unset=True)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, problem['loc'])) or 'facts'}: {problem['msg']}" for problem in error.errors()
+        )
+        raise EngineError(
+            f"{path}: the facts in its metadata are not those of a finished run ({problems}); copy it again, or train"
+        ) from error

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from mdrun.errors import UsageError
 from mdtrain.data.sets import SetName
 from mdtrain.data.sets.kaist import KaistLabels
+
+PACKAGE = Path(__file__).parent
+SET = " (--set)"  # behind a key that an override has set
+Positive = Annotated[int, Field(ge=1)]
 
 
 class Strict(BaseModel):
@@ -77,16 +81,16 @@ class ModelConfig(Strict):
 
     size: Literal["slim", "r18", "r18-fast", "nano"] = "slim"
     backbone: Literal["resnet18", "vgg16"] = "resnet18"
-    widths: tuple[int, int, int, int]
+    widths: tuple[Positive, Positive, Positive, Positive]
     neck: int = Field(ge=8)
     tower: int = Field(ge=0)
     shared_tower: bool
     anchors: Literal[3, 6, 9]
     levels: Literal[4, 5]
     fusion: Literal["gaff", "addition", "decision"] = "gaff"
-    imitates: int | None = None
-    visible: tuple[int, int] = (384, 288)
-    thermal: tuple[int, int] = (160, 128)
+    imitates: Positive | None = None
+    visible: tuple[Positive, Positive] = (384, 288)
+    thermal: tuple[Positive, Positive] = (160, 128)
 
     @model_validator(mode="before")
     @classmethod
@@ -96,11 +100,12 @@ class ModelConfig(Strict):
             return data
         return SIZES.get(str(data.get("size", "slim")), SIZES["slim"]) | data
 
-    @model_validator(mode="after")
-    def _fits_the_pyramid(self) -> ModelConfig:
-        if self.visible[0] % 32 or self.visible[1] % 32:
-            raise ValueError(f"visible is {self.visible[0]}x{self.visible[1]}, both sides must be multiples of 32")
-        return self
+    @field_validator("visible")
+    @classmethod
+    def _fits_the_pyramid(cls, size: tuple[int, int]) -> tuple[int, int]:
+        if size[0] % 32 or size[1] % 32:
+            raise ValueError(f"visible is {size[0]}x{size[1]}, both sides must be multiples of 32")
+        return size
 
 
 class OptimiserConfig(Strict):
@@ -134,7 +139,7 @@ class Config(Strict):
     """One run."""
 
     name: str = "student"
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     devices: int = Field(1, ge=1, description="processes a machine, one GPU each; each batch is shared among all")
     nodes: int = Field(1, ge=1, description="machines")
@@ -169,18 +174,29 @@ def load_config(path: Path | None, overrides: tuple[str, ...] = ()) -> Config:
             text = path.read_text(encoding="utf-8")
             data = yaml.safe_load(text) or {}
             lines = key_lines(text)
-        except (OSError, yaml.YAMLError) as error:
-            raise UsageError(f"{path}: cannot be read as YAML: {error}") from error
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise UsageError(f"{_shown(path)}: cannot be read as YAML: {error}") from error
         if not isinstance(data, dict):
-            raise UsageError(f"{path}: holds a {type(data).__name__}, wanted keys and values")
+            raise UsageError(f"{_shown(path)}: holds a {type(data).__name__}, wanted keys and values")
     for override in overrides:
         _apply(data, override)
     try:
         return Config.model_validate(data)
     except ValidationError as error:
         given = {override.partition("=")[0] for override in overrides}
-        problems = "; ".join(_describe(problem, lines, given) for problem in error.errors())
-        raise UsageError(f"{path or 'configuration'}: {problems}") from error
+        problems = [_describe(problem, lines, given) for problem in error.errors()]
+        blameless = path is None or _is_shipped(path) or all(SET in problem for problem in problems)
+        raise UsageError(f"{'configuration' if blameless else path}: {'; '.join(problems)}") from error
+
+
+def _is_shipped(path: Path) -> bool:
+    """A recipe's own file: right by itself, so that only overrides can be wrong."""
+    return path.is_relative_to(PACKAGE)
+
+
+def _shown(path: Path) -> Path:
+    """The file; one that is shipped without the folders of this machine."""
+    return path.relative_to(PACKAGE.parent) if _is_shipped(path) else path
 
 
 def key_lines(text: str) -> dict[str, int]:
@@ -204,7 +220,7 @@ def _describe(problem: ErrorDetails, lines: dict[str, int], given: set[str]) -> 
     key = ".".join(parts) or "config"
     written = [".".join(parts[:end]) for end in range(len(parts), 0, -1)]  # of a list's element, the list
     if any(place in given for place in written):
-        where = " (--set)"
+        where = SET
     else:
         where = next((f" (line {lines[place]})" for place in written if place in lines), "")
     return f"{key}{where}: {problem['msg']}"

@@ -9,12 +9,14 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.utilities import rank_zero_only
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -22,17 +24,21 @@ from mdrun.errors import UsageError
 from mdtrain.build import load_trained, sizes, spec_of
 from mdtrain.config import Config
 from mdtrain.data.batches import Batch, TrainingBatches
-from mdtrain.data.records import Record, check_files, keep_images
-from mdtrain.data.sets import read_set
+from mdtrain.data.records import Record, check_records, keep_images
+from mdtrain.data.sets import SetName, read_set
 from mdtrain.data.sets.msrs import read_msrs
 from mdtrain.losses.detection import detection_loss
 from mdtrain.models.detector import Prediction
 from mdtrain.models.weights import load_backbone
+from mdtrain.outputs import result_folder
+from mdtrain.quiet import without_line
 from mdtrain.runlog import RunLog
 from mdtrain.state import TrainState, load_weights, save_weights
 from mdtrain.validate import DivergedError, Evaluation, evaluate
 
 WEIGHTS = "weights.safetensors"
+CHECKPOINT = Path("checkpoints", "last.ckpt")
+AMP_LOGGER = "lightning_fabric.utilities.rank_zero"
 Predict = Callable[[nn.Module, Batch], Prediction]
 Losses = Callable[[nn.Module, Batch], tuple[Prediction, dict[str, Tensor]]]
 
@@ -71,22 +77,23 @@ def read_records(config: Config) -> tuple[list[Record], list[Record]]:
     """Training and validation pairs; the validation list is never trained on.
 
     Raises:
-        SourceError: a list, a label or an image is missing.
-        UsageError: no training pairs.
+        SourceError: a list, a label or an image is missing, or a list is empty.
+        DataError: a malformed label, or swapped folders of images.
     """
     data = config.data
-    records: list[Record] = []
-    for name in data.sets:
+
+    def read(name: SetName, split: str) -> list[Record]:
         folder = data.root / name
-        records += read_set(name, folder, data.lists.get(name, "train"), data.labels, data.kaist_labels)
-        check_files(records, folder)
+        records = read_set(name, folder, split, data.labels, data.kaist_labels)
+        check_records(records, folder)
+        return records
+
+    records = [record for name in data.sets for record in read(name, data.lists.get(name, "train"))]
     if data.street is not None:
-        records += read_msrs(data.street, "train")
-        check_files(records, data.street)
-    if not records:
-        raise UsageError(f"{data.root}: no training pairs in {', '.join(data.sets)}; check train.txt")
-    validation = read_set(data.validation, data.root / data.validation, "val", data.labels, data.kaist_labels)
-    check_files(validation, data.root / data.validation)
+        street = read_msrs(data.street, "train")
+        check_records(street, data.street)
+        records += street
+    validation = read(data.validation, "val")
     keep_images([*validation, *records], data.cache_mb)
     return records, validation
 
@@ -208,20 +215,36 @@ class Session(NamedTuple):
 
 
 def launch(config: Config) -> Fabric:
-    """Device, precision and, with several devices, their processes; under torchrun those that it started."""
+    """Device, precision and, with several devices, their processes; under torchrun those that it started.
+
+    Raises:
+        UsageError: there is no such accelerator, or not as many.
+    """
+    _check_devices(config)
     several = config.devices * config.nodes > 1
     # not every parameter has a gradient in every recipe: a baseline leaves its attention mask alone
     strategy = "ddp_find_unused_parameters_true" if several else "auto"
-    fabric = Fabric(
-        accelerator=config.accelerator,
-        devices=config.devices,
-        num_nodes=config.nodes,
-        precision=config.precision,
-        strategy=strategy,
-    )
+    with without_line(AMP_LOGGER, "Automatic Mixed Precision"):  # `precision` of the configuration says so
+        fabric = Fabric(
+            accelerator=config.accelerator,
+            devices=config.devices,
+            num_nodes=config.nodes,
+            precision=config.precision,
+            strategy=strategy,
+        )
     if several:
         fabric.launch()
     return fabric
+
+
+def _check_devices(config: Config) -> None:
+    if config.accelerator == "cpu":
+        return
+    found = torch.cuda.device_count()
+    if config.accelerator == "cuda" and not found:
+        raise UsageError("accelerator=cuda, but torch finds no CUDA device here; --set accelerator=cpu, or auto")
+    if 0 < found < config.devices:
+        raise UsageError(f"devices={config.devices}, but torch finds {found} CUDA devices; --set devices={found}")
 
 
 def prepare(config: Config, recipe: Recipe, start: Start = FRESH, checkpoint: Path | None = None) -> Session:
@@ -229,8 +252,8 @@ def prepare(config: Config, recipe: Recipe, start: Start = FRESH, checkpoint: Pa
 
     Raises:
         EngineError: weights of another network; names what differs.
-        SourceError: a file of the sets is missing or unreadable.
-        UsageError: no training pairs.
+        SourceError, DataError: what `read_records` raises.
+        UsageError: the accelerator is not there.
     """
     cv2.setNumThreads(0)  # the network owns the cores; samples are drawn by config.data.threads
     if start.backbone is not None:
@@ -262,17 +285,25 @@ def run(config: Config, recipe: Recipe, folder: Path, command: str, start: Start
 
     Raises:
         UsageError: the folder holds a run already and `resume` is off, or there is nothing to resume.
+        OutputError: the folder cannot be written.
         DivergedError: a loss or gradient became infinite or NaN (the offending batch lies in the folder), or a score.
     """
-    checkpoint = folder / "checkpoints" / "last.ckpt"
+    checkpoint = folder / CHECKPOINT
     if checkpoint.exists() and not start.resume:
         raise UsageError(f"{folder}: holds a run already; pass --resume to continue it or another --output")
     if start.resume and not checkpoint.exists():
         raise UsageError(f"{folder}: no checkpoints/last.ckpt to resume from; leave --resume out to start")
-    session = prepare(config, recipe, start, checkpoint if start.resume else None)
-    if not session.fabric.is_global_zero:
-        return _assist(session, folder)
-    state, length = session.state, config.optimiser.iterations
+    # one process alone tries the place: others would take its trial file away
+    first = rank_zero_only.rank == 0  # type: ignore[attr-defined]  # set by Lightning on import
+    with result_folder(folder) if first else nullcontext():
+        session = prepare(config, recipe, start, checkpoint if start.resume else None)
+        return _train(session, folder, command) if session.fabric.is_global_zero else _assist(session, folder)
+
+
+def _train(session: Session, folder: Path, command: str) -> RunResult:
+    """What the first process does: every step, log, evaluations, files."""
+    config, state, length = session.config, session.state, session.config.optimiser.iterations
+    checkpoint = folder / CHECKPOINT
     accuracy: Evaluation | None = None
     with RunLog(folder, config, state.iteration) as log:
         progress = tqdm(initial=state.iteration, total=length, desc=config.name, disable=None)

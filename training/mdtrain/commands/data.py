@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -36,24 +37,28 @@ def check(
 ) -> None:
     """Report missing and unpaired files, sizes, classes, empty labels, day and night; fails if a pair is unusable."""
     from mdtrain.data.check import check_set, draw_sheet  # noqa: PLC0415
+    from mdtrain.data.records import refuse_swapped  # noqa: PLC0415
     from mdtrain.data.sets import SET_NAMES, read_set  # noqa: PLC0415
+    from mdtrain.outputs import result_file  # noqa: PLC0415
 
     layout: Any = name or folder.name
     if layout not in SET_NAMES:
         raise UsageError(f"{folder}: layout {layout!r} is none of {', '.join(SET_NAMES)}; name one with --set")
     kaist: Any = kaist_labels
-    report, usable = check_set(read_set(layout, folder, split, labels, kaist), (640, 512))
-    if as_json:
-        click.echo(json.dumps(report.to_json()))
-    else:
-        _show(f"{folder}, {split}", report)
-    if sheet is not None and usable:
-        draw_sheet(usable, f"{layout} {split}", sheet)
+    with result_file(sheet) if sheet is not None else nullcontext():
+        report, usable = check_set(read_set(layout, folder, split, labels, kaist), (640, 512))
+        if as_json:
+            click.echo(json.dumps(report.to_json()))
+        else:
+            _show(f"{folder}, {split}", report)
+        if sheet is not None and usable:
+            draw_sheet(usable, f"{layout} {split}", sheet)
     if not report.usable:
         raise SourceError(
             f"{folder}: {len(usable)} of {report.pairs} pairs of {split} can be used; "
             "copy the files named above again or take their names out of the list"
         )
+    refuse_swapped(usable, folder)
 
 
 def _show(title: str, report: Any) -> None:

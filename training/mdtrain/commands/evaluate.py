@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -101,12 +102,13 @@ def msrs(
         raise UsageError(f"got {got} of --engine and --results, wanted one; see `mdtrain eval msrs --help`")
     if thermal_size and not engine:
         raise UsageError("got --thermal-size with --results, which are made already; use it with --engine")
-    from mdtrain.data.records import CLASSES
+    from mdtrain.data.records import CLASSES, check_records
     from mdtrain.data.sets.msrs import read_msrs
     from mdtrain.metrics.pairs import pair_scores, run_engine
     from mdtrain.metrics.results import read_results
 
     records = read_msrs(data, split, labels)
+    check_records(records, data)
     if engine:
         found = run_engine(engine, records, thermal_size)
     else:
@@ -145,13 +147,17 @@ def robustness(
     as_json: bool,
 ) -> None:
     """AP50 with a black, a shifted or a late image: what an engine loses when a pair is not as it was trained."""
+    from mdtrain.data.records import check_records
     from mdtrain.data.sets.msrs import read_msrs
     from mdtrain.metrics.robustness import draw_curves, measure
+    from mdtrain.outputs import result_file
 
-    records = read_msrs(data, split)
-    outcomes = measure(engine, records, scenes, thermal_size, lambda condition: click.echo(condition, err=True))
-    if plot is not None:
-        draw_curves(outcomes, f"{engine.stem} on {data.name} {split}", plot)
+    with result_file(plot) if plot is not None else nullcontext():
+        records = read_msrs(data, split)
+        check_records(records, data)
+        outcomes = measure(engine, records, scenes, thermal_size, lambda condition: click.echo(condition, err=True))
+        if plot is not None:
+            draw_curves(outcomes, f"{engine.stem} on {data.name} {split}", plot)
     if as_json:
         click.echo(json.dumps([outcome._asdict() for outcome in outcomes]))
         return

@@ -18,12 +18,13 @@ def report_group() -> None:
 @click.option("--title", default="Modality Distillation: the paper and our runs", show_default=True)
 def paper(runs: Path, output: Path | None, title: str) -> None:
     """Tables 1 to 8 of Modality Distillation: the paper's numbers and those of your sweeps."""
-    from mdtrain.report import paper_report, read_sweeps  # noqa: PLC0415  # keeps --help fast
+    from mdtrain.outputs import result_file  # noqa: PLC0415  # keeps --help fast
+    from mdtrain.report import paper_report, read_sweeps  # noqa: PLC0415
 
-    text = paper_report(read_sweeps(runs), title)
     if output is None:
-        click.echo(text)
+        click.echo(paper_report(read_sweeps(runs), title))
         return
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(text)
+    with result_file(output):
+        text = paper_report(read_sweeps(runs), title)
+        output.write_text(text)
     click.echo(f"{output}: {len(text.splitlines())} lines")

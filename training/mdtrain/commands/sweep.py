@@ -38,11 +38,12 @@ def parse_seeds(ctx: click.Context, param: click.Parameter, value: str) -> list[
 @click.option("--rows", "names", help="Only these rows, separated by commas: 16x-native,16x-distilled.")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder with a folder of each set.")
 @click.option("--street", type=click.Path(path_type=Path), help="Synthetic scenes of `mdtrain street`.")
-@click.option("--iterations", type=int, help="Length of every run; default: the recipe's own.")
+@click.option("--iterations", type=click.IntRange(min=1), help="Length of every run; default: the recipe's own.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a config key in every run.")
 def sweep(table: Any, weights: Path | None, seeds: list[int], names: str | None, **options: Any) -> None:
     """Train every variant of a table with every seed; what is finished is kept, what was killed goes on."""
     from mdtrain.config import load_config  # noqa: PLC0415  # keeps --help fast
+    from mdtrain.outputs import result_folder  # noqa: PLC0415
     from mdtrain.sweep import draw_thermal, run_sweep, variants, write_table  # noqa: PLC0415
 
     named = {"optimiser.iterations": "iterations", "data.root": "data", "data.street": "street"}
@@ -65,7 +66,9 @@ def sweep(table: Any, weights: Path | None, seeds: list[int], names: str | None,
                 f"--rows names {', '.join(sorted(unknown))}, wanted some of {', '.join(r.name for r in rows)}"
             )
         rows = [row for row in rows if row.name in names.split(",")]
-    found = run_sweep(rows, seeds, configure, options["output"], weights, command_line(sys.argv[1:]))
-    click.echo(write_table(found, TITLES[table], options["output"]))
-    if table == "thermal":
-        draw_thermal(found, TITLES[table], options["output"] / "thermal.png")
+    output = options["output"]
+    with result_folder(output):
+        found = run_sweep(rows, seeds, configure, output, weights, command_line(sys.argv[1:]))
+        click.echo(write_table(found, TITLES[table], output))
+        if table == "thermal":
+            draw_thermal(found, TITLES[table], output / "thermal.png")

@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from mdrun.errors import UsageError
+
 CONFIGS = Path(__file__).parent.parent / "configs"
 
 
@@ -29,8 +31,8 @@ def _options(function: Callable[..., None]) -> Callable[..., None]:
             click.option("--data", type=click.Path(path_type=Path), help="Folder with msrs/ and roadscene/."),
             click.option("--street", type=click.Path(path_type=Path), help="Synthetic scenes of `mdtrain street`."),
             click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder of the run."),
-            click.option("--seed", type=int, help="Seed of weights, batches and augmentation."),
-            click.option("--iterations", type=int, help="Length of the run."),
+            click.option("--seed", type=click.IntRange(min=0), help="Seed of weights, batches and augmentation."),
+            click.option("--iterations", type=click.IntRange(min=1), help="Length of the run."),
             click.option("--resume", is_flag=True, help="Continue the run in --output."),
             click.option("--backbone-weights", type=click.Path(path_type=Path), help="ImageNet weights, resnet18.pth."),
             click.option("--start", type=click.Path(path_type=Path), help="Begin with weights.safetensors of a run."),
@@ -59,6 +61,9 @@ def _config(recipe: str, options: dict[str, Any]) -> Any:
 def _start(options: dict[str, Any]) -> Any:
     from mdtrain.loop import Start  # noqa: PLC0415
 
+    for flag, option in (("--start", "start"), ("--backbone-weights", "backbone_weights")):
+        if options["resume"] and options[option] is not None:
+            raise UsageError(f"got --resume with {flag}, wanted one: a resumed run has its own weights; leave one out")
     return Start(options["start"], options["resume"], options["backbone_weights"])
 
 
@@ -100,14 +105,15 @@ def command_line(arguments: Sequence[str]) -> str:
 
 def _run(config: Any, recipe: Any, options: dict[str, Any]) -> None:
     """Train, or say what it would cost."""
+    start = _start(options)
     if options["dry_run"]:
         from mdtrain.plan import plan  # noqa: PLC0415
 
-        _show_plan(plan(config, recipe, _start(options)))
+        _show_plan(plan(config, recipe, start))
         return
     from mdtrain.loop import run  # noqa: PLC0415
 
-    _finish(run(config, recipe, options["output"], command_line(sys.argv[1:]), _start(options)))
+    _finish(run(config, recipe, options["output"], command_line(sys.argv[1:]), start))
 
 
 @train_group.command()

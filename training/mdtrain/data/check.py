@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mdrun.errors import SourceError
+from mdrun.errors import DataError, SourceError
 from mdrun.frames import Detections, Frame, FramePair, Modality, Provenance, Result
 from mdrun.sinks import Look
 from mdrun.sinks.sheet import SheetSink
@@ -29,7 +29,7 @@ class SetReport:
     Attributes:
         pairs: names in the list.
         missing: files that the list wants and that are not there.
-        unreadable: files that are there and no 8-bit image.
+        unreadable: files that are there and no 8-bit image of their camera.
         unpaired: stems in one image folder without a partner in the other.
         visible_sizes: pairs by size `WxH` of the visible image.
         thermal_sizes: the same of the thermal one.
@@ -100,7 +100,7 @@ def _open(report: SetReport, record: Record) -> bool:
             continue
         try:
             image = file.read()
-        except SourceError as error:
+        except (SourceError, DataError) as error:
             report.unreadable.append(str(error))
             continue
         sizes.append(image.shape)

@@ -5,7 +5,7 @@ Classes everywhere: 0 person, 1 bicycle, 2 car.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,10 +13,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mdrun.errors import SourceError
+from mdrun.errors import DataError, SourceError
+from mdrun.frames import Modality
+from mdrun.sources import images
 
 CLASSES = ("person", "bicycle", "car")
 MAX_WIDTH = 800  # twice the default network's width; larger files only cost memory and time
+PROBES = 16  # pairs of a set that are opened before a training
+GREY_LIMIT = 1.0  # mean span of a pixel's channels; the greyest of 204 pairs of RoadScene and MSRS has 3.2
 
 
 @dataclass
@@ -39,7 +43,7 @@ class ImageFile:
         """Decode, at most MAX_WIDTH pixels wide.
 
         Raises:
-            SourceError: missing, not an image, or not 8-bit.
+            SourceError, DataError: as `read_image`.
         """
         if self.kept is not None:
             return self.kept
@@ -95,14 +99,13 @@ def make_record(
 
 
 def read_image(path: Path, *, colour: bool) -> NDArray[np.uint8]:
-    """RGB (H, W, 3) or grey (H, W), at most MAX_WIDTH wide.
+    """RGB (H, W, 3) or grey (H, W), at most MAX_WIDTH wide; the pixels that `mdrun` would see.
 
     Raises:
-        SourceError: missing, not an image, or not 8-bit.
+        SourceError: missing, truncated, not an image, or not 8-bit.
+        DataError: a coloured thermal image or a visible one without colour.
     """
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR if colour else cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
-    if image is None:
-        raise SourceError(f"{path}: missing or not an image; every name of the list wants a visible and a thermal file")
+    image = images.read_image(path, Modality.VISIBLE if colour else Modality.THERMAL)
     if image.dtype != np.uint8:
         raise SourceError(
             f"{path}: {image.dtype} values, wanted 8-bit thermal images with the camera's own gain control"
@@ -110,8 +113,7 @@ def read_image(path: Path, *, colour: bool) -> NDArray[np.uint8]:
     if image.shape[1] > MAX_WIDTH:
         factor = MAX_WIDTH / image.shape[1]
         image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-    pixels = image[..., ::-1] if colour else image
-    return np.ascontiguousarray(pixels, dtype=np.uint8)
+    return image
 
 
 def keep_images(records: Sequence[Record], budget_mb: int) -> None:
@@ -126,13 +128,40 @@ def keep_images(records: Sequence[Record], budget_mb: int) -> None:
         record.visible_file.keep = record.thermal_file.keep = True
 
 
-def check_files(records: Iterable[Record], where: Path) -> None:
-    """Fail now, not in the middle of a training.
+def check_records(records: Sequence[Record], where: Path) -> None:
+    """Fail now, not in the middle of a training: all files are there, some of them are opened.
 
     Raises:
-        SourceError: naming the first missing file and how many more there are.
+        SourceError: no records, or a file is missing (names the first and how many more there are) or unreadable.
+        DataError: visible and thermal images seem to be swapped.
     """
+    if not records:
+        raise SourceError(f"{where}: its list names no pairs, wanted at least one; fill the list or leave the set out")
     missing = [f.path for r in records for f in (r.visible_file, r.thermal_file) if not f.path.is_file()]
     if missing:
         more = f" and {len(missing) - 1} more files are" if len(missing) > 1 else " is"
         raise SourceError(f"{missing[0]}{more} missing; `mdtrain data check {where}` lists all")
+    refuse_swapped(records, where)
+
+
+def refuse_swapped(records: Sequence[Record], where: Path) -> None:
+    """Open a few records, evenly spread: coloured thermal or only grey visible images are the other camera's.
+
+    Raises:
+        SourceError: one of them cannot be read.
+        DataError: they are.
+    """
+    probes = records[:: -(-len(records) // PROBES) or 1]
+    for record in probes:
+        record.thermal_file.read()
+    if probes and all(_is_grey(record.visible) for record in probes):
+        raise DataError(
+            f"{where}: none of its visible images has colour ({len(probes)} of {len(records)} were opened), wanted "
+            "colour; are the folders of visible and thermal images swapped?"
+        )
+
+
+def _is_grey(image: NDArray[np.uint8]) -> bool:
+    """Three channels that hold one image, a JPEG's rounding apart."""
+    sparse = image[::4, ::4]
+    return float((sparse.max(2) - sparse.min(2)).mean()) < GREY_LIMIT

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mdrun.errors import OutputError
+from mdrun.files import OutputFolder
 from mdrun.street import Labels, Street, random_config
 
 SIZE = (640, 480)  # width, height: as MSRS
@@ -26,7 +27,7 @@ def write_street_set(folder: Path, scenes: int, seed: int) -> Iterator[str]:
     if (folder / "train.txt").exists():
         raise OutputError(f"{folder}: holds a set already; name another folder or remove it")
     for part in ("vi", "ir", "labels/fusion"):
-        (folder / part).mkdir(parents=True, exist_ok=True)
+        OutputFolder(folder / part).create()
     names = []
     for index in range(scenes):
         config = random_config(seed * 100_003 + index, *SIZE)

@@ -75,6 +75,10 @@ class Entry:
         self.where = where
         self._value = value
 
+    def keys(self) -> list[str]:
+        """All keys."""
+        return list(self._value)
+
     def text(self, key: str) -> str:
         """A text."""
         value = self._value.get(key)
@@ -96,6 +100,25 @@ class Entry:
         if not (isinstance(value, list) and len(value) == 4 and all(map(_is_finite, value))):
             self.refuse(key, f"four finite numbers {meaning}")
         return [float(v) for v in value]
+
+    def size(self, key: str) -> tuple[int, int]:
+        """Width and height, whole and positive."""
+        value = self._value.get(key)
+        if not (isinstance(value, list) and len(value) == 2 and all(type(v) is int and v > 0 for v in value)):
+            self.refuse(key, "width and height")
+        return value[0], value[1]
+
+    def rows(self, key: str, columns: str) -> list[list[float]]:
+        """Rows of finite numbers, at least those that `columns` names; none where the key is absent or null."""
+        value = self._value.get(key)
+        wanted = len(columns.split())
+        if value is None:
+            return []
+        if not isinstance(value, list) or not all(
+            isinstance(row, list) and len(row) >= wanted and all(map(_is_finite, row)) for row in value
+        ):
+            self.refuse(key, f"rows of finite numbers {columns}")
+        return [[float(v) for v in row] for row in value]
 
     def entry(self, key: str) -> Entry:
         """An object."""

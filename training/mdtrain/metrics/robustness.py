@@ -165,5 +165,5 @@ def draw_curves(outcomes: Sequence[Outcome], title: str, path: Path) -> None:
     axes[0].legend(frameon=False)
     figure.suptitle(title)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
+    figure.savefig(path, dpi=130, format="png")  # whatever the file is called
     plt.close(figure)

@@ -11,6 +11,7 @@ from pathlib import Path
 from mdrun.errors import SourceError
 from mdtrain.data.records import Record, make_record
 from mdtrain.data.sets.voc import read_voc
+from mdtrain.metrics.files import read_text
 
 LISTS = {"train": "align_train.txt", "val": "align_validation.txt"}
 NAMES = {"person": 0, "people": 0, "bicycle": 1, "car": 2}
@@ -22,7 +23,7 @@ def read_flir(root: Path, split: str) -> list[Record]:
 
     Raises:
         SourceError: the list or a file of labels is missing.
-        DataError: a malformed label.
+        DataError: a malformed label, or a list that is not text.
     """
     listing = root / LISTS.get(split, f"{split}.txt")
     if not listing.is_file():
@@ -31,7 +32,7 @@ def read_flir(root: Path, split: str) -> list[Record]:
             f"{', '.join(LISTS.values())}"
         )
     records = []
-    for line in listing.read_text().split():
+    for line in read_text(listing, "list of names").split():
         name = line.removesuffix(THERMAL)
         boxes, classes = read_voc(root / "Annotations" / f"{name}{THERMAL}.xml", NAMES)
         images = root / "JPEGImages"

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from mdrun.errors import DataError, SourceError
 from mdtrain.data.records import Record, make_record
+from mdtrain.metrics.files import read_text
 
 KaistLabels = Literal["original", "sanitized", "paired"]
 FOLDERS: dict[KaistLabels, str] = {
@@ -47,7 +48,7 @@ def read_kaist(root: Path, split: str, labels: KaistLabels = "sanitized") -> lis
             f"{listing}: no such list of frames; the KAIST layout is images/, imageSets/, {FOLDERS[labels]}/"
         )
     records = []
-    for line in listing.read_text().split():
+    for line in read_text(listing, "list of frames").split():
         frame = line.removesuffix(".txt").removesuffix(".jpg")
         parts = frame.split("/")
         if len(parts) != 3:
@@ -72,7 +73,7 @@ def read_bbgt(path: Path) -> NDArray[np.float64]:
     """
     if not path.is_file():
         raise SourceError(f"{path}: no such file of labels; every frame of the list wants one, empty or not")
-    lines = path.read_text().splitlines()
+    lines = read_text(path, "labels").splitlines()
     if not lines or lines[0].strip() != HEADER:
         raise DataError(f"{path}: begins with {lines[0].strip()[:40] if lines else ''!r}, wanted {HEADER!r}")
     boxes = []

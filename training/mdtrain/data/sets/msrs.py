@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mdrun.errors import SourceError
 from mdtrain.data.records import CLASSES, Record, make_record
+from mdtrain.metrics.files import read_text
 from mdtrain.metrics.yolo import read_yolo_labels
 
 NIGHT = {"D": False, "N": True}
@@ -21,13 +22,13 @@ def read_msrs(root: Path, split: str, labels: str = "fusion") -> list[Record]:
 
     Raises:
         SourceError: the list or a file of labels is missing.
-        DataError: a malformed label.
+        DataError: a malformed label, or a list that is not text.
     """
     listing = root / f"{split}.txt"
     if not listing.is_file():
         raise SourceError(f"{listing}: no such list of names; the MSRS layout is vi/, ir/, labels/, train.txt, val.txt")
     records = []
-    for name in listing.read_text().split():
+    for name in read_text(listing, "list of names").split():
         stem = Path(name).stem
         boxes, classes = read_yolo_labels(root / "labels" / labels / f"{stem}.txt", 1, 1, len(CLASSES))
         files = root / "vi" / f"{stem}.jpg", root / "ir" / f"{stem}.jpg"

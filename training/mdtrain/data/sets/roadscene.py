@@ -6,13 +6,13 @@ Layout: `vi_crop_hr/NAME.jpg`, `ir_crop/NAME.jpg` (aligned), `annotations.json` 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 
 from mdrun.errors import SourceError
 from mdtrain.data.records import Record, make_record
+from mdtrain.metrics.files import Entry, parse_json, read_text
 
 FLIR_CLASSES = {1: 0, 2: 1, 3: 2}  # FLIR ADAS ids (COCO numbering); 17, dog, is not learnt
 
@@ -21,23 +21,23 @@ def read_roadscene(root: Path) -> list[Record]:
     """All pairs that have boxes.
 
     Raises:
-        SourceError: no annotations, or they are not JSON.
+        SourceError: no annotations.
+        DataError: they are not such a file, naming the entry that is wrong.
     """
     listing = root / "annotations.json"
     if not listing.is_file():
         raise SourceError(f"{listing}: no such file; the RoadScene layout is vi_crop_hr/, ir_crop/, annotations.json")
-    try:
-        entries = json.loads(listing.read_text())
-    except json.JSONDecodeError as error:
-        raise SourceError(f"{listing}: not JSON ({error}); copy it again") from error
+    where = str(listing)
+    entries = Entry(parse_json(read_text(listing, "annotations"), where), where)
     records = []
-    for stem, entry in sorted(entries.items()):
-        rows = [row for row in entry.get("boxes_crop_xyxy") or [] if row[0] in FLIR_CLASSES]
+    for stem in sorted(entries.keys()):
+        entry = entries.entry(stem)
+        rows = [row for row in entry.rows("boxes_crop_xyxy", "class x1 y1 x2 y2") if row[0] in FLIR_CLASSES]
         visible = root / "vi_crop_hr" / f"{stem}.jpg"
         if not rows or not visible.is_file():
             continue
-        width, height = entry["ir_crop"]
+        width, height = entry.size("ir_crop")
         boxes = np.array([row[1:5] for row in rows]) / (width, height, width, height)
-        classes = np.array([FLIR_CLASSES[row[0]] for row in rows])
+        classes = np.array([FLIR_CLASSES[int(row[0])] for row in rows])
         records.append(make_record(stem, (visible, root / "ir_crop" / f"{stem}.jpg"), boxes, classes))
     return records

@@ -25,7 +25,7 @@ def read_voc(path: Path, classes: Mapping[str, int]) -> tuple[NDArray[np.float64
         root = ET.parse(path).getroot()  # noqa: S314  # expat from 2.4.1 stops entity bombs by itself
     except FileNotFoundError:
         raise SourceError(f"{path}: no such file of labels; every name of the list wants one") from None
-    except ET.ParseError as error:
+    except (ET.ParseError, LookupError, ValueError) as error:  # the latter two: encodings that expat does not know
         raise DataError(f"{path}: not XML ({error}); copy it again") from error
     try:
         width, height = (_number(root, f"size/{side}") for side in ("width", "height"))
