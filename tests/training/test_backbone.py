@@ -94,7 +94,10 @@ def test_imagenet_weights_reach_every_stream(tmp_path: Path, suffix: str) -> Non
 def test_files_that_predate_the_batch_counter_load(tmp_path: Path) -> None:
     weights = {name: value for name, value in imagenet().items() if not name.endswith("num_batches_tracked")}
     torch.save(weights, tmp_path / "old.pth")
-    load_backbone(Student(SPEC), tmp_path / "old.pth")
+    student = Student(SPEC)
+    load_backbone(student, tmp_path / "old.pth")
+    torch.testing.assert_close(student.top.state_dict()["layer4.0.bn1.bias"], weights["layer4.0.bn1.bias"])
+    assert student.stem.state_dict()["bn1.num_batches_tracked"] == 0
 
 
 def write_wider(path: Path) -> None:
