@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -75,7 +76,8 @@ def _finish(result: Any) -> None:
 
     table = Table("class", "AP50", "by day", "by night", title=f"Validation, weights in {result.weights}")
     for name in ("person", "bicycle", "car"):
-        table.add_row(name, *(f"{result.accuracy.ap50[name + suffix]:.3f}" for suffix in ("", "/day", "/night")))
+        values = [result.accuracy.ap50[name + suffix] for suffix in ("", "/day", "/night")]
+        table.add_row(name, *("-" if math.isnan(value) else f"{value:.3f}" for value in values))
     Console().print(table)
 
 
