@@ -66,6 +66,19 @@ def test_a_sample_is_a_function_of_its_seed() -> None:
     assert (first.visible != other.visible).any()
 
 
+def test_modality_dropout_blacks_one_camera_and_keeps_the_boxes() -> None:
+    lost = Sizes((192, 160), (80, 64), dropout=1.0)
+    seen = set()
+    for seed in range(30):
+        sample = augment(record_with_marker(), lost, np.random.default_rng(seed))
+        whole = augment(record_with_marker(), SIZES, np.random.default_rng(seed))
+        np.testing.assert_array_equal(sample.boxes, whole.boxes)
+        dark = (not sample.visible.any(), not sample.thermal_full.any(), not sample.thermal_low.any())
+        assert dark in {(True, False, False), (False, True, True)}
+        seen.add(dark)
+    assert len(seen) == 2
+
+
 def test_evaluation_changes_nothing_but_the_size() -> None:
     sample = plain_sample(record_with_marker(), SIZES)
     np.testing.assert_allclose(sample.boxes[0], record_with_marker().boxes[0] * [192, 160, 192, 160])

@@ -19,7 +19,7 @@ from mdtrain.state import load_weights
 
 def sizes(config: Config) -> Sizes:
     """Network sizes of a run."""
-    return Sizes(config.model.visible, config.model.thermal, config.data.coarser_share)
+    return Sizes(config.model.visible, config.model.thermal, config.data.coarser_share, config.data.modality_dropout)
 
 
 def spec_of(config: Config) -> DetectorSpec:

@@ -42,6 +42,7 @@ class DataConfig(Strict):
     mosaic_share: float = Field(0.4, ge=0, le=1)
     mosaic_stop: float = Field(0.8, ge=0, le=1, description="share of the run after which mosaics end")
     coarser_share: float = Field(1 / 3, ge=0, le=1, description="samples of a thermal sensor coarser than the model's")
+    modality_dropout: float = Field(0, ge=0, le=1, description="share of samples with one camera's image black")
     threads: int = Field(1, ge=1)
     cache_mb: int = Field(4096, ge=0, description="memory for decoded images, MiB; the rest is decoded each time")
 

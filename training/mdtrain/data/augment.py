@@ -22,12 +22,13 @@ GREY = 114
 class Sizes:
     """Network sizes in pixels (width, height): visible, and the thermal sensor that is simulated.
 
-    `coarser_share` of the training samples come from a still coarser sensor.
+    `coarser_share` of the training samples come from a still coarser sensor, `dropout` of them have one camera black.
     """
 
     visible: tuple[int, int]
     thermal: tuple[int, int]
     coarser_share: float = 1 / 3
+    dropout: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,18 @@ def _finish(
     rng: np.random.Generator,
 ) -> Sample:
     visible, full = _visible_photometry(visible, rng), _thermal_photometry(full, rng)
+    if sizes.dropout and rng.random() < sizes.dropout:
+        visible, full = _lose_a_camera(visible, full, rng)
     return Sample(visible, full, simulate_sensor(full, sizes.thermal, rng, sizes.coarser_share), boxes, classes)
+
+
+def _lose_a_camera(
+    visible: NDArray[np.uint8], full: NDArray[np.uint8], rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """One of the two images black, each as often: a covered lens, a pulled cable. Boxes stay: the other camera sees."""
+    if rng.random() < 0.5:
+        return np.zeros_like(visible), full
+    return visible, np.zeros_like(full)
 
 
 def simulate_sensor(
