@@ -19,13 +19,26 @@ class PartialFile:
 
     Attributes:
         path: final path.
-        part: where it is written until then; same folder, so that the rename is atomic, same suffix, and a name of
-            its own, so that no other program writes the same one.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.part = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
+        self._part = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
+        self._discarded = False
+
+    @property
+    def part(self) -> Path:
+        """Where it is written until then.
+
+        Same folder, so that the rename is atomic, same suffix, and a name of its own, so that no other program writes
+        the same one.
+
+        Raises:
+            OutputError: it was discarded; a thread that comes late must not make it again.
+        """
+        if self._discarded:
+            raise OutputError(f"{self.path}: was discarded before it was complete")
+        return self._part
 
     def commit(self) -> Path | None:
         """Give the file its final name, over an older one; None where nothing was written.
@@ -42,7 +55,8 @@ class PartialFile:
 
     def discard(self) -> None:
         """Leave nothing half-written behind; an older complete file stays."""
-        self.part.unlink(missing_ok=True)
+        self._discarded = True
+        self._part.unlink(missing_ok=True)
 
 
 class OutputFolder:

@@ -108,6 +108,7 @@ def run(
                 check_results(statistics)
             sink_drops = outputs.finish()
             summary = _summary(engine, pairs, statistics, elapsed, stop) | {"sink_drops": sink_drops}
+            stop.hold = True
             paths = outputs.commit(summary)
         except BaseException:
             outputs.discard()

@@ -22,12 +22,14 @@ class StopRequest:
 
     Attributes:
         signal: what was caught, None so far.
+        hold: the second signal is passed over: set while files get their names, a few renames that belong together.
     """
 
     def __init__(self, clean_up: Callable[[], None]) -> None:
         """`clean_up` removes unfinished files; it must not wait for anything."""
         self._clean_up = clean_up
         self.signal: signal.Signals | None = None
+        self.hold = False
         self._before: dict[signal.Signals, Any] = {}
 
     @property
@@ -47,6 +49,8 @@ class StopRequest:
     def _note(self, number: int, _: FrameType | None) -> None:
         if self.signal is None:
             self.signal = signal.Signals(number)
+            return
+        if self.hold:
             return
         self._clean_up()
         os.write(2, (SHOW_CURSOR if os.isatty(2) else b"") + b"mdrun: error: interrupted\n")

@@ -55,6 +55,16 @@ def test_two_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["r.jsonl"]
 
 
+def test_a_discarded_file_is_not_made_again(tmp_path: Path) -> None:
+    """By a thread that comes late to open it."""
+    file = PartialFile(tmp_path / "overlay.mp4")
+    file.discard()
+    with pytest.raises(OutputError, match=r"overlay\.mp4: was discarded"):
+        file.part.touch()
+    file.discard()  # twice does no harm
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_in_use_by_another_process_is_refused_until_it_ends(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from mdrun.frames import Result
 from mdrun.sinks.base import Overflow, Sink, SinkWorker
 
 SUMMARY = "summary.json"
+LATE_OPEN_S = 0.1
 RESULTS = ("results.jsonl", "overlay.mp4", "overlay.png")  # what any run may have left in its folder
 
 
@@ -83,10 +85,12 @@ class Outputs:
         self._remove()
 
     def abort(self) -> None:
-        """Remove the same from a signal handler: no thread is waited for, since the process ends."""
-        for worker in self._workers:
-            with suppress(OSError):
-                worker.sink.remove()
+        """Remove the same from a signal handler, where no thread can be waited for; the process ends behind it."""
+        for wait_s in (0.0, LATE_OPEN_S):  # once more, for a thread that was just opening its file
+            time.sleep(wait_s)
+            for worker in self._workers:
+                with suppress(OSError):
+                    worker.sink.remove()
         self._remove()
 
     def _remove(self) -> None:
