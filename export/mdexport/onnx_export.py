@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import torch
 
-from mdexport.deploy import Deployed
+from mdexport.deploy import Deployed, DeployedDetector, DeployedSegmenter
 from mdexport.parity import Feed, compare
 from mdrun.backends.ort import import_onnxruntime
 from mdrun.errors import EngineError, UsageError
@@ -23,7 +23,7 @@ from mdrun.preprocess import Preprocess
 from mdrun.sources import open_pair
 from mdtrain.build import Trained, load_trained
 from mdtrain.contract import TOP_K, draft_manifest
-from mdtrain.models.detector import Student
+from mdtrain.models.streams import Student
 from mdtrain.outputs import result_file
 from mdtrain.quiet import without_line
 
@@ -81,7 +81,10 @@ def describe(parity: Parity) -> str:
 
 def _graph(student: Student, trained: Trained, draft: Manifest) -> onnx.ModelProto:
     """Trace the deployed network."""
-    deployed = Deployed(student, trained.config.model.visible, TOP_K).eval()
+    size = trained.config.model.visible
+    segments = trained.config.task == "segment"
+    deployed: Deployed = DeployedSegmenter(student, size) if segments else DeployedDetector(student, size, TOP_K)
+    deployed.eval()
     spec = draft.inputs
     inputs = [torch.zeros(1, spec["visible"].height, spec["visible"].width, 3, dtype=torch.uint8)]
     if "thermal" in spec:

@@ -16,9 +16,12 @@ from numpy.typing import NDArray
 from mdrun.manifest import Parity
 from mdtrain.data.batches import normalise_thermal, normalise_visible
 from mdtrain.models.anchors import decode
-from mdtrain.models.detector import Student
+from mdtrain.models.detector import Boxes, DetectorSpec
+from mdtrain.models.segmenter import SegmenterSpec, Segments, label_map
+from mdtrain.models.streams import Output, Prediction, Student
 
-LIMITS = {"scores": 1e-3, "boxes_px": 0.5}
+LIMITS = {"scores": 1e-3, "boxes_px": 0.5}  # of detectors
+LABEL_LIMITS = {"labels": 1e-4}  # of segmenters: share of a pair's pixels with another class
 COMPARED_SCORE = 0.01  # boxes below it never reach a result
 Outputs = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[Any]]
 
@@ -30,17 +33,35 @@ class Feed(NamedTuple):
     thermal: NDArray[np.uint8] | None
 
 
+def predict(student: Student, feed: Feed) -> Output:
+    """The student in PyTorch, full precision."""
+    thermal = None if feed.thermal is None else normalise_thermal(torch.from_numpy(feed.thermal))
+    prediction: Prediction = student(normalise_visible(torch.from_numpy(feed.visible)), thermal)
+    return prediction.output
+
+
 def reference(student: Student, feed: Feed, top_k: int) -> Outputs:
-    """Boxes (K, 4), scores (K,), classes (K,) of the student in PyTorch, full precision."""
+    """Boxes (K, 4), scores (K,), classes (K,) of a detector in PyTorch."""
     height, width = feed.visible.shape[1:3]
+    assert isinstance(student.spec, DetectorSpec)  # noqa: S101  # of the task
     with torch.inference_mode():
-        thermal = None if feed.thermal is None else normalise_thermal(torch.from_numpy(feed.thermal))
-        prediction = student(normalise_visible(torch.from_numpy(feed.visible)), thermal)
-        logits, deltas = prediction.logits[0], prediction.deltas[0]
+        output = predict(student, feed)
+        assert isinstance(output, Boxes)  # noqa: S101
+        logits, deltas = output.logits[0], output.deltas[0]
         best, index = logits.flatten().topk(top_k)
         anchor = index // logits.shape[1]
         boxes = decode(deltas[anchor], student.spec.make_anchors((width, height))[anchor])
     return boxes.numpy(), best.sigmoid().numpy(), (index % logits.shape[1]).numpy()
+
+
+def reference_labels(student: Student, feed: Feed) -> NDArray[np.int64]:
+    """Label map (H, W) of a segmenter in PyTorch."""
+    height, width = feed.visible.shape[1:3]
+    with torch.inference_mode():
+        output = predict(student, feed)
+        assert isinstance(output, Segments)  # noqa: S101
+        labels: NDArray[np.int64] = label_map(output.logits, (width, height))[0].numpy()
+    return labels
 
 
 def difference(wanted: Outputs, got: Outputs) -> dict[str, float]:
@@ -68,17 +89,23 @@ def compare(student: Student, session: Any, feeds: Iterable[Feed], top_k: int, d
         student: the checkpoint, in evaluation mode.
         session: `onnxruntime.InferenceSession` of the exported graph.
         feeds: pairs at network size.
-        top_k: boxes the graph gives.
+        top_k: boxes a detector's graph gives.
         data: where the pairs come from, for the report.
     """
-    largest = dict.fromkeys(LIMITS, 0.0)
+    segments = isinstance(student.spec, SegmenterSpec)
+    limits = LABEL_LIMITS if segments else LIMITS
+    largest = dict.fromkeys(limits, 0.0)
     count = 0
     for feed in feeds:
         arrays = {"visible": feed.visible} | ({} if feed.thermal is None else {"thermal": feed.thermal})
-        boxes, scores, classes = session.run(["boxes", "scores", "classes"], arrays)
-        found = difference(reference(student, feed, top_k), (boxes[0], scores[0], classes[0]))
+        if segments:
+            (labels,) = session.run(["labels"], arrays)
+            found = {"labels": float((labels[0] != reference_labels(student, feed)).mean())}
+        else:
+            boxes, scores, classes = session.run(["boxes", "scores", "classes"], arrays)
+            found = difference(reference(student, feed, top_k), (boxes[0], scores[0], classes[0]))
         largest = {name: max(value, found[name]) for name, value in largest.items()}
         count += 1
-    passed = count > 0 and all(largest[name] <= limit for name, limit in LIMITS.items())
+    passed = count > 0 and all(largest[name] <= limit for name, limit in limits.items())
     finite = {name: min(value, 1e9) for name, value in largest.items()}  # JSON has no infinity
-    return Parity(f"PyTorch {torch.__version__} fp32", count, data, finite, dict(LIMITS), passed)
+    return Parity(f"PyTorch {torch.__version__} fp32", count, data, finite, dict(limits), passed)

@@ -72,12 +72,13 @@ def _folder(context: click.Context, option: click.Parameter, value: str | None) 
 @_milliseconds("--max-age", "A thermal image older than this is not used [default: 250]")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Stop after N visible frames")
 @click.option("--no-overlay", is_flag=True, help="Write neither overlay.mp4 nor overlay.png")
+@click.option("--no-labels", is_flag=True, help="Write no label maps (engines with the task segment)")
 @click.option("--threads", type=click.IntRange(1, 256), metavar="N", help="CPU threads [default: one a core]")
 @click.pass_context
 def cli(context: click.Context, /, **flags: Any) -> int | None:  # as the options say
     """Find people and cars with a visible camera and a cheap thermal one, by day and by night.
 
-    Writes results.jsonl, overlay.mp4, overlay.png and summary.json.
+    Writes results.jsonl, overlay.mp4, overlay.png and summary.json; a segment engine also labels/, its label maps.
     """
     given = [name for name, value in flags.items() if value is not None and value is not False]
     if context.invoked_subcommand is not None:
@@ -132,13 +133,14 @@ def _run(flags: dict[str, Any]) -> int:
     """Engine first, then sources, then files: whatever is wrong, nothing half-done is left."""
     from mdrun.engine import Engine
     from mdrun.models import default
-    from mdrun.pipeline import check_needs
+    from mdrun.pipeline import check_display, check_needs
     from mdrun.report import print_report
 
     options = _options(flags)
     choice = flags["engine"] if flags["engine"] is not None else default()
     with Engine.load(choice, threshold=flags["threshold"], threads=flags["threads"]) as engine:
         check_needs(engine, flags["thermal"] is not None)
+        check_display(engine, options)
         _check_output(flags)
         visible, thermal = _open_sources(flags["visible"], flags["thermal"])
         try:
@@ -172,7 +174,11 @@ def _options(flags: dict[str, Any]) -> RunOptions:
     chosen = {"skew_ms": flags["max_skew"], "age_ms": flags["max_age"]}
     limits = PairLimits(**{name: value for name, value in chosen.items() if value is not None})
     return RunOptions(
-        limits=limits, frames=flags["limit"], overlay=not flags["no_overlay"], display=flags["display_threshold"]
+        limits=limits,
+        frames=flags["limit"],
+        overlay=not flags["no_overlay"],
+        labels=not flags["no_labels"],
+        display=flags["display_threshold"],
     )
 
 

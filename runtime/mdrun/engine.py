@@ -1,25 +1,31 @@
-"""One engine as a user sees it: images in, detections out."""
+"""One engine as a user sees it: images in, detections or a label map out."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from time import perf_counter_ns
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
 from mdrun.backends import Backend, open_backend
+from mdrun.backends.base import Outputs
 from mdrun.errors import EngineError, UsageError
-from mdrun.frames import Detections
+from mdrun.frames import Detections, Segmentation
 from mdrun.manifest import Manifest
 from mdrun.onnx_file import check_graph, read_manifest
 from mdrun.postprocess import Postprocess
 from mdrun.preprocess import Preprocess
+from mdrun.segment import SegmentPostprocess
 
+TASKS = {"detect": "infer", "segment": "segment"}  # what this version runs, and the method for it
 STAGES = ("preprocess", "infer", "postprocess")
 MAX_THREADS = 256  # ONNX Runtime starts as many as it is told, and hangs at a million
+
+T = TypeVar("T")
 
 
 class Engine:
@@ -27,6 +33,8 @@ class Engine:
 
     with Engine.load("student.onnx") as engine:
         detections = engine.infer(visible_rgb, thermal_grey)
+
+    `infer` is for the task `detect`, `segment` for the task `segment`.
 
     Attributes:
         manifest: what the engine takes and gives.
@@ -39,7 +47,7 @@ class Engine:
         self.manifest = manifest
         self._backend = backend
         self._preprocess = Preprocess(manifest)
-        self._postprocess = Postprocess(manifest, threshold)
+        self._postprocess = make_postprocess(manifest, threshold)
 
     @classmethod
     def load(cls, engine: str | Path, *, threshold: float | None = None, threads: int | None = None) -> Engine:
@@ -47,12 +55,12 @@ class Engine:
 
         Args:
             engine: path of an engine file, or the name of one that ships (`mdrun models`).
-            threshold: lowest score to report, in [0, 1]; None takes the manifest's.
+            threshold: lowest score to report, in [0, 1]; None takes the manifest's. Label maps have no scores.
             threads: CPU threads; None takes one a core.
 
         Raises:
             EngineError: no such engine, damaged, changed after export, without a manifest, or for another task.
-            UsageError: a threshold or number of threads out of range.
+            UsageError: a threshold or number of threads out of range, or a threshold for label maps.
         """
         from mdrun.models import resolve
 
@@ -61,6 +69,9 @@ class Engine:
         path = resolve(engine)
         manifest = read_manifest(path)
         check_task(manifest, path)
+        if threshold is not None:
+            check_scores(manifest, "threshold")
+        make_postprocess(manifest, threshold)  # outputs it cannot read are refused before a library loads the engine
         check_graph(path, manifest)
         return cls(path, manifest, open_backend(path, manifest, threads), threshold)
 
@@ -78,21 +89,55 @@ class Engine:
 
         Raises:
             DataError: an image of another type or shape, or a thermal image is missing.
-            EngineError: the engine is closed, or its library failed.
+            EngineError: the engine is for another task or closed, or its library failed.
         """
-        return self.infer_timed(visible, thermal)[0]
+        if not isinstance(self._postprocess, Postprocess):
+            raise self._other_task("infer", "boxes")
+        return self._timed(self._postprocess, visible, thermal)[0]
 
-    def infer_timed(self, visible: NDArray[Any], thermal: NDArray[Any] | None) -> tuple[Detections, dict[str, float]]:
-        """The same, with the wall time of each stage in milliseconds."""
+    def segment(self, visible: NDArray[Any], thermal: NDArray[Any] | None = None) -> Segmentation:
+        """Label map of one pair, (H, W) like the visible image given.
+
+        Args:
+            visible: (H, W, 3) uint8 RGB, any size.
+            thermal: (h, w) uint8, the same view, any size; None for a visible-only engine.
+
+        Raises:
+            DataError: an image of another type or shape, or a thermal image is missing.
+            EngineError: the engine is for another task or closed, or its library failed.
+        """
+        if not isinstance(self._postprocess, SegmentPostprocess):
+            raise self._other_task("segment", "label maps")
+        return self._timed(self._postprocess, visible, thermal)[0]
+
+    def run_timed(
+        self, visible: NDArray[Any], thermal: NDArray[Any] | None
+    ) -> tuple[Detections | Segmentation, dict[str, float]]:
+        """What the engine's task gives, and the wall time of each stage in milliseconds."""
+        return self._timed(self._postprocess, visible, thermal)
+
+    def _timed(
+        self,
+        postprocess: Callable[[Outputs, tuple[int, int]], T],
+        visible: NDArray[Any],
+        thermal: NDArray[Any] | None,
+    ) -> tuple[T, dict[str, float]]:
         times = [perf_counter_ns()]
         feeds = self._preprocess(visible, thermal)
         times.append(perf_counter_ns())
         outputs = self._backend.infer(feeds)
         times.append(perf_counter_ns())
-        detections = self._postprocess(outputs, (visible.shape[1], visible.shape[0]))
+        found = postprocess(outputs, (visible.shape[1], visible.shape[0]))
         times.append(perf_counter_ns())
         spans = (after - before for before, after in pairwise(times))
-        return detections, dict(zip(STAGES, (span / 1e6 for span in spans), strict=True))
+        return found, dict(zip(STAGES, (span / 1e6 for span in spans), strict=True))
+
+    def _other_task(self, method: str, gives: str) -> EngineError:
+        manifest = self.manifest
+        return EngineError(
+            f"{manifest.name}: its task is {manifest.task!r}, and Engine.{method} gives {gives}; "
+            f"call Engine.{TASKS[manifest.task]}"
+        )
 
     def close(self) -> None:
         """Release the engine; a second call does nothing."""
@@ -107,6 +152,15 @@ class Engine:
         self.close()
 
 
+def make_postprocess(manifest: Manifest, threshold: float | None) -> Postprocess | SegmentPostprocess:
+    """What reads the outputs of the manifest's task.
+
+    Raises:
+        EngineError: the outputs are not those of the task.
+    """
+    return SegmentPostprocess(manifest) if manifest.task == "segment" else Postprocess(manifest, threshold)
+
+
 def check_range(name: str, value: float | None, low: float, high: float) -> None:
     """Refuse a number that cannot be meant; NaN too.
 
@@ -117,18 +171,35 @@ def check_range(name: str, value: float | None, low: float, high: float) -> None
         raise UsageError(f"{name} is {value}, wanted {low} to {high}; leave it out for the default")
 
 
+def check_scores(manifest: Manifest, name: str) -> None:
+    """Refuse a limit on scores where there are none, rather than ignore it.
+
+    Args:
+        manifest: of the engine.
+        name: of the limit, as the user gave it.
+
+    Raises:
+        UsageError: the engine's task is `segment`.
+    """
+    if manifest.task == "segment":
+        raise UsageError(f"{name} is given, and {manifest.name} makes label maps, which have no scores; leave it out")
+
+
 def check_task(manifest: Manifest, path: Path) -> None:
-    """Refuse an engine that does not give boxes, or that wants to run with an empty input.
+    """Refuse an engine whose results this version does not know, or that wants to run with an empty input.
 
     Raises:
         EngineError: for another task, without a visible input, or with an input that it can do without.
     """
-    if manifest.task != "detect":
+    if manifest.task not in TASKS:
+        known = " and ".join(map(repr, TASKS))
         raise EngineError(
-            f"{path}: its task is {manifest.task!r}, this mdrun runs 'detect'; `mdrun models` lists the detectors"
+            f"{path}: its task is {manifest.task!r}, this mdrun runs {known}; `mdrun models` lists what ships"
         )
     if "visible" not in manifest.inputs:
-        raise EngineError(f"{path}: it has no visible input, and boxes are pixels of the visible frame; choose another")
+        raise EngineError(
+            f"{path}: it has no visible input, and results are pixels of the visible frame; choose another"
+        )
     if spare := [name for name in manifest.inputs if name not in manifest.needs]:
         raise EngineError(
             f"{path}: it has the input {', '.join(spare)} but does not need it, and nothing can stand for a missing "

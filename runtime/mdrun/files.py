@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import secrets
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -57,6 +58,35 @@ class PartialFile:
         """Leave nothing half-written behind; an older complete file stays."""
         self._discarded = True
         self._part.unlink(missing_ok=True)
+
+
+class PartialFolder(PartialFile):
+    """The same for a folder of files: they are written into `part`, and one rename names all of them at once."""
+
+    def commit(self) -> Path | None:
+        """Give the folder its final name, in the place of an older one; None where nothing was written.
+
+        Raises:
+            OutputError: the rename failed; the older folder is where it was.
+        """
+        if not self.part.exists():
+            return None
+        older = self._part.with_name(f"{self._part.stem}.older.part")  # no rename goes over a folder with files
+        try:
+            if self.path.exists():
+                self.path.rename(older)
+            self._part.rename(self.path)
+        except OSError as error:
+            if older.exists():
+                older.rename(self.path)
+            raise OutputError(f"{self.path}: cannot be replaced ({error.strerror}); choose another --output") from error
+        shutil.rmtree(older, ignore_errors=True)
+        return self.path
+
+    def discard(self) -> None:
+        """Leave nothing half-written behind; an older complete folder stays."""
+        self._discarded = True
+        shutil.rmtree(self._part, ignore_errors=True)
 
 
 class OutputFolder:
@@ -112,7 +142,10 @@ class OutputFolder:
         """Remove unfinished files of runs that were killed; only the holder of the lock may, for it runs alone."""
         for path in map(Path, names):
             for left in self.path.glob(f".{path.stem}.*.part{path.suffix}"):
-                left.unlink(missing_ok=True)
+                if left.is_dir():
+                    shutil.rmtree(left)
+                else:
+                    left.unlink(missing_ok=True)
 
     def unlock(self) -> None:
         """Let other runs in; without a lock it does nothing."""

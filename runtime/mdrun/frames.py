@@ -1,4 +1,4 @@
-"""Values that travel through the runtime: frames, pairs, detections, results.
+"""Values that travel through the runtime: frames, pairs, detections, label maps, results.
 
 Everything here crosses threads and is frozen; every time is in nanoseconds of one monotonic clock.
 """
@@ -104,6 +104,24 @@ class Detections:
 
 
 @dataclass(frozen=True, slots=True)
+class Segmentation:
+    """The class of every pixel of one visible frame.
+
+    Attributes:
+        label_map: (H, W) uint8, index into the manifest's class names, pixels of the visible frame as captured.
+    """
+
+    label_map: NDArray[np.uint8]
+
+    def __post_init__(self) -> None:
+        """Refuse what is no label map."""
+        if self.label_map.ndim != 2 or self.label_map.dtype != np.uint8 or not self.label_map.size:
+            raise ValueError(
+                f"a segmentation wants a label map (H, W) uint8; got {self.label_map.dtype} {self.label_map.shape}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """What one engine said about one pair.
 
@@ -114,6 +132,7 @@ class Result:
         detections: boxes, for the task `detect`.
         energy: energy score of the input, where the engine gives one.
         stages_ms: wall time of each stage.
+        segmentation: label map, for the task `segment`.
     """
 
     pair: FramePair
@@ -122,3 +141,4 @@ class Result:
     detections: Detections | None = None
     energy: float | None = None
     stages_ms: dict[str, float] = field(default_factory=dict)
+    segmentation: Segmentation | None = None

@@ -9,12 +9,13 @@ from pathlib import Path
 from time import perf_counter, perf_counter_ns
 from typing import Any, Protocol
 
-from mdrun.engine import Engine
+from mdrun.engine import Engine, check_scores
 from mdrun.errors import DataError, UsageError
-from mdrun.frames import FramePair, Result
+from mdrun.frames import Detections, FramePair, Result, Segmentation
 from mdrun.pairing import PairLimits, PairStream
 from mdrun.signals import StopRequest
-from mdrun.sinks import JsonlSink, Look, Overflow, SheetSink, Sink, VideoSink
+from mdrun.sinks import JsonlSink, LabelSink, Look, Overflow, SheetSink, Sink, VideoSink
+from mdrun.sinks.labels import LABELS
 from mdrun.sinks.outputs import Outputs
 from mdrun.sources import Source
 from mdrun.statistics import SCHEMA_VERSION, Statistics
@@ -37,6 +38,7 @@ class RunOptions:
         limits: of pairing.
         frames: most visible frames to take; None for all.
         overlay: write the video and the contact sheet.
+        labels: write the label maps of an engine that gives them.
         display: lowest score that is drawn and counted; None takes the manifest's.
         overflow: what happens when a sink cannot keep up.
         rig: name of the pair of cameras in results.
@@ -45,6 +47,7 @@ class RunOptions:
     limits: PairLimits = field(default_factory=PairLimits)
     frames: int | None = None
     overlay: bool = True
+    labels: bool = True
     display: float | None = None
     overflow: Overflow = Overflow.WAIT
     rig: str = RIG
@@ -87,13 +90,16 @@ def run(
         progress: told about every pair.
 
     Raises:
-        UsageError: the engine needs a thermal image and there is no thermal source.
+        UsageError: the engine needs a thermal image and there is no thermal source, or it gives no scores and
+            `display` is set.
         DataError: frames were captured, and every one was dropped.
         MdrunError: a source, an image or a file failed.
     """
     options = options or RunOptions()
     check_needs(engine, thermal is not None)
-    statistics = Statistics(engine.manifest.classes, _display(engine, options), engine.takes_thermal)
+    check_display(engine, options)
+    manifest = engine.manifest
+    statistics = Statistics(manifest.classes, _display(engine, options), engine.takes_thermal, manifest.task)
     outputs = Outputs(output, _sinks(engine, output, options, visible.timed), options.overflow)
     with PairStream(visible, thermal, options.limits) as pairs, StopRequest(outputs.abort) as stop:
         try:
@@ -134,9 +140,15 @@ def process(
             statistics.add_drop(pair)
         else:
             thermal = None if pair.thermal is None else pair.thermal.image
-            detections, stages_ms = engine.infer_timed(pair.visible.image, thermal)
-            name, task = engine.manifest.name, engine.manifest.task
-            result = Result(pair, name, task, detections, None, {"pair": waited_ms} | stages_ms)
+            found, stages_ms = engine.run_timed(pair.visible.image, thermal)
+            result = Result(
+                pair,
+                engine.manifest.name,
+                engine.manifest.task,
+                detections=found if isinstance(found, Detections) else None,
+                stages_ms={"pair": waited_ms} | stages_ms,
+                segmentation=found if isinstance(found, Segmentation) else None,
+            )
             statistics.add_result(result)
             yield result
         if progress is not None:
@@ -159,6 +171,16 @@ def check_needs(engine: Engine, has_thermal: bool) -> None:
         )
 
 
+def check_display(engine: Engine, options: RunOptions) -> None:
+    """Refuse a display threshold for an engine without scores.
+
+    Raises:
+        UsageError: naming the flag.
+    """
+    if options.display is not None:
+        check_scores(engine.manifest, "display threshold")
+
+
 def check_results(statistics: Statistics) -> None:
     """Refuse a run in which not one captured frame came to a result.
 
@@ -179,9 +201,13 @@ def _display(engine: Engine, options: RunOptions) -> float:
 
 def _sinks(engine: Engine, output: Path, options: RunOptions, timed: bool) -> list[Sink]:
     manifest = engine.manifest
-    sinks: list[Sink] = [JsonlSink(output / "results.jsonl", manifest.classes, options.rig, engine.takes_thermal)]
+    classes, thermal_used = manifest.classes, engine.takes_thermal
+    labels = options.labels and manifest.task == "segment"
+    sinks: list[Sink] = [JsonlSink(output / "results.jsonl", classes, options.rig, thermal_used, labels)]
+    if labels:
+        sinks.append(LabelSink(output / LABELS, classes))
     if options.overlay:
-        look = Look(manifest.name, manifest.classes, _display(engine, options), engine.takes_thermal)
+        look = Look(manifest.name, classes, _display(engine, options), thermal_used, manifest.task)
         sinks += [VideoSink(output / "overlay.mp4", look, timed), SheetSink(output / "overlay.png", look, timed)]
     return sinks
 

@@ -37,7 +37,7 @@ def print_report(report: RunReport) -> None:
     console.print(_counts_table(summary))
     console.print(_stages_table(summary))
     for path in report.paths:
-        console.print(f"wrote {path}", soft_wrap=True)
+        console.print(f"wrote {path}{'/' if path.is_dir() else ''}", soft_wrap=True)
     if summary["stopped_by"] is not None:
         console.print(f"stopped by {summary['stopped_by']}; the files hold everything up to then")
 
@@ -45,7 +45,7 @@ def print_report(report: RunReport) -> None:
 def print_manifest(path: Path, manifest: Manifest) -> None:
     """An engine's manifest as a table; `--json` has all of it."""
     table = _table("engine", manifest.name)
-    origin, limits = manifest.origin, manifest.thresholds
+    origin = manifest.origin
     rows = {
         "file": f"{path} ({path.stat().st_size / 1e6:.1f} MB)",
         "task": manifest.task,
@@ -56,7 +56,7 @@ def print_manifest(path: Path, manifest: Manifest) -> None:
             f"output {name}": f"{spec.dtype} {_shape(spec.shape)}, {spec.meaning}"
             for name, spec in manifest.outputs.items()
         },
-        "thresholds": f"report {limits.report:g}, display {limits.display:g}, NMS IoU {limits.nms_iou:g}",
+        **_thresholds(manifest),
         "precision": f"{origin.precision or 'not stated'}, opset {origin.opset or 'not stated'}",
         "accuracy": _pairs(origin.accuracy),
         "data": "; ".join(origin.data),
@@ -78,7 +78,7 @@ def print_models(models: list[dict[str, Any]]) -> None:
         return
     for model in models:
         table = _table(model["name"], model["task"])
-        table.add_row("finds", ", ".join(model["classes"]))
+        table.add_row("labels" if model["task"] == "segment" else "finds", ", ".join(model["classes"]))
         table.add_row("needs", " + ".join(model["needs"]))
         table.add_row("size", f"{model['bytes'] / 1e6:.1f} MB")
         table.add_row("accuracy", _pairs(model["accuracy"]))
@@ -107,7 +107,10 @@ def _counts_table(summary: dict[str, Any]) -> Table:
     table.add_row("thermal", _pairs(summary["thermal_provenance"]) or "none")
     if skew is not None:
         table.add_row("skew", f"p50 {skew['p50']:.1f} ms, p95 {skew['p95']:.1f} ms, p99 {skew['p99']:.1f} ms")
-    table.add_row("objects", _pairs(summary["objects"]))
+    if summary["objects"]:
+        table.add_row("objects", _pairs(summary["objects"]))
+    if summary["areas"] is not None:
+        table.add_row("mean areas", _areas(summary["areas"]))
     table.add_row("speed", f"{summary['fps']:.1f} pairs/s" if summary["fps"] else "none")
     if summary["sink_drops"]:
         table.add_row("not written", _pairs(summary["sink_drops"]))
@@ -127,6 +130,18 @@ def _stages_table(summary: dict[str, Any]) -> Table:
 
 def _pairs(values: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value:g}" for name, value in values.items())
+
+
+def _areas(shares: dict[str, float]) -> str:
+    return ", ".join(f"{name} {100 * share:.3g} %" for name, share in shares.items() if share > 0)
+
+
+def _thresholds(manifest: Manifest) -> dict[str, str]:
+    """The row of a detector; label maps have no scores."""
+    limits = manifest.thresholds
+    if manifest.task == "segment":
+        return {}
+    return {"thresholds": f"report {limits.report:g}, display {limits.display:g}, NMS IoU {limits.nms_iou:g}"}
 
 
 def _shape(shape: list[int]) -> str:

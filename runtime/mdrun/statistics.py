@@ -13,6 +13,7 @@ import numpy as np
 
 from mdrun.frames import FramePair, Provenance, Result
 from mdrun.postprocess import above
+from mdrun.segment import AREA_DIGITS, areas
 
 SCHEMA_VERSION = 1
 WINDOW = 100_000  # values kept for percentiles: an hour at 30 Hz, under 1 MB, so that a run may last for months
@@ -51,19 +52,23 @@ class Statistics:
         classes: names, in the order of the class index.
         display: lowest score that counts as an object.
         thermal_used: the engine takes the thermal image; else its provenance is `absent`.
+        task: of the engine.
         results: pairs that went through the engine.
         drops: visible frames without a result, by cause.
         provenance: results by the provenance of their thermal image.
         objects: detections that count, by class.
+        areas: shares of the frame's pixels by class, summed over the results; empty without label maps.
     """
 
     classes: list[str]
     display: float
     thermal_used: bool = True
+    task: str = "detect"
     results: int = 0
     drops: Counter[str] = field(default_factory=Counter)
     provenance: Counter[str] = field(default_factory=Counter)
     objects: Counter[str] = field(default_factory=Counter)
+    areas: dict[str, float] = field(default_factory=dict)
     _stages: dict[str, Distribution] = field(default_factory=lambda: {stage: Distribution() for stage in STAGES})
     _skew: Distribution = field(default_factory=Distribution)
     _age: Distribution = field(default_factory=Distribution)
@@ -81,6 +86,9 @@ class Statistics:
         if result.detections is not None:
             for index in above(result.detections, self.display).classes.tolist():
                 self.objects[self.classes[index]] += 1
+        if result.segmentation is not None:
+            for name, share in areas(result.segmentation, self.classes).items():
+                self.areas[name] = self.areas.get(name, 0.0) + share
 
     def add_stage(self, stage: str, wall_ms: float) -> None:
         """Take the time of one stage that ran after its result was made."""
@@ -106,7 +114,8 @@ class Statistics:
             "results": self.results,
             "drops": dict(sorted(self.drops.items())),
             "thermal_provenance": dict(self.provenance),
-            "objects": {name: self.objects[name] for name in self.classes},
+            "objects": {name: self.objects[name] for name in self.classes} if self.task == "detect" else {},
+            "areas": {name: round(total / self.results, AREA_DIGITS) for name, total in self.areas.items()} or None,
             "skew_ms": self._skew.to_dict(),
             "thermal_age_ms": self._age.to_dict(),
             "stages_ms": {stage: values.to_dict() for stage, values in self._stages.items()},

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from mdexport import onnx_export
-from mdexport.deploy import Deployed, fold_stem
+from mdexport.deploy import DeployedDetector, fold_stem
 from mdexport.onnx_export import ParityError, export_onnx
 from mdexport.parity import LIMITS, difference
 from mdrun.command import run_command
@@ -24,7 +24,7 @@ from mdrun.manifest import METADATA_KEY, Manifest, parse_manifest
 from mdtrain.build import load_trained
 from mdtrain.contract import draft_manifest
 from mdtrain.data.batches import normalise_thermal, normalise_visible
-from mdtrain.models.detector import Student
+from mdtrain.models.streams import Student
 from mdtrain.recipes import baseline
 from tests.training.test_recipes import tiny
 
@@ -125,7 +125,7 @@ def test_folded_stem_equals_the_trained_one(weights: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     visible = torch.randint(0, 256, (1, HEIGHT, WIDTH, 3), dtype=torch.uint8, generator=generator)
     thermal = torch.randint(0, 256, (1, HEIGHT, WIDTH), dtype=torch.uint8, generator=generator)
-    deployed = Deployed(student, (WIDTH, HEIGHT), 10)
+    deployed = DeployedDetector(student, (WIDTH, HEIGHT), 10)
     inputs = [(visible.float() - deployed.mean).permute(0, 3, 1, 2)]
     if deployed.has_thermal:
         inputs.append((thermal.float() - 0.45 * 255)[:, None])

@@ -1,12 +1,14 @@
 """Tiny real ONNX engines that keep the contract of docs/manifest.md.
 
 `write_blob` finds one warm body by a threshold, so that its box can be computed by hand; `write_constant` gives
-whatever boxes a test wants.
+whatever boxes a test wants. `write_areas` labels what is warm and what is red; `write_labels` gives whatever label map
+a test wants.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,12 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from mdrun.manifest import METADATA_KEY, InputSpec, Manifest, Origin, OutputSpec, Thresholds
+from mdrun.street.config import LABEL_NAMES
 
 CLASSES = ["person", "bicycle", "car"]
+LABELS = list(LABEL_NAMES)
+RED_LABEL, WARM_LABEL = LABELS.index("car"), LABELS.index("person")
+RED = 200  # a visible pixel whose red is above this belongs to a car
 VISIBLE_WH = (96, 72)
 THERMAL_WH = (32, 24)
 WARM = 200  # a thermal pixel above this belongs to the body
@@ -92,6 +98,51 @@ def write_blob(path: Path, name: str = "blob", thermal_wh: tuple[int, int] = THE
     ]
     constants |= {"axis": np.array([1], np.int64), "persons": np.zeros((1, 2), np.int32)}
     return save(path, manifest, nodes, constants)
+
+
+def make_segment_manifest(name: str = "areas", thermal_wh: tuple[int, int] | None = None) -> Manifest:
+    """Manifest of an engine that gives a label map of MFNet's classes; without `thermal_wh` it is visible-only."""
+    shape = [1, VISIBLE_WH[1], VISIBLE_WH[0]]
+    outputs = {"labels": OutputSpec("int32", shape, "index into classes, per pixel of the visible input")}
+    return replace(make_manifest(name, thermal_wh=thermal_wh), task="segment", classes=LABELS, outputs=outputs)
+
+
+def write_areas(path: Path, name: str = "areas") -> Path:
+    """An engine that labels pixels warmer than `WARM` as person, redder than `RED` as car, the rest as nothing."""
+    scales = [1, 1, VISIBLE_WH[1] / THERMAL_WH[1], VISIBLE_WH[0] / THERMAL_WH[0]]
+    constants: dict[str, NDArray[Any]] = {
+        "warm": np.array(WARM, np.float32),
+        "red": np.array(RED, np.uint8),
+        "channels": np.array([1], np.int64),
+        "first": np.array(0, np.int64),
+        "scales": np.array(scales, np.float32),
+        **{key: np.array(value, np.int32) for key, value in (("car", RED_LABEL), ("person", WARM_LABEL), ("none", 0))},
+    }
+    nodes = [
+        helper.make_node("Cast", ["thermal"], ["heat"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["heat", "channels"], ["heat_map"]),
+        helper.make_node(
+            "Resize",
+            ["heat_map", "", "scales"],
+            ["heat_large"],
+            mode="nearest",
+            coordinate_transformation_mode="asymmetric",
+            nearest_mode="floor",
+        ),
+        helper.make_node("Squeeze", ["heat_large", "channels"], ["heat_visible"]),
+        helper.make_node("Greater", ["heat_visible", "warm"], ["is_warm"]),
+        helper.make_node("Gather", ["visible", "first"], ["redness"], axis=3),
+        helper.make_node("Greater", ["redness", "red"], ["is_red"]),
+        helper.make_node("Where", ["is_red", "car", "none"], ["cars"]),
+        helper.make_node("Where", ["is_warm", "person", "cars"], ["labels"]),
+    ]
+    return save(path, make_segment_manifest(name, THERMAL_WH), nodes, constants)
+
+
+def write_labels(path: Path, labels: NDArray[np.int32]) -> Path:
+    """A visible-only engine that always gives this label map, `VISIBLE_WH` large."""
+    nodes = [helper.make_node("Identity", ["all_labels"], ["labels"])]
+    return save(path, make_segment_manifest("constant"), nodes, {"all_labels": labels[None].astype(np.int32)})
 
 
 def write_constant(

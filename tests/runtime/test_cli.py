@@ -52,6 +52,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "sidecar.plan").write_bytes(b"plan")
     (root / "sidecar.json").write_text(make_manifest().to_json(), encoding="utf-8")
     save(root / "bare.onnx", make_manifest(), [], {}, embedded=None)
+    save(root / "classify.onnx", replace(make_manifest(), task="classify"), [], {})
     save(root / "segment.onnx", replace(make_manifest(), task="segment"), [], {})
     save(root / "hollow.onnx", make_manifest(), [], {})
     return root
@@ -267,7 +268,8 @@ def test_thresholds(call: Call, tmp_path: Path) -> None:
         (swap("--engine", "@cut.onnx"), 3, "not a complete ONNX file"),
         (swap("--engine", "@noise.onnx"), 3, "not a complete ONNX file"),
         (swap("--engine", "@bare.onnx"), 3, "holds no manifest"),
-        (swap("--engine", "@segment.onnx"), 3, "task is 'segment'"),
+        (swap("--engine", "@classify.onnx"), 3, "task is 'classify'"),
+        (swap("--engine", "@segment.onnx"), 3, "wanted labels int32"),
         (swap("--engine", "@hollow.onnx"), 3, "ONNX Runtime refuses it"),
         (swap("--engine", "@student.plan"), 3, "no manifest beside it"),
         (swap("--engine", "@sidecar.plan"), 3, "this version runs .onnx"),

@@ -15,9 +15,22 @@ import pytest
 import mdrun
 from mdrun import Engine, models
 from mdrun.errors import DataError, EngineError, UsageError
+from mdrun.frames import Detections
 from mdrun.manifest import METADATA_KEY
 from mdrun.onnx_file import graph_sha256
-from tests.runtime.engines import THERMAL_WH, make_manifest, save, write_blob, write_constant
+from tests.runtime.engines import (
+    LABELS,
+    RED_LABEL,
+    THERMAL_WH,
+    VISIBLE_WH,
+    WARM_LABEL,
+    make_manifest,
+    save,
+    write_areas,
+    write_blob,
+    write_constant,
+    write_labels,
+)
 
 
 @pytest.fixture(scope="module")
@@ -25,15 +38,20 @@ def blob(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_blob(tmp_path_factory.mktemp("engine") / "blob.onnx")
 
 
-@pytest.mark.parametrize(
-    ("visible_wh", "thermal_wh"),
-    [
-        ((96, 72), (32, 24)),  # the model's own sizes
-        ((1280, 1024), (160, 120)),  # larger cameras
-        ((48, 36), (16, 12)),  # smaller ones
-        ((960, 540), (80, 60)),  # other proportions
-    ],
-)
+@pytest.fixture(scope="module")
+def segment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_areas(tmp_path_factory.mktemp("engine") / "areas.onnx")
+
+
+SIZES = [
+    ((96, 72), (32, 24)),  # the model's own sizes
+    ((1280, 1024), (160, 120)),  # larger cameras
+    ((48, 36), (16, 12)),  # smaller ones
+    ((960, 540), (80, 60)),  # other proportions
+]
+
+
+@pytest.mark.parametrize(("visible_wh", "thermal_wh"), SIZES)
 def test_a_warm_body_is_found_where_it_is(blob: Path, visible_wh: tuple[int, int], thermal_wh: tuple[int, int]) -> None:
     """The right half, lower three quarters of the thermal image is warm: so is the box, in visible pixels."""
     width, height = thermal_wh
@@ -46,6 +64,53 @@ def test_a_warm_body_is_found_where_it_is(blob: Path, visible_wh: tuple[int, int
     assert len(found) == 1
     assert abs(found.boxes_xyxy[0] - wanted).max() <= pixel + 1e-3  # interpolation may move an edge by one model pixel
     assert found.scores[0] == pytest.approx(230 / 255, abs=1e-4)
+
+
+@pytest.mark.parametrize(("visible_wh", "thermal_wh"), SIZES)
+def test_pixels_are_labelled_where_they_are(
+    segment: Path, visible_wh: tuple[int, int], thermal_wh: tuple[int, int]
+) -> None:
+    """Lower half warm, left half red; what is warm is a person, also where it is red."""
+    visible, thermal = np.zeros((*visible_wh[::-1], 3), np.uint8), np.zeros(thermal_wh[::-1], np.uint8)
+    visible[:, : visible_wh[0] // 2, 0] = 255
+    thermal[thermal_wh[1] // 2 :] = 230
+    with Engine.load(segment) as engine:
+        labels = engine.segment(visible, thermal).label_map
+    assert labels.dtype == np.uint8
+    assert labels.shape == visible_wh[::-1]
+    height, width = labels.shape
+    wanted = np.zeros((height, width), np.uint8)
+    wanted[:, : width // 2], wanted[height // 2 :] = RED_LABEL, WARM_LABEL
+    model_pixel = -(-width // VISIBLE_WH[0])
+    thermal_pixel = -(-height // THERMAL_WH[1])  # interpolation may move an edge by one pixel of the model's input
+    wrong = labels != wanted
+    wrong[height // 2 - thermal_pixel : height // 2 + thermal_pixel] = False
+    wrong[:, width // 2 - model_pixel : width // 2 + model_pixel] = False
+    assert not wrong.any()
+
+
+def test_labels_outside_the_classes_are_background(tmp_path: Path) -> None:
+    raw = np.tile(np.array([0, 1, 8, 9, -1, 257], np.int32), (VISIBLE_WH[1], 16))
+    with Engine.load(write_labels(tmp_path / "l.onnx", raw), threads=1) as engine:
+        assert not engine.takes_thermal
+        found = engine.segment(np.zeros((*VISIBLE_WH[::-1], 3), np.uint8)).label_map
+    assert found[0, :6].tolist() == [0, 1, 8, 0, 0, 0]
+    assert found.max() < len(LABELS)
+
+
+def test_the_method_of_another_task(blob: Path, segment: Path) -> None:
+    pair = np.zeros((72, 96, 3), np.uint8), np.zeros((24, 32), np.uint8)
+    with Engine.load(segment) as engine, pytest.raises(EngineError) as caught:
+        engine.infer(*pair)
+    assert str(caught.value) == "areas: its task is 'segment', and Engine.infer gives boxes; call Engine.segment"
+    with Engine.load(blob) as engine, pytest.raises(EngineError) as caught:
+        engine.segment(*pair)
+    assert str(caught.value) == "blob: its task is 'detect', and Engine.segment gives label maps; call Engine.infer"
+
+
+def test_label_maps_have_no_threshold(segment: Path) -> None:
+    with pytest.raises(UsageError, match="threshold is given, and areas makes label maps, which have no scores"):
+        Engine.load(segment, threshold=0.5)
 
 
 def test_nothing_warm_nothing_found(blob: Path) -> None:
@@ -117,8 +182,15 @@ def test_closed_engine(blob: Path) -> None:
 
 
 def test_engine_for_another_task(tmp_path: Path) -> None:
+    path = save(tmp_path / "class.onnx", replace(make_manifest(), task="classify"), [], {})
+    with pytest.raises(EngineError, match="task is 'classify', this mdrun runs 'detect' and 'segment'"):
+        Engine.load(path)
+
+
+def test_a_segment_engine_that_gives_boxes(tmp_path: Path) -> None:
+    """Refused by its manifest, before any engine library sees the graph, which is no sound one here."""
     path = save(tmp_path / "seg.onnx", replace(make_manifest(), task="segment"), [], {})
-    with pytest.raises(EngineError, match="task is 'segment', this mdrun runs 'detect'"):
+    with pytest.raises(EngineError, match=r"outputs are boxes float32 .*, wanted labels int32 \[1, 72, 96\]"):
         Engine.load(path)
 
 
@@ -173,8 +245,11 @@ def test_every_engine_of_this_package_runs() -> None:
         assert model.path.stat().st_size <= 16e6
         with Engine.load(model.name) as engine:
             thermal = np.zeros((120, 160), np.uint8) if engine.takes_thermal else None
-            found = engine.infer(np.zeros((480, 640, 3), np.uint8), thermal)
-            assert len(found) <= model.manifest.thresholds.max_detections
+            found, _ = engine.run_timed(np.zeros((480, 640, 3), np.uint8), thermal)
+            if isinstance(found, Detections):
+                assert len(found) <= model.manifest.thresholds.max_detections
+            else:
+                assert found.label_map.shape == (480, 640)
 
 
 def test_importing_is_cheap_and_lazy() -> None:

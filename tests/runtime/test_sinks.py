@@ -26,7 +26,7 @@ from tests.runtime.test_statistics import make_result
 
 LOOK = Look("blob", CLASSES, 0.5, thermal_used=True)
 KEYS = ["schema_version", "rig", "sequence", "captured_ns", "visible", "thermal", "skew_ms", "engine", "task"]
-KEYS += ["detections", "energy", "stages_ms"]
+KEYS += ["detections", "label_map", "areas", "energy", "stages_ms"]
 
 
 def test_the_line_is_the_documented_one() -> None:

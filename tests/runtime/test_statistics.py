@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mdrun import statistics
-from mdrun.frames import Detections, Frame, FramePair, Modality, Provenance, Result
+from mdrun.frames import Detections, Frame, FramePair, Modality, Provenance, Result, Segmentation
 from mdrun.statistics import Distribution, Statistics
-from tests.runtime.engines import CLASSES
+from tests.runtime.engines import CLASSES, LABELS
 
 
 def make_result(
@@ -93,3 +95,21 @@ def test_an_engine_without_thermal_input_has_no_thermal_numbers() -> None:
     summary = counted.to_dict()
     assert summary["thermal_provenance"] == {"absent": 1}
     assert summary["skew_ms"] is None
+
+
+def test_areas_are_means_over_the_results() -> None:
+    counted = Statistics(LABELS, 0.5, task="segment")
+    assert (counted.to_dict()["objects"], counted.to_dict()["areas"]) == ({}, None)
+    for share in (4, 1):
+        labels = np.zeros((10, 10), np.uint8)
+        labels[:share] = 2
+        counted.add_result(replace(make_result(), detections=None, segmentation=Segmentation(labels)))
+    found = counted.to_dict()
+    assert found["objects"] == {}
+    assert found["areas"] == dict.fromkeys(LABELS, 0.0) | {"unlabelled": 0.75, "person": 0.25}
+
+
+def test_a_detector_has_no_areas() -> None:
+    counted = Statistics(CLASSES, 0.5)
+    counted.add_result(make_result())
+    assert counted.to_dict()["areas"] is None

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from mdrun.errors import EngineError
 from mdtrain.models.backbone import PAPER_WIDTHS, BackboneName, make_stem, make_top, maps_of
-from mdtrain.models.detector import DetectorSpec, Student, Teacher
+from mdtrain.models.detector import DetectorSpec
+from mdtrain.models.streams import Student, Teacher
 from mdtrain.models.weights import adapt_channels, load_backbone
 
 TINY = (8, 12, 16, 20)

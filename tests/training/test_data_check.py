@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import cv2
@@ -11,7 +12,8 @@ from mdrun.command import run_command
 from mdtrain.cli import mdtrain
 from mdtrain.data.check import check_set
 from mdtrain.data.sets import read_set
-from tests.training.tree import write_coco, write_msrs
+from mdtrain.data.street_set import write_street_set
+from tests.training.tree import write_coco, write_mfnet, write_msrs
 
 
 def test_a_whole_set_is_counted(tmp_path: Path) -> None:
@@ -47,6 +49,51 @@ def test_an_own_pair_without_its_thermal_image(tmp_path: Path) -> None:
     assert [record.name for record in usable] == ["gate_1"]
     assert len(report.missing) == 1
     assert report.empty == 1
+
+
+def test_pixels_of_label_maps_are_counted_by_class_and_time(tmp_path: Path) -> None:
+    root = write_mfnet(tmp_path)
+    labels = np.full((48, 64), 255, np.uint8)
+    labels[:12] = 6
+    cv2.imwrite(str(root / "labels" / "00006N.png"), labels)
+    report, usable = check_set(read_set("mfnet", root, "test"), (128, 96))
+    assert report.usable
+    assert len(usable) == report.label_maps == 2
+    half = {"car": 32 * 24, "person": 16 * 36, "unlabelled": 64 * 48 - 32 * 24 - 16 * 36}
+    assert report.label_pixels_by_day == half
+    assert report.label_pixels_by_night == {"guardrail": 64 * 12, "ignored": 64 * 36}
+    assert report.label_pixels == {**half, "guardrail": 64 * 12, "ignored": 64 * 36}
+    assert report.to_json()["label_pixels_by_day"] == half
+
+
+def test_unusable_label_maps_and_a_pair_in_one_file(tmp_path: Path) -> None:
+    root = write_mfnet(tmp_path)
+    (root / "images" / "00001D.png").unlink()
+    (root / "images" / "00001D_flip.png").write_bytes(b"cut off")
+    cv2.imwrite(str(root / "labels" / "00002N.png"), np.full((48, 64), 9, np.uint8))
+    report, usable = check_set(read_set("mfnet", root, "train"), (128, 96))
+    assert not usable
+    assert [Path(path).name for path in report.missing] == ["00001D.png"]
+    labels, pair = sorted(report.unreadable, reverse=True)
+    assert "labels/00002N.png: label map holds the value 9" in labels
+    assert "images/00001D_flip.png: begins with" in pair
+
+
+def test_the_command_shows_shares_and_draws_label_maps(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    root, sheet = write_mfnet(tmp_path / "mfnet", (160, 120)), tmp_path / "mfnet.png"
+    assert run_command(mdtrain, "mdtrain", ["data", "check", str(root), "--split", "test", "--sheet", str(sheet)]) == 0
+    out = capfd.readouterr().out
+    assert re.search(r"car +25\.00% +25\.00% +25\.00% ", out)
+    assert "objects" not in out
+    picture = cv2.imread(str(sheet))
+    assert picture is not None
+    assert np.abs(picture.astype(int) - (0, 159, 230)).sum(-1).min() < 40  # the legend's orange: cars (BGR)
+
+    list(write_street_set(tmp_path / "street", scenes=1, seed=0))
+    assert run_command(mdtrain, "mdtrain", ["data", "check", str(tmp_path / "street"), "--json"]) == 0
+    report = json.loads(capfd.readouterr().out)
+    assert sum(report["label_pixels"].values()) == 640 * 480
+    assert report["objects"]
 
 
 def test_the_command_draws_a_sheet_and_fails_on_missing_files(

@@ -4,9 +4,11 @@ import pytest
 import torch
 
 from mdtrain.build import build_student, build_teacher, spec_of
-from mdtrain.config import SIZES, load_config
+from mdtrain.config import load_config
 from mdtrain.models.backbone import BackboneName
-from mdtrain.models.detector import DecisionLevel, DetectorSpec, Inputs, Student, Teacher
+from mdtrain.models.detector import DetectorSpec
+from mdtrain.models.sizes import SIZES, SizeName
+from mdtrain.models.streams import DecisionLevel, Inputs, Student, Teacher
 
 SPEC = DetectorSpec("resnet18", (8, 12, 16, 20), 16, 1, True, 6, 4, 3)
 VGG = SPEC._replace(backbone="vgg16")
@@ -21,8 +23,8 @@ def parameters(module: torch.nn.Module) -> int:
 def test_student_predicts_one_row_an_anchor_for_any_thermal_size(spec: DetectorSpec, thermal: tuple[int, int]) -> None:
     student = Student(spec).eval()
     out = student(torch.randn(2, 3, 96, 128), torch.randn(2, 1, thermal[1], thermal[0]))
-    assert out.logits.shape == (2, len(spec.make_anchors((128, 96))), 3)
-    assert out.deltas.shape == (2, out.logits.shape[1], 4)
+    assert out.output.logits.shape == (2, len(spec.make_anchors((128, 96))), 3)
+    assert out.output.deltas.shape == (2, out.output.logits.shape[1], 4)
     stride = spec.maps.fusion_stride
     assert out.attention is not None
     assert out.attention.shape == (2, 1, 96 // stride, 128 // stride)
@@ -46,13 +48,13 @@ def test_a_narrower_student_imitates_through_an_adapter() -> None:
     pair = torch.randn(1, 3, 96, 128), torch.randn(1, 1, 32, 40)
     out = student(*pair)
     assert out.feature.shape == (1, 24, 6, 8)
-    torch.testing.assert_close(out.logits, plain(*pair).logits)
+    torch.testing.assert_close(out.output.logits, plain(*pair).output.logits)
     assert Student(SPEC, imitates=16).adapter is None  # equal widths need none
 
 
 def test_untrained_scores_start_at_the_prior() -> None:
     out = Student(SPEC._replace(tower=2)).eval()(torch.randn(1, 3, 96, 128), torch.randn(1, 1, 32, 40))
-    assert out.logits.sigmoid().mean().item() == pytest.approx(0.01, rel=0.3)
+    assert out.output.logits.sigmoid().mean().item() == pytest.approx(0.01, rel=0.3)
 
 
 @pytest.mark.parametrize(("inputs", "channels"), [("both", 6), ("visible", 3), ("thermal", 3)])
@@ -60,15 +62,15 @@ def test_students_of_one_sensor_ignore_the_other(inputs: Inputs, channels: int) 
     student = Student(SPEC, inputs).eval()
     assert student.stem.first.in_channels == channels
     visible, thermal = torch.randn(1, 3, 64, 64), torch.randn(1, 1, 16, 16)
-    out = student(visible, thermal).logits
-    assert torch.equal(out, student(torch.randn(1, 3, 64, 64), thermal).logits) == (inputs == "thermal")
-    assert torch.equal(out, student(visible, torch.randn(1, 1, 16, 16)).logits) == (inputs == "visible")
+    out = student(visible, thermal).output.logits
+    assert torch.equal(out, student(torch.randn(1, 3, 64, 64), thermal).output.logits) == (inputs == "thermal")
+    assert torch.equal(out, student(visible, torch.randn(1, 1, 16, 16)).output.logits) == (inputs == "visible")
 
 
 def test_a_student_of_both_sensors_wants_both() -> None:
     with pytest.raises(ValueError, match="wants a thermal image"):
         Student(SPEC)(torch.randn(1, 3, 64, 64), None)
-    assert Student(SPEC, "visible").eval()(torch.randn(1, 3, 64, 64), None).logits.shape[0] == 1
+    assert Student(SPEC, "visible").eval()(torch.randn(1, 3, 64, 64), None).output.logits.shape[0] == 1
 
 
 def test_low_resolution_thermal_is_the_upsampled_one() -> None:
@@ -97,15 +99,16 @@ def test_decision_level_averages_two_whole_detectors() -> None:
     visible, thermal = torch.randn(1, 3, 96, 128), torch.randn(1, 1, 96, 128)
     out = network(visible, thermal)
     alone = network.visible(visible, None), network.thermal(visible, thermal)
-    torch.testing.assert_close(out.logits, (alone[0].logits + alone[1].logits) / 2)
-    torch.testing.assert_close(out.deltas, (alone[0].deltas + alone[1].deltas) / 2)
+    torch.testing.assert_close(out.output.logits, (alone[0].output.logits + alone[1].output.logits) / 2)
+    torch.testing.assert_close(out.output.deltas, (alone[0].output.deltas + alone[1].output.deltas) / 2)
 
 
 @pytest.mark.parametrize("size", sorted(SIZES))
 @pytest.mark.parametrize("backbone", ["resnet18", "vgg16"])
-def test_every_named_size_can_be_built_and_overridden(size: str, backbone: BackboneName) -> None:
+def test_every_named_size_can_be_built_and_overridden(size: SizeName, backbone: BackboneName) -> None:
     config = load_config(None, (f"model.size={size}", f"model.backbone={backbone}", "model.neck=24"))
     spec = spec_of(config)
+    assert isinstance(spec, DetectorSpec)
     assert (spec.neck, spec.widths) == (24, SIZES[size]["widths"])
     assert parameters(build_student(config)) > 0
     assert parameters(build_teacher(config)) > parameters(build_student(config))

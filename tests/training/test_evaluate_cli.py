@@ -1,12 +1,10 @@
-"""`mdtrain eval`: real files through the command, what it prints and how it fails."""
+"""`mdtrain eval msrs`: real files through the command, what it prints and how it fails."""
 
 from __future__ import annotations
 
-import gzip
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,38 +15,12 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from mdrun.command import run_command
 from mdrun.manifest import METADATA_KEY, InputSpec, Manifest, Origin, OutputSpec, Thresholds
-from mdtrain.commands.evaluate import SUBSETS, evaluate
-from mdtrain.metrics import kaist
+from tests.training.evaluating import Eval, refused
 
 WIDTH, HEIGHT = 64, 48
 PERSON = (8.0, 12.0, 16.0, 36.0)  # as labels of the tree below say
 CAR = (32.0, 24.0, 56.0, 36.0)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What one command gave."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:  # whatever was printed
-        return json.loads(self.out)
-
-
-class Eval:
-    """Runs `mdtrain eval` as the console script would."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self._capsys = capsys
-
-    def __call__(self, *arguments: str | Path) -> Outcome:
-        code = run_command(evaluate, "mdtrain eval", [str(argument) for argument in arguments])
-        return Outcome(code, *self._capsys.readouterr())
 
 
 @pytest.fixture
@@ -56,92 +28,10 @@ def run(capsys: pytest.CaptureFixture[str]) -> Eval:
     return Eval(capsys)
 
 
-def refused(outcome: Outcome, code: int, *said: str) -> None:
-    """One line on stderr, nothing on stdout, the documented exit code."""
-    assert (outcome.code, outcome.out, outcome.err.count("\n")) == (code, "", 1), outcome
-    for words in said:
-        assert words in outcome.err
-
-
 def test_help_loads_nothing_heavy() -> None:
     code = "import sys, mdtrain.commands.evaluate; print(*sys.modules)"
     loaded = subprocess.check_output([sys.executable, "-c", code], text=True).split()
     assert not {"torch", "cv2", "numpy", "pycocotools", "rich.table"} & set(loaded)
-
-
-def test_subsets_are_those_of_the_measure() -> None:
-    assert tuple(kaist.SUBSETS) == SUBSETS
-
-
-# ---------------------------------------------------------------- kaist
-
-
-@pytest.fixture
-def truth(tmp_path: Path) -> Path:
-    """One person by day, one by night."""
-    box = {"category_id": 1, "bbox": [100, 100, 30, 80], "occlusion": 0, "ignore": 0}
-    data = {
-        "images": [{"id": 0, "im_name": "set06/V000/I00019"}, {"id": 1, "im_name": "set09/V000/I00019"}],
-        "annotations": [{**box, "image_id": 0}, {**box, "image_id": 1}],
-        "categories": [{"id": 1, "name": "person"}],
-    }
-    path = tmp_path / "truth.json.gz"
-    path.write_bytes(gzip.compress(json.dumps(data).encode()))
-    return path
-
-
-def test_kaist_json(run: Eval, truth: Path, tmp_path: Path) -> None:
-    found = tmp_path / "found.txt"
-    found.write_text("1,100,100,30,80,0.9\n")
-    outcome = run("kaist", "--annotations", truth, "--detections", found, "--json")
-    assert (outcome.code, outcome.err) == (0, "")
-    assert outcome.json == {"all": pytest.approx(50), "day": pytest.approx(0, abs=1e-7), "night": 100}
-
-
-def test_kaist_table(run: Eval, truth: Path, tmp_path: Path) -> None:
-    found = tmp_path / "found.txt"
-    found.write_text("")  # nothing found: everything missed
-    outcome = run("kaist", "--annotations", truth, "--detections", found)
-    assert outcome.code == 0
-    assert outcome.out.count("100.00") == 3
-
-
-def test_kaist_subset_without_persons(run: Eval, truth: Path, tmp_path: Path) -> None:
-    found = tmp_path / "found.txt"
-    found.write_text("1,100,100,30,80,0.9\n")
-    outcome = run("kaist", "--annotations", truth, "--detections", found, "--subset", "near", "--json")
-    assert outcome.json == {"all": None, "day": None, "night": None}
-
-
-def test_kaist_bad_input(run: Eval, truth: Path, tmp_path: Path) -> None:
-    def judge(content: bytes | None, annotations: Path = truth) -> Outcome:
-        path = tmp_path / "found.txt"
-        path.unlink(missing_ok=True)
-        if content is not None:
-            path.write_bytes(content)
-        return run("kaist", "--annotations", annotations, "--detections", path, "--json")
-
-    refused(judge(None), 4, "detections", "found.txt is not there")
-    refused(judge(gzip.compress(b"1,2,3,4,5,6\n" * 99)[:-9]), 4, "truncated")
-    refused(judge(b"1,2,3,4,5,6\n3,2,3,4,5,6\n"), 5, "line 2", "image_id is 3, wanted 1 to 2")
-    refused(judge(b"1,2,3,4,5\n"), 5, "line 1", "wanted 6 as image_id,x,y,w,h,score")
-    refused(judge(b"1,2,3,4,5,nan\n"), 5, "NaN")
-    refused(judge(b"{}"), 5, "got a JSON object, wanted a list")
-    refused(judge(b"1,2,3,4,5,6\n", annotations=tmp_path), 4, "is a folder")
-    refused(judge(b"1,2,3,4,5,6\n", annotations=tmp_path / "found.txt"), 5, "not JSON")
-    refused(run("kaist", "--annotations", truth), 2, "--detections")
-    refused(run("kaist", "--annotations", truth, "--detections", truth, "--subset", "small"), 2, "reasonable")
-
-
-@pytest.mark.realdata
-def test_kaist_published(run: Eval, real_data: Path) -> None:
-    folder = real_data / "rgbt" / "kaist_eval"
-    found = folder / "results" / "GAFF_result.txt.gz"
-    outcome = run("kaist", "--annotations", folder / "KAIST_annotation.json.gz", "--detections", found, "--json")
-    assert outcome.json == pytest.approx({"all": 6.48, "day": 8.35, "night": 3.46}, abs=0.01)
-
-
-# ---------------------------------------------------------------- msrs
 
 
 @pytest.fixture

@@ -93,7 +93,7 @@ def test_a_run_of_two_processes_writes_its_files_once(launcher: list[str], tmp_p
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("AP50") == 1
-    rows = [row for row in csv.DictReader((run / "metrics.csv").open()) if row["name"] == "val/person"]
+    rows = [row for row in csv.DictReader((run / "metrics.csv").open()) if row["name"] == "val/person/ap50"]
     assert [row["iteration"] for row in rows] == ["2", "4"]
     weights = load_trained(run / "weights.safetensors").model.state_dict()
     assert all(torch.isfinite(value.float()).all() for value in weights.values())

@@ -18,10 +18,11 @@ from mdtrain.config import Config, load_config
 from mdtrain.contract import draft_manifest, hash_weights
 from mdtrain.data.batches import Batch
 from mdtrain.loop import Start
-from mdtrain.models.detector import DetectorSpec, Prediction, Student, Teacher
+from mdtrain.models.detector import DetectorSpec
+from mdtrain.models.streams import Prediction, Student, Teacher
 from mdtrain.recipes import baseline, distill, teacher
 from mdtrain.state import read_checkpoint
-from mdtrain.validate import DivergedError, Evaluation
+from mdtrain.tasks import DivergedError, Evaluation
 from tests.training.tree import write_msrs
 
 TINY = (
@@ -80,7 +81,7 @@ def test_a_run_leaves_config_environment_scalars_and_weights(tmp_path: Path) -> 
     assert json.loads((result.folder / "result.json").read_text())["seed"] == 7
     assert any(p.name.startswith("events.out.tfevents") for p in result.folder.iterdir())
     names = {row["name"] for row in csv.DictReader((result.folder / "metrics.csv").open())}
-    assert {"val/person", "val/person/night", "minutes"} <= names
+    assert {"val/person/ap50", "val/person/night/ap50", "minutes"} <= names
 
 
 def test_teacher_then_student(tmp_path: Path) -> None:
@@ -161,7 +162,7 @@ def test_a_narrower_student_learns_through_an_adapter(tmp_path: Path) -> None:
     [
         (("model.fusion=addition",), (), r"the teacher has model\.fusion=addition"),
         (("model.fusion=decision",), (), r"the teacher has model\.fusion=decision"),
-        (("model.backbone=vgg16",), (), r"model\.backbone of the student is resnet18, of the teacher vgg16"),
+        (("model.backbone=vgg16",), (), r"the maps of the student have stride 16, those of the teacher 8"),
         (
             (),
             ("model.widths=[8,8,24,16]", "distill.inherit=true"),
@@ -212,7 +213,7 @@ def test_another_configuration_is_not_continued(tmp_path: Path) -> None:
         tiny(tmp_path, "optimiser.iterations=6"), tmp_path / "run", "mdtrain", start=Start(resume=True)
     )
     rows = list(csv.DictReader((longer.folder / "metrics.csv").open()))
-    evaluated = [row["iteration"] for row in rows if row["name"] == "val/person"]
+    evaluated = [row["iteration"] for row in rows if row["name"] == "val/person/ap50"]
     assert evaluated == ["2", "4", "6"]
 
 

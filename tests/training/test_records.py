@@ -9,8 +9,9 @@ import pytest
 
 from mdrun.errors import DataError, MdrunError, SourceError
 from mdtrain.data.records import MAX_WIDTH, check_records, keep_images, read_image
+from mdtrain.data.sets.mfnet import read_mfnet
 from mdtrain.data.sets.msrs import read_msrs
-from tests.training.tree import write_msrs
+from tests.training.tree import write_mfnet, write_msrs
 
 
 def test_colours_are_rgb_and_large_images_shrink(tmp_path: Path) -> None:
@@ -37,6 +38,36 @@ def test_images_are_kept_within_the_budget(tmp_path: Path) -> None:
     assert [record.visible_file.kept is not None for record in records] == [True, True, False, False]
     assert records[0].visible is records[0].visible
     np.testing.assert_array_equal(records[0].visible, read_image(records[0].visible_file.path, colour=True))
+
+
+def test_label_maps_are_kept_within_the_same_budget(tmp_path: Path) -> None:
+    records = read_mfnet(write_mfnet(tmp_path, (640, 480)), "train")
+    keep_images(records, 3)  # a pair with its label map has 640x480x5 bytes, 1.46 MiB
+    for record in records:
+        assert record.label_map is not None
+    kept = [record.label_map_file is not None and record.label_map_file.kept is not None for record in records]
+    assert kept == [True, True, False]
+    assert records[0].label_map is records[0].label_map
+
+
+def test_missing_label_maps_are_counted_and_wrong_ones_opened(tmp_path: Path) -> None:
+    root = write_mfnet(tmp_path)
+    (root / "images" / "00001D.png").unlink()  # one file, though both cameras are in it
+    (root / "labels" / "00002N.png").unlink()
+    with pytest.raises(SourceError, match=r"00001D\.png and 1 more files are missing"):
+        check_records(read_mfnet(root, "train"), root)
+    cv2.imwrite(str(root / "labels" / "00003D.png"), np.full((48, 64), 11, np.uint8))
+    with pytest.raises(DataError, match=r"labels/00003D\.png: label map holds the value 11"):
+        check_records(read_mfnet(root, "val"), root)
+    check_records(read_mfnet(root, "test"), root)
+
+
+def test_wide_pairs_of_four_channels_shrink_and_their_label_maps_do_not(tmp_path: Path) -> None:
+    (record, *_) = read_mfnet(write_mfnet(tmp_path, (2 * MAX_WIDTH, 40)), "val")
+    assert record.visible.shape == (20, MAX_WIDTH, 3)
+    assert record.thermal.shape == (20, MAX_WIDTH)
+    assert record.label_map is not None
+    assert record.label_map.shape == (40, 2 * MAX_WIDTH)
 
 
 def test_missing_images_are_counted_before_a_training(tmp_path: Path) -> None:

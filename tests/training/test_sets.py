@@ -12,7 +12,16 @@ import pytest
 from mdrun.errors import MdrunError
 from mdtrain.data.sets import SetName, read_set
 from mdtrain.data.sets.kaist import FOLDERS, KaistLabels, read_bbgt
-from tests.training.tree import VOC, write_coco, write_flir, write_kaist, write_llvip, write_msrs, write_roadscene
+from tests.training.tree import (
+    VOC,
+    write_coco,
+    write_flir,
+    write_kaist,
+    write_llvip,
+    write_mfnet,
+    write_msrs,
+    write_roadscene,
+)
 
 QUARTER = [0.25, 0.25, 0.5, 0.75]  # the box 16, 12, 32, 36 of a 64x48 image
 
@@ -69,6 +78,33 @@ def test_own_pairs_need_two_folders_and_a_coco_file(tmp_path: Path) -> None:
     assert night.thermal_file.path.suffix == ".jpg"
 
 
+def test_mfnet_reads_pairs_of_four_channels_and_a_class_for_every_pixel(tmp_path: Path) -> None:
+    day, night, flipped = read_set("mfnet", write_mfnet(tmp_path), "train")
+    assert [record.name for record in (day, night, flipped)] == ["00001D", "00002N", "00001D_flip"]
+    assert [record.night for record in (day, night, flipped)] == [False, True, False]
+    assert len(day.boxes) == len(day.classes) == 0
+    assert day.label_map is not None
+    assert flipped.label_map is not None
+    assert set(np.unique(day.label_map)) == {0, 1, 2}
+    assert (day.visible[day.label_map == 1] == (230, 60, 30)).all()
+    assert (day.thermal[day.label_map == 2] == 220).all()
+    np.testing.assert_array_equal(flipped.label_map, day.label_map[:, ::-1])
+    np.testing.assert_array_equal(flipped.visible, day.visible[:, ::-1])
+
+
+@pytest.mark.parametrize(("split", "names"), [("test_day", ["00005D"]), ("test_night", ["00006N"])])
+def test_mfnet_has_test_lists_by_day_and_by_night(split: str, names: list[str], tmp_path: Path) -> None:
+    assert [record.name for record in read_set("mfnet", write_mfnet(tmp_path), split)] == names
+
+
+def test_the_other_spelling_of_mfnets_lists_is_pointed_out(tmp_path: Path) -> None:
+    (write_mfnet(tmp_path) / "test_day.txt").rename(tmp_path / "text_day.txt")
+    with pytest.raises(MdrunError, match=r"test_day\.txt: no such list of names; rename text_day\.txt"):
+        read_set("mfnet", tmp_path, "test_day")
+    with pytest.raises(MdrunError, match=r"all\.txt: no such list of names; the MFNet layout is"):
+        read_set("mfnet", tmp_path, "all")
+
+
 def unlink(path: str) -> Callable[[Path], None]:
     return lambda root: (root / path).unlink()
 
@@ -101,6 +137,7 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
     "flir": write_flir,
     "llvip": write_llvip,
     "coco": write_coco,
+    "mfnet": write_mfnet,
 }
 
 
@@ -139,6 +176,8 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
         ("coco", unlink("train.json"), r"train\.json"),
         ("coco", without_categories, "none of its categories"),
         ("coco", write("train.json", "[]"), "wanted an object"),
+        ("mfnet", unlink("train.txt"), r"train\.txt: no such list of names; the MFNet layout"),
+        ("mfnet", write_latin("train.txt"), "wanted UTF-8"),
     ],
 )
 def test_what_is_missing_or_malformed_is_named(

@@ -11,6 +11,7 @@ from mdtrain.cli import mdtrain
 from mdtrain.config import load_config
 from mdtrain.recipes import teacher
 from mdtrain.sweep import Row, Variant, variants, write_table
+from mdtrain.tasks import make_task
 from tests.training.test_recipes import TINY, tiny
 from tests.training.test_train_cli import flags
 
@@ -45,12 +46,15 @@ def test_mean_and_standard_error() -> None:
 
 
 def test_the_table_has_a_row_a_variant(tmp_path: Path) -> None:
-    rows = [Row(Variant("a", "baseline"), [{"person": 0.5}]), Row(Variant("b", "teacher"), [{"person": 0.25}] * 2)]
-    lines = write_table(rows, "T", tmp_path).splitlines()
+    rows = [
+        Row(Variant("a", "baseline"), [{"person/ap50": 0.5}]),
+        Row(Variant("b", "teacher"), [{"person/ap50": 0.25}] * 2),
+    ]
+    lines = write_table(rows, make_task(load_config(None)), "T", tmp_path).splitlines()
     assert lines[4].startswith("| a | 1 | 0.500 |")
     assert lines[5].startswith("| b | 2 | 0.250 ± 0.000 |")
     assert {line.count("|") for line in lines[2:6]} == {lines[2].count("|")}
-    assert json.loads((tmp_path / "results.json").read_text())[1]["runs"] == [{"person": 0.25}] * 2
+    assert json.loads((tmp_path / "results.json").read_text())["rows"][1]["runs"] == [{"person/ap50": 0.25}] * 2
 
 
 def sweep(table: str, tmp_path: Path, *more: str) -> int:
@@ -82,7 +86,7 @@ def test_the_thermal_sweep_draws_its_curves(tmp_path: Path) -> None:
     settings = flags("distill.inherit=false")
     assert sweep("thermal", tmp_path, "--iterations", "1", *weights, *settings) == 0
     assert (tmp_path / "thermal" / "thermal.png").read_bytes().startswith(b"\x89PNG")
-    assert len(json.loads((tmp_path / "thermal" / "results.json").read_text())) == 10
+    assert len(json.loads((tmp_path / "thermal" / "results.json").read_text())["rows"]) == 10
 
 
 @pytest.mark.parametrize(

@@ -121,3 +121,33 @@ def write_coco(root: Path) -> Path:
     for split in ("train", "val"):
         (root / f"{split}.json").write_text(json.dumps(document))
     return root
+
+
+MFNET_LISTS = {
+    "train": ("00001D", "00002N", "00001D_flip"),
+    "val": ("00003D", "00004N"),
+    "test": ("00005D", "00006N"),
+    "test_day": ("00005D",),
+    "test_night": ("00006N",),
+}
+
+
+def write_mfnet(root: Path, size: tuple[int, int] = (64, 48)) -> Path:
+    """MFNet's layout: a red car and a warm person, each a rectangle, on what is unlabelled; `size` is (w, h)."""
+    width, height = size
+    for part in ("images", "labels"):
+        (root / part).mkdir(parents=True, exist_ok=True)
+    for split, names in MFNET_LISTS.items():
+        (root / f"{split}.txt").write_text("".join(f"{name}\n" for name in names))
+        for name in names:
+            labels = np.zeros((height, width), np.uint8)
+            labels[height // 2 :, : width // 2] = 1
+            labels[height // 4 :, width * 3 // 4 :] = 2
+            if name.endswith("_flip"):
+                labels = labels[:, ::-1].copy()
+            pair = np.full((height, width, 4), (40, 60, 80, 50), np.uint8)  # BGR and thermal
+            pair[labels == 1, :3] = (30, 60, 230)
+            pair[labels == 2, 3] = 220
+            cv2.imwrite(str(root / "images" / f"{name}.png"), pair)
+            cv2.imwrite(str(root / "labels" / f"{name}.png"), labels)
+    return root

@@ -12,8 +12,10 @@ from torch import nn
 from mdrun.errors import EngineError
 from mdtrain.config import Config
 from mdtrain.data.augment import Sizes
-from mdtrain.data.records import CLASSES
-from mdtrain.models.detector import DecisionLevel, DetectorSpec, Student, Teacher
+from mdtrain.data.records import CLASSES, LABEL_CLASSES
+from mdtrain.models.detector import DetectorSpec
+from mdtrain.models.segmenter import SegmenterSpec
+from mdtrain.models.streams import DecisionLevel, Spec, Student, Teacher
 from mdtrain.state import load_weights
 
 
@@ -22,9 +24,11 @@ def sizes(config: Config) -> Sizes:
     return Sizes(config.model.visible, config.model.thermal, config.data.coarser_share, config.data.modality_dropout)
 
 
-def spec_of(config: Config) -> DetectorSpec:
-    """What the detector of a run is made of."""
+def spec_of(config: Config) -> Spec:
+    """What the network of a run is made of."""
     model = config.model
+    if config.task == "segment":
+        return SegmenterSpec(model.backbone, model.widths, model.output_stride, model.decoder, len(LABEL_CLASSES))
     return DetectorSpec(
         model.backbone,
         model.widths,
@@ -38,13 +42,13 @@ def spec_of(config: Config) -> DetectorSpec:
 
 
 def build_teacher(config: Config) -> Teacher | DecisionLevel:
-    """Two-stream detector."""
+    """Two-stream network."""
     fusion = config.model.fusion
     return DecisionLevel(spec_of(config)) if fusion == "decision" else Teacher(spec_of(config), fusion)
 
 
 def build_student(config: Config) -> Student:
-    """One-stream detector."""
+    """One-stream network."""
     return Student(spec_of(config), config.inputs, config.model.imitates)
 
 

@@ -12,10 +12,12 @@ from pydantic_core import ErrorDetails
 from mdrun.errors import UsageError
 from mdtrain.data.sets import SetName
 from mdtrain.data.sets.kaist import KaistLabels
+from mdtrain.models.sizes import SIZES, SizeName
 
 PACKAGE = Path(__file__).parent
 SET = " (--set)"  # behind a key that an override has set
 Positive = Annotated[int, Field(ge=1)]
+TaskName = Literal["detect", "segment"]
 
 
 class Strict(BaseModel):
@@ -28,14 +30,15 @@ class DataConfig(Strict):
     """Training and validation pairs.
 
     `root` holds a folder of each set's name; `street` is a folder of synthetic scenes written by `mdtrain street`.
-    `lists` names the training list of a set where it is not `train`; `validation` is the set whose `val` list
-    judges. `labels` is the view of MSRS labels, `kaist_labels` the version of KAIST's.
+    `lists` names the training list of a set where it is not `train`; `validation` is the set whose
+    `validation_list` judges, or `street`. `labels` is the view of MSRS labels, `kaist_labels` the version of KAIST's.
     """
 
     root: Path = Path("../shared/data/rgbt")
     sets: list[SetName] = ["msrs", "roadscene"]
     lists: dict[SetName, str] = {}
-    validation: SetName = "msrs"
+    validation: SetName | Literal["street"] = "msrs"
+    validation_list: str = "val"
     labels: Literal["fusion", "infrared", "visible"] = "fusion"
     kaist_labels: KaistLabels = "sanitized"
     street: Path | None = None
@@ -50,37 +53,21 @@ class DataConfig(Strict):
     def _something_to_learn(self) -> DataConfig:
         if not self.sets and self.street is None:
             raise ValueError("sets is empty and street is not set: nothing to learn from")
+        if self.validation == "street" and self.street is None:
+            raise ValueError("validation is street and street is not set: give the folder (--street)")
         return self
-
-
-SIZES: dict[str, dict[str, Any]] = {
-    # what ships: narrow enough for 16 MB and for two CPU cores
-    "slim": {"widths": (32, 64, 160, 224), "neck": 96, "tower": 2, "shared_tower": True, "anchors": 6, "levels": 4},
-    # the paper's: ResNet-18 and the standard RetinaNet head
-    "r18": {"widths": (64, 128, 256, 512), "neck": 256, "tower": 4, "shared_tower": False, "anchors": 9, "levels": 5},
-    # the same backbone with the light head
-    "r18-fast": {
-        "widths": (64, 128, 256, 512),
-        "neck": 128,
-        "tower": 2,
-        "shared_tower": True,
-        "anchors": 3,
-        "levels": 4,
-    },
-    # less work than the smallest YOLO11
-    "nano": {"widths": (16, 32, 64, 128), "neck": 48, "tower": 1, "shared_tower": True, "anchors": 3, "levels": 4},
-}
 
 
 class ModelConfig(Strict):
     """Network and input sizes, (width, height) in pixels.
 
     `size` names a network; each of its values can be overridden by its own key. `widths` are the four stages of the
-    backbone, `fusion` is how a two-stream teacher joins its streams. `imitates` is set by the distillation recipe:
-    channels of the teacher's map where they are not the student's.
+    backbone; `neck` to `levels` belong to detectors, `output_stride` and `decoder` to segmenters. `fusion` is how a
+    two-stream teacher joins its streams. `imitates` is set by the distillation recipe: channels of the teacher's map
+    where they are not the student's.
     """
 
-    size: Literal["slim", "r18", "r18-fast", "nano"] = "slim"
+    size: SizeName = "slim"
     backbone: Literal["resnet18", "vgg16"] = "resnet18"
     widths: tuple[Positive, Positive, Positive, Positive]
     neck: int = Field(ge=8)
@@ -88,6 +75,8 @@ class ModelConfig(Strict):
     shared_tower: bool
     anchors: Literal[3, 6, 9]
     levels: Literal[4, 5]
+    output_stride: Literal[8, 16, 32]
+    decoder: int = Field(ge=8)
     fusion: Literal["gaff", "addition", "decision"] = "gaff"
     imitates: Positive | None = None
     visible: tuple[Positive, Positive] = (384, 288)
@@ -99,7 +88,8 @@ class ModelConfig(Strict):
         """Fill in what `size` stands for; a wrong name is left to the field's own check."""
         if not isinstance(data, dict):
             return data
-        return SIZES.get(str(data.get("size", "slim")), SIZES["slim"]) | data
+        size = data.get("size", "slim")
+        return (SIZES[size] if size in SIZES else SIZES["slim"]) | data
 
     @field_validator("visible")
     @classmethod
@@ -140,6 +130,7 @@ class Config(Strict):
     """One run."""
 
     name: str = "student"
+    task: TaskName = "detect"
     seed: int = Field(0, ge=0, lt=2**63)
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     devices: int = Field(1, ge=1, description="processes a machine, one GPU each; each batch is shared among all")
@@ -151,6 +142,19 @@ class Config(Strict):
     model: ModelConfig = ModelConfig.model_validate({})
     optimiser: OptimiserConfig = OptimiserConfig()
     distill: DistillConfig = DistillConfig()
+
+    @model_validator(mode="after")
+    def _segments(self) -> Config:
+        """PSPNet's limits: stages to dilate, and more than one value a channel for the norm of its smallest map."""
+        if self.task != "segment":
+            return self
+        if self.model.backbone == "vgg16":
+            raise ValueError("task=segment wants model.backbone=resnet18: VGG-16 has no last stage to dilate")
+        if self.optimiser.batch_size < 2 * self.devices * self.nodes:
+            raise ValueError(
+                f"optimiser.batch_size is {self.optimiser.batch_size}, task=segment wants at least 2 pairs a process"
+            )
+        return self
 
     @model_validator(mode="after")
     def _shares_are_equal(self) -> Config:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mdrun.manifest import SCHEMA_VERSION, InputSpec, Manifest, Origin, OutputSpec, Thresholds
 from mdtrain.config import Config, DataConfig
-from mdtrain.data.records import CLASSES
+from mdtrain.data.records import CLASSES, LABEL_CLASSES
 
 TOP_K = 200  # boxes that leave the graph; a crowded KAIST frame has about 30 persons
 REPORT_SCORE = 0.05  # below it boxes are noise and only make results long
@@ -25,6 +25,7 @@ DATA_TERMS = {
     "kaist": ("KAIST multispectral pedestrians ({kaist_labels} labels)", "KAIST: CC BY-NC-SA 4.0, non-commercial"),
     "flir": ("FLIR-aligned pairs", "FLIR ADAS v1: research use, FLIR user agreement"),
     "llvip": ("LLVIP pairs", "LLVIP: academic use"),
+    "mfnet": ("MFNet street pairs", "MFNet: academic use, no licence stated"),
     "coco": ("own pairs with COCO annotations", "your own pairs: your terms"),
 }
 
@@ -42,20 +43,15 @@ def draft_manifest(config: Config, weights: Mapping[str, Tensor], facts: Mapping
     if config.inputs == "both":
         width, height = config.model.thermal
         inputs["thermal"] = InputSpec(height, width, "uint8", "NHW", "grey", normalisation="agc8")
-    outputs = {
-        "boxes": OutputSpec("float32", [1, TOP_K, 4], "xyxy pixels of the visible input"),
-        "scores": OutputSpec("float32", [1, TOP_K], "probability, descending"),
-        "classes": OutputSpec("int32", [1, TOP_K], "index into classes"),
-    }
     data, licence = data_terms(config.data)
     return Manifest(
         schema_version=SCHEMA_VERSION,
         name=config.name,
-        task="detect",
+        task=config.task,
         inputs=inputs,
         needs=sorted(inputs, reverse=True),
-        outputs=outputs,
-        classes=list(CLASSES),
+        outputs=_outputs(config),
+        classes=list(CLASSES if config.task == "detect" else LABEL_CLASSES),
         thresholds=Thresholds(REPORT_SCORE, float(facts["display_score"]), NMS_IOU, 100),
         origin=Origin(
             checkpoint_sha256=hash_weights(weights),
@@ -67,6 +63,19 @@ def draft_manifest(config: Config, weights: Mapping[str, Tensor], facts: Mapping
             teacher_sha256=facts.get("teacher_sha256"),
         ),
     )
+
+
+def _outputs(config: Config) -> dict[str, OutputSpec]:
+    """What an engine of the task gives."""
+    if config.task == "segment":
+        width, height = config.model.visible
+        meaning = "index into classes, per pixel of the visible input"
+        return {"labels": OutputSpec("int32", [1, height, width], meaning)}
+    return {
+        "boxes": OutputSpec("float32", [1, TOP_K, 4], "xyxy pixels of the visible input"),
+        "scores": OutputSpec("float32", [1, TOP_K], "probability, descending"),
+        "classes": OutputSpec("int32", [1, TOP_K], "index into classes"),
+    }
 
 
 def data_terms(data: DataConfig) -> tuple[list[str], str]:

@@ -1,4 +1,4 @@
-"""The training loop every detection recipe shares: batches, one step, log, evaluation, checkpoints.
+"""The training loop every recipe shares: batches, one step, log, evaluation, checkpoints.
 
 A recipe says what is special to it: the networks and the loss of one batch.
 """
@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import cv2
 import torch
@@ -21,20 +21,19 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from mdrun.errors import UsageError
-from mdtrain.build import load_trained, sizes, spec_of
+from mdtrain.build import load_trained, sizes
 from mdtrain.config import Config
 from mdtrain.data.batches import Batch, TrainingBatches
 from mdtrain.data.records import Record, check_records, keep_images
 from mdtrain.data.sets import SetName, read_set
-from mdtrain.data.sets.msrs import read_msrs
-from mdtrain.losses.detection import detection_loss
-from mdtrain.models.detector import Prediction
+from mdtrain.data.sets.street import read_street
+from mdtrain.models.streams import Prediction
 from mdtrain.models.weights import load_backbone
 from mdtrain.outputs import result_folder
 from mdtrain.quiet import without_line
 from mdtrain.runlog import RunLog
 from mdtrain.state import TrainState, load_weights, save_weights
-from mdtrain.validate import DivergedError, Evaluation, evaluate
+from mdtrain.tasks import DivergedError, Evaluation, Task
 
 WEIGHTS = "weights.safetensors"
 CHECKPOINT = Path("checkpoints", "last.ckpt")
@@ -48,13 +47,15 @@ class Recipe(NamedTuple):
 
     Attributes:
         kind: `teacher` or `student`, written into the weights.
+        task: its loss and its measure.
         model: the network that learns.
         predict: the network on one batch.
-        losses: prediction and the recipe's own losses, added to the detection loss with weight 1.
+        losses: prediction and the recipe's own losses, added to the task's with weight 1.
         facts: what else the weights should say about their making; plain JSON values.
     """
 
     kind: str
+    task: Task
     model: nn.Module
     predict: Predict
     losses: Losses
@@ -69,31 +70,35 @@ class RunResult(NamedTuple):
 
     folder: Path
     weights: Path
+    task: Task
     accuracy: Evaluation
     first: bool = True
 
 
-def read_records(config: Config) -> tuple[list[Record], list[Record]]:
+def read_records(config: Config, task: Task) -> tuple[list[Record], list[Record]]:
     """Training and validation pairs; the validation list is never trained on.
 
     Raises:
         SourceError: a list, a label or an image is missing, or a list is empty.
-        DataError: a malformed label, or swapped folders of images.
+        DataError: a malformed label, swapped folders of images, or no labels of the task.
     """
     data = config.data
 
-    def read(name: SetName, split: str) -> list[Record]:
-        folder = data.root / name
-        records = read_set(name, folder, split, data.labels, data.kaist_labels)
+    def read(name: SetName | Literal["street"], split: str) -> list[Record]:
+        if name == "street":
+            assert data.street is not None  # noqa: S101  # DataConfig says so
+            folder, records = data.street, read_street(data.street, split)
+        else:
+            folder = data.root / name
+            records = read_set(name, folder, split, data.labels, data.kaist_labels)
         check_records(records, folder)
+        task.check(records)
         return records
 
     records = [record for name in data.sets for record in read(name, data.lists.get(name, "train"))]
     if data.street is not None:
-        street = read_msrs(data.street, "train")
-        check_records(street, data.street)
-        records += street
-    validation = read(data.validation, "val")
+        records += read("street", "train")
+    validation = read(data.validation, data.validation_list)
     keep_images([*validation, *records], data.cache_mb)
     return records, validation
 
@@ -124,7 +129,6 @@ class Session(NamedTuple):
         fabric: device, precision, processes.
         network: what takes the training batches: the model, or its wrapper that averages gradients over processes.
         state: model, average, optimiser, position.
-        anchors: (A, 4).
         batches: this process's share.
         validation: pairs to judge on.
         pairs: number of training pairs.
@@ -135,7 +139,6 @@ class Session(NamedTuple):
     fabric: Fabric
     network: nn.Module
     state: TrainState
-    anchors: Tensor
     batches: TrainingBatches
     validation: list[Record]
     pairs: int
@@ -148,6 +151,7 @@ class Session(NamedTuple):
             UsageError: the device's memory is too small for the batch; names the size that fits.
         """
         self.state.model.train()
+        torch.manual_seed((self.config.seed * 1_000_003 + self.state.iteration) % 2**63)  # a resumed run drops the same
         try:
             losses = self._losses(batch)
             loss = torch.stack(list(losses.values())).sum()
@@ -161,13 +165,10 @@ class Session(NamedTuple):
         return values
 
     def _losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Forward: detection losses and the recipe's own."""
+        """Forward: losses of the task and the recipe's own."""
         with self.fabric.autocast():
             prediction, extra = self.recipe.losses(self.network, batch)
-        classification, box = detection_loss(
-            prediction.logits.float(), prediction.deltas.float(), self.anchors, batch.boxes, batch.classes
-        )
-        return {"classification": classification, "box": box, **extra}
+        return self.recipe.task.losses(prediction.output, batch) | extra
 
     def _too_large(self, batch: Batch) -> str:
         """What to do about a batch that does not fit: halves of it are tried until one does."""
@@ -207,7 +208,7 @@ class Session(NamedTuple):
             with self.fabric.autocast():
                 return self.recipe.predict(self.state.average, batch)
 
-        return evaluate(predict, self.validation, sizes(self.config), self.anchors)
+        return self.recipe.task.evaluate(predict, self.validation, sizes(self.config), self.fabric.device)
 
     def draw(self, end: int) -> Iterator[Batch]:
         """Batches from where the run stands to iteration `end`."""
@@ -266,7 +267,7 @@ def prepare(config: Config, recipe: Recipe, start: Start = FRESH, checkpoint: Pa
     network: nn.Module = state.model if fabric.world_size == 1 else fabric.setup_module(state.model)
     if checkpoint is not None:
         state.load(checkpoint)
-    records, validation = read_records(config)
+    records, validation = read_records(config, recipe.task)
     batches = TrainingBatches(
         records,
         sizes(config),
@@ -276,8 +277,7 @@ def prepare(config: Config, recipe: Recipe, start: Start = FRESH, checkpoint: Pa
         mosaic_share=config.data.mosaic_share,
         share=(fabric.global_rank, fabric.world_size),
     )
-    anchors = spec_of(config).make_anchors(config.model.visible).to(fabric.device)
-    return Session(config, recipe, fabric, network, state, anchors, batches, validation, len(records))
+    return Session(config, recipe, fabric, network, state, batches, validation, len(records))
 
 
 def run(config: Config, recipe: Recipe, folder: Path, command: str, start: Start = FRESH) -> RunResult:
@@ -317,7 +317,7 @@ def _train(session: Session, folder: Path, command: str) -> RunResult:
             if state.iteration % config.evaluate_every == 0 or state.iteration == length:
                 accuracy = session.validate()
                 state.minutes = (time.perf_counter() - started) / 60
-                scalars = {f"val/{name}": value for name, value in accuracy.ap50.items()}
+                scalars = {f"val/{name}": value for name, value in accuracy.scores.items()}
                 log.scalars(state.iteration, scalars | {"minutes": state.minutes})
                 state.save(checkpoint)
         progress.close()
@@ -328,7 +328,7 @@ def _assist(session: Session, folder: Path) -> RunResult:
     """What a process besides the first does: its share of every step, and no files."""
     for batch in session.draw(session.config.optimiser.iterations):
         session.step(batch, folder)
-    return RunResult(folder, folder / WEIGHTS, session.validate(), first=False)
+    return RunResult(folder, folder / WEIGHTS, session.recipe.task, session.validate(), first=False)
 
 
 def _finish(session: Session, folder: Path, command: str, accuracy: Evaluation) -> RunResult:
@@ -340,8 +340,8 @@ def _finish(session: Session, folder: Path, command: str, accuracy: Evaluation) 
         "minutes": round(session.state.minutes, 1),
         "display_score": round(accuracy.display_score, 3),
         "accuracy": {
-            f"{session.config.data.validation}_val/{name}/ap50": round(value, 4)
-            for name, value in accuracy.ap50.items()
+            f"{session.config.data.validation}_val/{name}": round(value, 4)
+            for name, value in accuracy.scores.items()
             if not math.isnan(value)
         },
         **session.recipe.facts,
@@ -349,7 +349,7 @@ def _finish(session: Session, folder: Path, command: str, accuracy: Evaluation) 
     weights = folder / WEIGHTS
     save_weights(weights, session.state.average, session.config, session.recipe.kind, facts)
     (folder / "result.json").write_text(json.dumps(facts | {"seed": session.config.seed}, indent=2))
-    return RunResult(folder, weights, accuracy)
+    return RunResult(folder, weights, session.recipe.task, accuracy)
 
 
 def channels_last(model: nn.Module) -> nn.Module:

@@ -12,9 +12,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mdrun.errors import DataError, SourceError
-from mdtrain.sweep import Row, Variant, format_cell
+from mdtrain.config import TaskName
+from mdtrain.sweep import Row, SweepName, Variant, format_cell
 
 BLANK = "not run"
+MEASURES: dict[TaskName, tuple[str, str]] = {  # title, name of the score over all pairs
+    "detect": ("AP50 of persons", "person/ap50"),
+    "segment": ("mean class accuracy", "mean/accuracy"),
+}
 
 
 class PaperRow(NamedTuple):
@@ -32,12 +37,13 @@ class PaperRow(NamedTuple):
 
 
 class PaperTable(NamedTuple):
-    """One table. `sweep` names ours, None where mdtrain has no recipe for it yet."""
+    """One table. `task` and `sweep` name ours."""
 
     number: int
     title: str
     measure: str
-    sweep: str | None
+    task: TaskName
+    sweep: SweepName
     rows: tuple[PaperRow, ...]
 
 
@@ -68,6 +74,7 @@ TABLES = (
         1,
         "Fusion stages, detection",
         MISS_RATE,
+        "detect",
         "fusion",
         _rows(
             FUSION_LABELS,
@@ -79,7 +86,8 @@ TABLES = (
         2,
         "Fusion stages, segmentation",
         MEAN_ACCURACY,
-        None,
+        "segment",
+        "fusion",
         _rows(
             FUSION_LABELS,
             FUSION,
@@ -90,6 +98,7 @@ TABLES = (
         3,
         "Thermal resolution and distillation, detection",
         MISS_RATE,
+        "detect",
         "thermal",
         _rows(
             THERMAL_LABELS,
@@ -103,7 +112,8 @@ TABLES = (
         4,
         "Thermal resolution and distillation, segmentation",
         MEAN_ACCURACY,
-        None,
+        "segment",
+        "thermal",
         _rows(
             THERMAL_LABELS,
             THERMAL,
@@ -116,6 +126,7 @@ TABLES = (
         5,
         "Against other detectors (our students; the others are in the paper)",
         MISS_RATE,
+        "detect",
         "thermal",
         _rows(("full", "practical"), ("full-distilled", "16x-distilled"), "9.45 4.61 7.78\n9.85 4.84 8.03"),
     ),
@@ -123,13 +134,15 @@ TABLES = (
         6,
         "Against other segmenters (our students; the others are in the paper)",
         MEAN_ACCURACY,
-        None,
+        "segment",
+        "thermal",
         _rows(("full", "practical"), ("full-distilled", "16x-distilled"), "59.7 62.8 64.9\n57.6 61.4 63.5"),
     ),
     PaperTable(
         7,
         "Ablation, detection",
         MISS_RATE,
+        "detect",
         "ablation",
         _rows(
             ABLATION_LABELS,
@@ -142,7 +155,8 @@ TABLES = (
         8,
         "Ablation, segmentation",
         MEAN_ACCURACY,
-        None,
+        "segment",
+        "ablation",
         _rows(
             ABLATION_LABELS,
             ABLATION,
@@ -153,8 +167,11 @@ TABLES = (
 )
 
 
-def read_sweeps(folder: Path) -> dict[str, Row]:
-    """Rows of every sweep below a folder, by variant; ablation's `none` and thermal's rows have different names.
+Found = dict[tuple[TaskName, str], Row]  # rows of sweeps by task and variant
+
+
+def read_sweeps(folder: Path) -> Found:
+    """Rows of every sweep below a folder; the rows of different sweeps of a task have different names.
 
     Raises:
         SourceError: no such folder, or no sweep in it.
@@ -163,34 +180,41 @@ def read_sweeps(folder: Path) -> dict[str, Row]:
     files = sorted(folder.rglob("results.json")) if folder.is_dir() else []
     if not files:
         raise SourceError(f"{folder}: holds no results.json of a sweep; `mdtrain sweep` writes one")
-    rows = [row for path in files for row in _read(path)]
-    return {row.variant.name: row for row in rows}
+    found: Found = {}
+    for path in files:
+        task, rows = _read(path)
+        found |= {(task, row.variant.name): row for row in rows}
+    return found
 
 
-def _read(path: Path) -> list[Row]:
+def _read(path: Path) -> tuple[TaskName, list[Row]]:
     try:
-        entries = json.loads(path.read_text())
-        return [Row(Variant(entry["variant"], "baseline"), entry["runs"]) for entry in entries]
+        data = json.loads(path.read_text())
+        if (task := data["task"]) not in MEASURES:
+            raise ValueError(f"task {task}")
+        return task, [Row(Variant(entry["variant"], "baseline"), entry["runs"]) for entry in data["rows"]]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: not the results of a sweep ({error!r}); name another folder") from error
 
 
-def paper_report(found: dict[str, Row], title: str) -> str:
-    """Markdown: every table of the paper, and our AP50 of persons where a sweep has the row."""
+def paper_report(found: Found, title: str) -> str:
+    """Markdown: every table of the paper, and our numbers where a sweep has the row."""
     lines = [
         f"# {title}",
         "",
-        "Left: the paper, as printed (day / night / all). Right: ours, AP50 of persons on the validation pairs of the "
-        "runs (day / night / all, mean ± standard error over the seeds). The measures differ: compare the order of "
-        "rows, not the numbers.",
+        "Left: the paper, as printed (day / night / all). Right: ours on the validation pairs of the runs (day / night "
+        "/ all, mean ± standard error over the seeds): AP50 of persons for detection, mean class accuracy for "
+        "segmentation. Data and, for detection, measures differ: compare the order of rows, not the numbers.",
     ]
     for table in TABLES:
+        title, overall = MEASURES[table.task]
+        day, night = (f"{overall.replace('/', f'/{time}/')}" for time in ("day", "night"))
         lines += ["", f"## Table {table.number}: {table.title}", ""]
-        lines += [f"| | paper: {table.measure} | ours: AP50 of persons | seeds |", "|---|---|---|---|"]
+        lines += [f"| | paper: {table.measure} | ours: {title} | seeds |", "|---|---|---|---|"]
         for row in table.rows:
-            ours = found.get(row.variant) if table.sweep else None
-            cells = BLANK if table.sweep else "segmentation is not in this version"
+            ours = found.get((table.task, row.variant))
+            cells = BLANK
             if ours is not None:
-                cells = " / ".join(format_cell(*ours.mean(m)) for m in ("person/day", "person/night", "person"))
+                cells = " / ".join(format_cell(*ours.mean(measure)) for measure in (day, night, overall))
             lines.append(f"| {row.label} | {' / '.join(row.paper)} | {cells} | {len(ours.runs) if ours else '-'} |")
     return "\n".join([*lines, ""])

@@ -17,10 +17,10 @@ from mdtrain.config import Config, load_config
 from mdtrain.loop import Start, run
 from mdtrain.recipes import baseline, distill, teacher
 from mdtrain.state import check_same_run
+from mdtrain.tasks import Task
 
 SweepName = Literal["fusion", "thermal", "ablation"]
 FEWER_PIXELS = (1, 4, 16, 64)  # of the thermal image against the network's, paper Tables 3 and 4
-MEASURES = ("person", "person/day", "person/night", "bicycle", "car")
 
 
 class Variant(NamedTuple):
@@ -39,8 +39,20 @@ class Variant(NamedTuple):
     pixels: int = 0
 
 
+class Initial(NamedTuple):
+    """What runs begin with.
+
+    Attributes:
+        teacher: weights of the teacher of distilled variants.
+        backbone: ImageNet weights of every variant; None for random ones.
+    """
+
+    teacher: Path | None = None
+    backbone: Path | None = None
+
+
 class Row(NamedTuple):
-    """Results of one variant: AP50 by measure and seed."""
+    """Results of one variant: scores by measure, one entry a seed."""
 
     variant: Variant
     runs: list[dict[str, float]]
@@ -106,7 +118,7 @@ def run_sweep(
     seeds: Sequence[int],
     configure: Callable[[Variant, int], Config],
     folder: Path,
-    teacher_weights: Path | None,
+    initial: Initial,
     command: str,
 ) -> list[Row]:
     """Train what is not finished yet and collect everything.
@@ -116,41 +128,38 @@ def run_sweep(
         seeds: each variant is trained once with each.
         configure: the configuration of a variant and a seed.
         folder: holds `VARIANT/seed-N/` of every run.
-        teacher_weights: of distilled variants.
+        initial: weights that the runs begin with.
         command: for the weights' own record.
 
     Raises:
         UsageError: a variant is distilled and there is no teacher, or a finished run had another configuration.
     """
-    if teacher_weights is None and any(variant.recipe == "distill" for variant in rows):
+    if initial.teacher is None and any(variant.recipe == "distill" for variant in rows):
         raise UsageError("this sweep distils: name the teacher with --teacher RUN/weights.safetensors")
     found = []
     for variant in rows:
         runs = []
         for seed in seeds:
             target = folder / variant.name / f"seed-{seed}"
-            runs.append(_train(variant, configure(variant, seed), target, teacher_weights, command))
+            runs.append(_train(variant, configure(variant, seed), target, initial, command))
         found.append(Row(variant, runs))
     return found
 
 
-def _train(
-    variant: Variant, config: Config, folder: Path, teacher_weights: Path | None, command: str
-) -> dict[str, float]:
-    """AP50 by measure of one run, which is started, continued or only read."""
+def _train(variant: Variant, config: Config, folder: Path, initial: Initial, command: str) -> dict[str, float]:
+    """Scores of one run, which is started, continued or only read."""
     if (folder / "result.json").exists():
         _check_config(config, folder)
     else:
         if variant.recipe == "distill":
-            assert teacher_weights is not None  # noqa: S101  # run_sweep has looked
-            config, recipe = distill.make(config, teacher_weights)
+            assert initial.teacher is not None  # noqa: S101  # run_sweep has looked
+            config, recipe = distill.make(config, initial.teacher)
         else:
             recipe = (teacher if variant.recipe == "teacher" else baseline).make(config)
         resume = (folder / "checkpoints" / "last.ckpt").exists()
-        run(config, recipe, folder, command, Start(resume=resume))
+        run(config, recipe, folder, command, Start(resume=resume, backbone=None if resume else initial.backbone))
     accuracy: dict[str, float] = json.loads((folder / "result.json").read_text())["accuracy"]
-    prefix, suffix = f"{config.data.validation}_val/", "/ap50"
-    return {name.removeprefix(prefix).removesuffix(suffix): value for name, value in accuracy.items()}
+    return {name.removeprefix(f"{config.data.validation}_val/"): value for name, value in accuracy.items()}
 
 
 def _check_config(config: Config, folder: Path) -> None:
@@ -164,22 +173,22 @@ def _check_config(config: Config, folder: Path) -> None:
         raise UsageError(f"{path}: the run had {before} iterations, the sweep asks for {now}; name another --output")
 
 
-def write_table(rows: Sequence[Row], title: str, folder: Path) -> str:
+def write_table(rows: Sequence[Row], task: Task, title: str, folder: Path) -> str:
     """`results.json` and `table.md` of a sweep; gives the Markdown."""
     lines = [
         f"# {title}",
         "",
-        "| variant | seeds | " + " | ".join(MEASURES) + " |",
-        "|---|---" + "|---" * len(MEASURES) + "|",
+        "| variant | seeds | " + " | ".join(task.measures) + " |",
+        "|---|---" + "|---" * len(task.measures) + "|",
     ]
     for row in rows:
-        cells = [format_cell(*row.mean(measure)) for measure in MEASURES]
+        cells = [format_cell(*row.mean(measure)) for measure in task.measures]
         lines.append(f"| {row.variant.name} | {len(row.runs)} | " + " | ".join(cells) + " |")
-    text = "\n".join([*lines, "", "AP50; mean ± standard error over the seeds.", ""])
+    text = "\n".join([*lines, "", "Mean ± standard error over the seeds.", ""])
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "table.md").write_text(text)
     plain = [{"variant": row.variant.name, "pixels": row.variant.pixels, "runs": row.runs} for row in rows]
-    (folder / "results.json").write_text(json.dumps(plain, indent=2))
+    (folder / "results.json").write_text(json.dumps({"task": task.name, "rows": plain}, indent=2))
     return text
 
 
@@ -190,15 +199,15 @@ def format_cell(mean: float, error: float) -> str:
     return f"{mean:.3f}" if math.isnan(error) else f"{mean:.3f} ± {error:.3f}"
 
 
-def draw_thermal(rows: Sequence[Row], title: str, path: Path) -> None:
-    """AP50 of persons against thermal pixels, with and without distillation: which thermal camera is enough?"""
+def draw_thermal(rows: Sequence[Row], task: Task, title: str, path: Path) -> None:
+    """Accuracy against thermal pixels, with and without distillation: which thermal camera is enough?"""
     import matplotlib as mpl  # noqa: PLC0415  # half a second that only plots need
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415
 
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
-    for axis, measure in zip(axes, ("person/day", "person/night"), strict=True):
+    for axis, measure in zip(axes, task.measures[1:3], strict=True):
         for kind, style in (("native", "o--"), ("distilled", "o-")):
             chosen = [row for row in rows if row.variant.name.endswith(kind) and row.variant.pixels]
             points = [row.mean(measure) for row in chosen]
@@ -208,9 +217,9 @@ def draw_thermal(rows: Sequence[Row], title: str, path: Path) -> None:
             none = [row.mean(measure)[0] for row in rows if row.variant.name == f"none-{kind}"]
             if none:
                 axis.axhline(none[0], linestyle=":", color="grey", label=f"{kind}, no thermal camera")
-        axis.set(xscale="log", xlabel="thermal pixels", title=measure.replace("/", " by "), ylim=(0, 1))
+        axis.set(xscale="log", xlabel="thermal pixels", title=measure.replace("/", ", "), ylim=(0, 1))
         axis.grid(visible=True, alpha=0.3)
-    axes[0].set_ylabel("AP50")
+    axes[0].set_ylabel(task.title)
     axes[0].legend(frameon=False, fontsize=8)
     figure.suptitle(title)
     figure.savefig(path, dpi=130)

@@ -24,14 +24,17 @@ class Overflow(str, Enum):
 
 
 class Sink(ABC):
-    """One output file. `write` runs on the sink's own thread, `finish` on the caller's once that thread has ended."""
+    """One output file, or a folder of files.
 
-    def __init__(self, path: Path) -> None:
-        self._file = PartialFile(path)
+    `write` runs on the sink's own thread, `finish` on the caller's once that thread has ended.
+    """
+
+    def __init__(self, path: Path, partial: type[PartialFile] = PartialFile) -> None:
+        self._file = partial(path)
 
     @property
     def name(self) -> str:
-        """The file's name."""
+        """The file's name; a folder's ends in a slash."""
         return self._file.path.name
 
     @abstractmethod

@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 from typing import Any, TextIO
 
-from mdrun.frames import Detections, Frame, FramePair, Provenance, Result
+from mdrun.frames import Detections, Frame, FramePair, Provenance, Result, Segmentation
+from mdrun.segment import AREA_DIGITS, areas
 from mdrun.sinks.base import Sink
+from mdrun.sinks.labels import label_map_name
 
 SCHEMA_VERSION = 1
 BOX_DIGITS = 1  # a tenth of a pixel is finer than any detector
@@ -18,7 +20,7 @@ TIME_DIGITS = 3  # microseconds
 class JsonlSink(Sink):
     """Writes every result, with all boxes down to the engine's report threshold."""
 
-    def __init__(self, path: Path, classes: list[str], rig: str, thermal_used: bool) -> None:
+    def __init__(self, path: Path, classes: list[str], rig: str, thermal_used: bool, label_maps: bool = False) -> None:
         """Prepare the file; it is opened by the first result or at the end.
 
         Args:
@@ -26,17 +28,19 @@ class JsonlSink(Sink):
             classes: names, in the order of the class index.
             rig: name of the pair of cameras.
             thermal_used: the engine takes the thermal image; else its provenance is `absent`.
+            label_maps: label maps are written beside the file, and lines name them.
         """
         super().__init__(path)
         self._classes = classes
         self._rig = rig
         self._thermal_used = thermal_used
+        self._label_maps = label_maps
         self._stream: TextIO | None = None
 
     def write(self, result: Result) -> None:
         """Append one line."""
-        line = json.dumps(to_line(result, self._classes, self._rig, self._thermal_used), ensure_ascii=False)
-        self._open().write(line + "\n")
+        line = to_line(result, self._classes, self._rig, self._thermal_used, self._label_maps)
+        self._open().write(json.dumps(line, ensure_ascii=False) + "\n")
 
     def finish(self) -> None:
         """Close the file; a run without results leaves an empty one."""
@@ -54,9 +58,12 @@ class JsonlSink(Sink):
         return self._stream
 
 
-def to_line(result: Result, classes: list[str], rig: str, thermal_used: bool = True) -> dict[str, Any]:
+def to_line(
+    result: Result, classes: list[str], rig: str, thermal_used: bool = True, label_maps: bool = False
+) -> dict[str, Any]:
     """One result as plain JSON data, keys in the documented order."""
     pair = result.pair
+    named = label_maps and result.segmentation is not None
     return {
         "schema_version": SCHEMA_VERSION,
         "rig": rig,
@@ -68,6 +75,8 @@ def to_line(result: Result, classes: list[str], rig: str, thermal_used: bool = T
         "engine": result.engine,
         "task": result.task,
         "detections": _detections(result.detections, classes),
+        "label_map": label_map_name(pair.sequence) if named else None,
+        "areas": _areas(result.segmentation, classes),
         "energy": result.energy,
         "stages_ms": {stage: _milliseconds(value) for stage, value in result.stages_ms.items()},
     }
@@ -101,6 +110,13 @@ def _detections(detections: Detections | None, classes: list[str]) -> list[dict[
         }
         for index, score, box in rows
     ]
+
+
+def _areas(segmentation: Segmentation | None, classes: list[str]) -> dict[str, float] | None:
+    if segmentation is None:
+        return None
+    rounded = {name: round(share, AREA_DIGITS) for name, share in areas(segmentation, classes).items()}
+    return {name: share for name, share in rounded.items() if share > 0}
 
 
 def _milliseconds(value: float | None) -> float | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +14,7 @@ from mdrun.errors import MdrunError, OutputError
 from mdrun.files import OutputFolder, PartialFile
 from mdrun.frames import Result
 from mdrun.sinks.base import Overflow, Sink, SinkWorker
+from mdrun.sinks.labels import LABELS, NAME
 
 SUMMARY = "summary.json"
 LATE_OPEN_S = 0.1
@@ -28,15 +31,19 @@ class Outputs:
         """Make the folder and start one thread a sink.
 
         Raises:
-            OutputError: the folder cannot be written, or another run writes there.
+            OutputError: the folder cannot be written, another run writes there, or something else is in the way.
         """
         self._folder = OutputFolder(folder)
         self._folder.create()
         try:
             self._folder.refuse_folders((*RESULTS, SUMMARY))
             self._folder.lock()
-            self._folder.remove_leftovers((*RESULTS, SUMMARY))
+            self._old_labels = _holds_labels_of_a_run(folder)
+            if any(sink.name == LABELS for sink in sinks) and not self._old_labels:
+                _refuse_foreign_labels(folder)
+            self._folder.remove_leftovers((*RESULTS, LABELS, SUMMARY))
         except OutputError:
+            self._folder.unlock()
             self._folder.remove_if_empty()
             raise
         self._summary = PartialFile(folder / SUMMARY)
@@ -73,6 +80,8 @@ class Outputs:
             sink.commit()
         for stale in set(RESULTS) - set(files):
             (self._folder.path / stale).unlink(missing_ok=True)
+        if self._old_labels and LABELS not in files:
+            shutil.rmtree(self._folder.path / LABELS, ignore_errors=True)
         self._summary.commit()
         self._folder.unlock()
         return [self._folder.path / name for name in files]
@@ -99,3 +108,29 @@ class Outputs:
         with suppress(OSError):
             self._folder.unlock()
             self._folder.remove_if_empty()
+
+
+def _holds_labels_of_a_run(folder: Path) -> bool:
+    """The folder has label maps, an earlier run's summary says that they are its own, and nothing else lies there."""
+    if (folder / LABELS).is_symlink():
+        return False
+    try:
+        summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+        with os.scandir(folder / LABELS) as entries:
+            return LABELS in summary["files"] and all(NAME.fullmatch(entry.name) for entry in entries)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _refuse_foreign_labels(folder: Path) -> None:
+    """Never replace what no run has written: many data sets keep their truth in a folder of this name.
+
+    Raises:
+        OutputError: a file or folder is there.
+    """
+    path = folder / LABELS
+    if path.exists() or path.is_symlink():
+        raise OutputError(
+            f"{path}: holds what no run wrote, and is in the way of the label maps; "
+            "choose another --output, or give --no-labels"
+        )

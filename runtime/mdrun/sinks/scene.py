@@ -1,4 +1,4 @@
-"""One result as a picture: the visible image beside the thermal one, the same boxes on both.
+"""One result as a picture: the visible image beside the thermal one, the same boxes or areas on both.
 
 Colours are RGB. The thermal image covers the view of the visible one, so a box keeps its relative place.
 """
@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from mdrun import boxes
 from mdrun.frames import Detections, FramePair, Provenance, Result
 from mdrun.postprocess import above
-from mdrun.sinks.text import BOLD, Colour, Image, draw_text, text_width
+from mdrun.segment import BACKGROUND, areas
+from mdrun.sinks.text import BOLD, SEPARATOR, Colour, Image, draw_text, text_width
+from mdrun.sinks.tint import area_caption, tint
 
-# Okabe and Ito, Color Universal Design (2008): eight colours that remain apart with any colour vision;
-# blue and black are left out because they vanish in a night image.
+# Okabe and Ito, Color Universal Design (2008): eight colours that remain apart with any colour vision.
+# Blue and black, which vanish in a night image, gave way to two that are as far from the other six.
 PALETTE: tuple[Colour, ...] = (
     (230, 159, 0),  # orange
     (0, 205, 150),  # bluish green, lightened for dark images
@@ -25,6 +27,8 @@ PALETTE: tuple[Colour, ...] = (
     (240, 228, 66),  # yellow
     (204, 121, 167),  # reddish purple
     (213, 94, 0),  # vermillion
+    (140, 80, 255),  # violet
+    (200, 255, 150),  # pale lime
 )
 INK: Colour = (16, 18, 22)
 PAPER: Colour = (236, 238, 241)
@@ -46,16 +50,25 @@ class Look:
         classes: names, in the order of the class index.
         display: lowest score that is drawn.
         thermal_used: the engine takes the thermal image.
+        task: of the engine.
     """
 
     engine: str
     classes: list[str]
     display: float
     thermal_used: bool
+    task: str = "detect"
 
     def colour(self, index: int) -> Colour:
-        """Colour of one class."""
+        """Colour of one class; the background of label maps has none of the palette."""
+        if self.task == "segment":
+            return INK if index == BACKGROUND else PALETTE[(index - 1) % len(PALETTE)]
         return PALETTE[index % len(PALETTE)]
+
+    def legend(self) -> list[tuple[str, Colour]]:
+        """Name and colour of every class that is drawn."""
+        first = BACKGROUND + 1 if self.task == "segment" else 0
+        return [(name, self.colour(index)) for index, name in enumerate(self.classes)][first:]
 
 
 def draw_scene(result: Result, look: Look, pane_wh: tuple[int, int]) -> Image:
@@ -68,6 +81,9 @@ def draw_scene(result: Result, look: Look, pane_wh: tuple[int, int]) -> Image:
     _paste(pair.visible.image, left)
     if pair.thermal is not None:
         _paste(_thermal_rgb(pair.thermal.image), right)
+    if result.segmentation is not None:
+        colours = [look.colour(index) for index in range(len(look.classes))]
+        tint((left, right), result.segmentation.label_map, colours)
     if found is not None:
         size = (pair.visible.image.shape[1], pair.visible.image.shape[0])
         placed = boxes.scale(found.boxes_xyxy, size, pane_wh)
@@ -91,11 +107,13 @@ def thermal_caption(pair: FramePair, used: bool = True) -> str:
 
 
 def count_caption(result: Result, look: Look) -> str:
-    """What is drawn, counted by class: `person 2 · car 1`."""
+    """What is drawn, counted by class: `person 2 · car 1`; of label maps the area, `car 12 % · person 1 %`."""
+    if result.segmentation is not None:
+        return area_caption(areas(result.segmentation, look.classes))
     if result.detections is None:
         return ""
     counts = Counter(above(result.detections, look.display).classes.tolist())
-    return " · ".join(f"{look.classes[index]} {counts[index]}" for index in sorted(counts)) or "nothing found"
+    return SEPARATOR.join(f"{look.classes[index]} {counts[index]}" for index in sorted(counts)) or "nothing found"
 
 
 def pane_size(visible_wh: tuple[int, int], width: int) -> tuple[int, int]:

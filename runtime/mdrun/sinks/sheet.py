@@ -9,15 +9,17 @@ import numpy as np
 
 from mdrun.errors import OutputError
 from mdrun.frames import Result
+from mdrun.sinks import legend
 from mdrun.sinks.base import Sink
 from mdrun.sinks.scene import GAP, MUTED, PAPER, Look, count_caption, draw_scene, pane_size
-from mdrun.sinks.text import BOLD, Colour, Image, draw_text, text_width
+from mdrun.sinks.text import BOLD, Colour, Image, draw_text, shorten, text_width
 
 MOMENTS = 6
 COLUMNS = 2
 PANE_WIDTH = 400
 MARGIN, GUTTER = 28, 24
 HEADER, CAPTION = 64, 34
+BASELINE = 40  # of the title
 BACKGROUND: Colour = (24, 26, 31)
 
 
@@ -120,36 +122,36 @@ class SheetSink(Sink):
         height, width = moments[0].scene.shape[:2]
         columns = min(COLUMNS, len(moments))
         rows = -(-len(moments) // columns)
-        size = (
-            HEADER + rows * (height + CAPTION) + MARGIN,
-            2 * MARGIN + columns * width + (columns - 1) * GUTTER,
-        )
-        sheet: Image = np.full((*size, 3), BACKGROUND, np.uint8)
-        self._header(sheet)
+        header = self._header(2 * MARGIN + columns * width + (columns - 1) * GUTTER)
+        body: Image = np.full((rows * (height + CAPTION) + MARGIN, header.shape[1], 3), BACKGROUND, np.uint8)
         for index, moment in enumerate(moments):
-            y = HEADER + index // columns * (height + CAPTION)
+            y = index // columns * (height + CAPTION)
             x = MARGIN + index % columns * (width + GUTTER)
-            sheet[y : y + height, x : x + width] = moment.scene
-            sheet[y : y + height, x + (width - GAP) // 2 : x + (width + GAP) // 2] = BACKGROUND
-            _caption(sheet, moment, x, y + height + 20, width)
-        return sheet
+            body[y : y + height, x : x + width] = moment.scene
+            body[y : y + height, x + (width - GAP) // 2 : x + (width + GAP) // 2] = BACKGROUND
+            _caption(body, moment, x, y + height + 20, width)
+        return np.concatenate([header, body])
 
-    def _header(self, sheet: Image) -> None:
-        """Engine and length of the run on the left, the classes in their colours on the right."""
-        import cv2
-
-        draw_text(sheet, self._look.engine, (MARGIN, 40), 22, PAPER, weight=BOLD)
-        after = MARGIN + text_width(self._look.engine, 22, BOLD) + 14
-        draw_text(sheet, f"{self._results} results · boxes from {self._look.display:.2f}", (after, 40), 14, MUTED)
-        x = sheet.shape[1] - MARGIN
-        for index in reversed(range(len(self._look.classes))):
-            name = self._look.classes[index]
-            x -= text_width(name, 14)
-            draw_text(sheet, name, (x, 40), 14, PAPER)
-            cv2.rectangle(sheet, (x - 18, 29), (x - 7, 40), self._look.colour(index), cv2.FILLED)
-            x -= 36
+    def _header(self, width: int) -> Image:
+        """Engine and length of the run on the left, the classes in their colours on the right or below."""
+        look = self._look
+        title = f"{self._results} results"
+        if look.task == "detect":
+            title += f" · boxes from {look.display:.2f}"
+        after = MARGIN + text_width(look.engine, 22, BOLD) + 14
+        end = after + text_width(title, 14)
+        beside, *below = legend.lay_out(look.legend(), width - MARGIN - GUTTER - end, width - 2 * MARGIN)
+        header: Image = np.full((HEADER + len(below) * legend.LINE, width, 3), BACKGROUND, np.uint8)
+        draw_text(header, look.engine, (MARGIN, BASELINE), 22, PAPER, weight=BOLD)
+        draw_text(header, title, (after, BASELINE), 14, MUTED)
+        legend.draw_line(header, beside, width - MARGIN - legend.line_width(beside), BASELINE)
+        for row, entries in enumerate(below, 1):
+            legend.draw_line(header, entries, MARGIN, BASELINE + row * legend.LINE)
+        return header
 
 
 def _caption(sheet: Image, moment: Moment, x: int, baseline: int, width: int) -> None:
+    """Which frame on the left, what was found on the right, as far as there is room."""
     draw_text(sheet, moment.frame, (x, baseline), 13, MUTED)
-    draw_text(sheet, moment.found, (x + width - text_width(moment.found, 13), baseline), 13, PAPER)
+    found = shorten(moment.found, 13, width - text_width(moment.frame, 13) - GUTTER)
+    draw_text(sheet, found, (x + width - text_width(found, 13), baseline), 13, PAPER)

@@ -19,7 +19,8 @@ Colour = tuple[int, int, int]
 
 REGULAR, BOLD = 400, 650  # weights of a variable font
 HERSHEY_PX = 30.0  # height of FONT_HERSHEY_DUPLEX at scale 1, ascender to descender
-PLAIN = str.maketrans({"·": "|"})  # the stroke font knows ASCII only
+PLAIN = str.maketrans({"·": "|", "…": "..."})  # the stroke font knows ASCII only
+SEPARATOR = " · "
 
 
 def draw_text(image: Image, text: str, xy: tuple[int, int], px: int, colour: Colour, *, weight: int = REGULAR) -> None:
@@ -42,6 +43,15 @@ def text_width(text: str, px: int, weight: int = REGULAR) -> int:
         left, _, width, _ = cv2.getTextSize((0, 0), text, (0, 0), face, px, weight)
         return int(left + width)
     return int(cv2.getTextSize(text.translate(PLAIN), cv2.FONT_HERSHEY_DUPLEX, px / HERSHEY_PX, 1)[0][0])
+
+
+def shorten(text: str, px: int, room: int) -> str:
+    """The line without its last parts (`a · b · c` to `a · …`) where it is wider than `room` pixels."""
+    parts = text.split(SEPARATOR)
+    while len(parts) > 1 and text_width(text, px) > room:
+        parts.pop()
+        text = SEPARATOR.join([*parts, "…"])
+    return text
 
 
 @cache

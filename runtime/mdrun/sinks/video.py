@@ -1,4 +1,4 @@
-"""overlay.mp4: both cameras side by side with the boxes, in the rhythm of the capture."""
+"""overlay.mp4: both cameras side by side with the boxes or areas, in the rhythm of the capture."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mdrun.errors import OutputError
 from mdrun.frames import Result
 from mdrun.sinks.base import Sink
 from mdrun.sinks.scene import GAP, INK, MUTED, PAPER, Look, count_caption, draw_scene, pane_size
-from mdrun.sinks.text import Image, draw_text, text_width
+from mdrun.sinks.text import Image, draw_text, shorten, text_width
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
@@ -94,7 +94,7 @@ class VideoSink(Sink):
         left = f"{self._look.engine} · frame {result.pair.visible.sequence}"
         if self._timed:
             left += f" · {int(seconds // 60):02d}:{seconds % 60:05.2f}"
-        right = count_caption(result, self._look)
+        right = shorten(count_caption(result, self._look), 13, scene.shape[1] - text_width(left, 13) - 40)
         draw_text(bar, left, (10, 20), 13, MUTED)
         draw_text(bar, right, (scene.shape[1] - text_width(right, 13) - 10, 20), 13, PAPER)
         return np.concatenate([scene, bar])

@@ -21,7 +21,11 @@ def data_group() -> None:
 
 @data_group.command(epilog="Example: mdtrain data check DATA/rgbt/msrs --split train --sheet runs/msrs.png")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--set", "name", help="Layout: msrs, roadscene, kaist, flir, llvip, coco; default: the folder's name.")
+@click.option(
+    "--set",
+    "name",
+    help="Layout: msrs, roadscene, kaist, flir, llvip, coco, mfnet, street; default: the folder's name.",
+)
 @click.option("--split", default="train", show_default=True, help="List to check.")
 @click.option("--labels", type=click.Choice(["fusion", "infrared", "visible"]), default="fusion", help="View of MSRS.")
 @click.option(
@@ -35,7 +39,10 @@ def data_group() -> None:
 def check(
     *, folder: Path, name: str | None, split: str, labels: str, kaist_labels: str, sheet: Path | None, as_json: bool
 ) -> None:
-    """Report missing and unpaired files, sizes, classes, empty labels, day and night; fails if a pair is unusable."""
+    """Report missing and unpaired files, sizes, classes of boxes and pixels, day and night.
+
+    Fails if a pair is unusable.
+    """
     from mdtrain.data.check import check_set, draw_sheet  # noqa: PLC0415
     from mdtrain.data.records import refuse_swapped  # noqa: PLC0415
     from mdtrain.data.sets import SET_NAMES, read_set  # noqa: PLC0415
@@ -75,13 +82,23 @@ def _show(title: str, report: Any) -> None:
         ("files without a partner", _names(report.unpaired)),
         ("visible sizes", _counts(report.visible_sizes)),
         ("thermal sizes", _counts(report.thermal_sizes)),
-        ("objects", _counts(report.objects)),
-        ("objects by night", _counts(report.objects_by_night)),
         ("day, night, unknown", f"{report.day}, {report.night}, {unknown}"),
-        ("pairs without a box", str(report.empty)),
-        ("boxes below 8 pixels", str(report.tiny)),
-        ("one worker at 640x512", "-" if speed is None else f"{speed:.0f} samples/s, decoding and augmentation"),
     ]
+    if report.objects or not report.label_maps:
+        rows += [
+            ("objects", _counts(report.objects)),
+            ("objects by night", _counts(report.objects_by_night)),
+            ("pairs without a box", str(report.empty)),
+            ("boxes below 8 pixels", str(report.tiny)),
+        ]
+    if report.label_maps:
+        rows += [
+            ("label maps", str(report.label_maps)),
+            ("pixels: all, day, night", _shares(report)),
+        ]
+    rows.append(
+        ("one worker at 640x512", "-" if speed is None else f"{speed:.0f} samples/s, decoding and augmentation")
+    )
     for row in rows:
         table.add_row(*row)
     Console().print(table)
@@ -89,6 +106,16 @@ def _show(title: str, report: Any) -> None:
 
 def _counts(counter: Any) -> str:
     return ", ".join(f"{name} {count}" for name, count in counter.most_common()) or "none"
+
+
+def _shares(report: Any) -> str:
+    """A line a class: its share of the pixels to a hundredth of a percent, for people are small; - for none."""
+    groups = (report.label_pixels, report.label_pixels_by_day, report.label_pixels_by_night)
+    return "\n".join(
+        f"{name:<12}"
+        + "".join(f"{group[name] / group.total():9.2%}" if group[name] else f"{'-':>9}" for group in groups)
+        for name, _ in report.label_pixels.most_common()
+    )
 
 
 def _names(names: list[str]) -> str:

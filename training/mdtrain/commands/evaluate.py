@@ -11,24 +11,14 @@ from typing import TYPE_CHECKING
 import click
 
 from mdrun.errors import UsageError
+from mdtrain.commands.evaluate_kaist import kaist
+from mdtrain.commands.evaluate_segment import mfnet
+from mdtrain.commands.shown import EXISTING, print_table, shown, thermal_size_option
 
 if TYPE_CHECKING:
     from mdtrain.metrics.coco import Scores
 
 # ruff: noqa: PLC0415  # numpy, OpenCV and pycocotools load when a command runs, not for --help
-
-SUBSETS = ("reasonable", "near", "medium", "far", "occlusion-none", "occlusion-partial", "occlusion-heavy")
-EXISTING = click.Path(path_type=Path)  # the readers say what is wrong with it
-
-
-def parse_size(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
-    """Width and height in pixels of a text such as `160x128`."""
-    if value is None:
-        return None
-    width, _, height = value.partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise click.BadParameter(f"got {value!r}, wanted width and height in pixels such as 160x128.", ctx, param)
-    return int(width), int(height)
 
 
 @click.group("eval", no_args_is_help=True)
@@ -36,31 +26,8 @@ def evaluate() -> None:
     """Measure accuracy on labelled sets."""
 
 
-@evaluate.command(
-    epilog="Examples: `mdtrain eval kaist --annotations KAIST_annotation.json --detections result.txt`, "
-    "`mdtrain eval kaist --annotations a.json.gz --detections r.txt.gz --subset near --json`"
-)
-@click.option("--annotations", type=EXISTING, required=True, help="Ground truth, COCO-style JSON; plain or .gz.")
-@click.option(
-    "--detections", type=EXISTING, required=True, help="Lines `image_id(from 1),x,y,w,h,score` or COCO-style JSON list."
-)
-@click.option(
-    "--subset", type=click.Choice(SUBSETS), default="reasonable", show_default=True, help="Which persons count."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON with all, day, night in percent.")
-def kaist(annotations: Path, detections: Path, subset: str, as_json: bool) -> None:
-    """Log-average miss rate of pedestrian detections on KAIST, in percent; lower is better."""
-    from mdtrain.metrics import kaist as measure
-    from mdtrain.metrics.kaist_files import read_annotations, read_detections
-
-    truth = read_annotations(annotations)
-    rates = measure.miss_rates(truth, read_detections(detections, truth), measure.SUBSETS[subset])
-    if as_json:
-        click.echo(json.dumps(rates))
-    else:
-        _print_table(
-            f"KAIST miss rate, {subset} (%)", list(rates), [[_shown(rate, "{:.2f}") for rate in rates.values()]]
-        )
+evaluate.add_command(kaist)
+evaluate.add_command(mfnet)
 
 
 @evaluate.command(
@@ -78,12 +45,7 @@ def kaist(annotations: Path, detections: Path, subset: str, as_json: bool) -> No
 )
 @click.option("--engine", type=EXISTING, help="Engine to run.")
 @click.option("--results", type=EXISTING, help="Results of `mdrun` to judge instead.")
-@click.option(
-    "--thermal-size",
-    metavar="WxH",
-    callback=parse_size,
-    help="Thermal camera to simulate, such as 160x128.",
-)
+@thermal_size_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, scores in [0, 1].")
 def msrs(
     *,
@@ -133,7 +95,7 @@ def msrs(
     show_default=True,
     help="Synthetic scenes for time differences; 0 leaves them out.",
 )
-@click.option("--thermal-size", metavar="WxH", callback=parse_size, help="Thermal camera to simulate, such as 160x128.")
+@thermal_size_option
 @click.option("--plot", type=click.Path(path_type=Path), help="PNG to write: AP50 against shift and age.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, scores in [0, 1].")
 def robustness(
@@ -166,9 +128,9 @@ def robustness(
         classes = outcome.scores["all"]["classes"]
         persons = [outcome.scores[group]["classes"]["person"]["ap50"] for group in ("all", "day", "night")]
         others = [classes[name]["ap50"] for name in ("bicycle", "car")]
-        rows.append([outcome.condition, *map(_shown, persons), *map(_shown, others)])
+        rows.append([outcome.condition, *map(shown, persons), *map(shown, others)])
     columns = ["condition", "person", "by day", "by night", "bicycle", "car"]
-    _print_table(f"AP50 of {engine.stem}, {data.name} {split}; ms rows on {scenes} synthetic scenes", columns, rows)
+    print_table(f"AP50 of {engine.stem}, {data.name} {split}; ms rows on {scenes} synthetic scenes", columns, rows)
 
 
 def _print_scores(title: str, scores: Mapping[str, Scores]) -> None:
@@ -177,29 +139,11 @@ def _print_scores(title: str, scores: Mapping[str, Scores]) -> None:
     rows = []
     for name, of_class in overall["classes"].items():
         best = of_class["best_f1"]
-        by_group = [_shown(group["classes"][name]["ap50"]) for group in scores.values()]
-        f1 = [_shown(best["threshold"]), _shown(best["f1"])] if best else ["-", "-"]
-        rows.append([name, str(of_class["objects"]), *by_group, _shown(of_class["ap"]), *f1])
+        by_group = [shown(group["classes"][name]["ap50"]) for group in scores.values()]
+        f1 = [shown(best["threshold"]), shown(best["f1"])] if best else ["-", "-"]
+        rows.append([name, str(of_class["objects"]), *by_group, shown(of_class["ap"]), *f1])
     objects = sum(of_class["objects"] for of_class in overall["classes"].values())
-    means = [_shown(group["ap50"]) for group in scores.values()]
-    rows.append(["mean", str(objects), *means, _shown(overall["ap"]), "", ""])
+    means = [shown(group["ap50"]) for group in scores.values()]
+    rows.append(["mean", str(objects), *means, shown(overall["ap"]), "", ""])
     groups = [f"AP50 {name} ({group['images']})" for name, group in scores.items()]
-    _print_table(title, ["class", "objects", *groups, "AP", "best F1 at", "F1"], rows)
-
-
-def _shown(value: float | None, form: str = "{:.3f}") -> str:
-    return "-" if value is None else form.format(value)
-
-
-def _print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table()
-    for position, column in enumerate(columns):
-        table.add_column(column, justify="left" if position == 0 and len(rows) > 1 else "right")
-    for row in rows:
-        table.add_row(*row)
-    console = Console()
-    console.print(title, highlight=False)
-    console.print(table)
+    print_table(title, ["class", "objects", *groups, "AP", "best F1 at", "F1"], rows)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from mdrun.errors import UsageError
-from mdtrain.commands.train import CONFIGS, command_line
+from mdtrain.commands.train import TASKS, command_line, config_file
 
 TITLES = {
     "fusion": "Fusion stages (paper: Tables 1 and 2)",
@@ -33,32 +33,46 @@ def parse_seeds(ctx: click.Context, param: click.Parameter, value: str) -> list[
 )
 @click.argument("table", type=click.Choice(list(TITLES)))
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder of the sweep.")
+@click.option("--task", type=click.Choice(TASKS), help="Boxes (default) or a class for every pixel.")
 @click.option("--teacher", "weights", type=click.Path(path_type=Path), help="weights.safetensors of the teacher.")
+@click.option("--config", type=click.Path(path_type=Path), help="YAML file of every run, or `paper`.")
 @click.option("--seeds", default="0", show_default=True, callback=parse_seeds, help="Seeds, separated by commas.")
+@click.option(
+    "--backbone-weights", type=click.Path(path_type=Path), help="ImageNet weights that every run starts from."
+)
 @click.option("--rows", "names", help="Only these rows, separated by commas: 16x-native,16x-distilled.")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder with a folder of each set.")
 @click.option("--street", type=click.Path(path_type=Path), help="Synthetic scenes of `mdtrain street`.")
 @click.option("--iterations", type=click.IntRange(min=1), help="Length of every run; default: the recipe's own.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a config key in every run.")
-def sweep(table: Any, weights: Path | None, seeds: list[int], names: str | None, **options: Any) -> None:
+def sweep(
+    table: Any, task: str | None, weights: Path | None, seeds: list[int], names: str | None, **options: Any
+) -> None:
     """Train every variant of a table with every seed; what is finished is kept, what was killed goes on."""
     from mdtrain.config import load_config  # noqa: PLC0415  # keeps --help fast
     from mdtrain.outputs import result_folder  # noqa: PLC0415
-    from mdtrain.sweep import draw_thermal, run_sweep, variants, write_table  # noqa: PLC0415
+    from mdtrain.sweep import Initial, draw_thermal, run_sweep, variants, write_table  # noqa: PLC0415
+    from mdtrain.tasks import make_task  # noqa: PLC0415
 
     named = {"optimiser.iterations": "iterations", "data.root": "data", "data.street": "street"}
     common = options["overrides"] + tuple(
         f"{key}={options[option]}" for key, option in named.items() if options[option] is not None
     )
-    clashes = [override for override in common if override.partition("=")[0] in ("seed", "inputs")]
+    common += (f"task={task}",) if task is not None else ()
+    clashes = [
+        override for override in options["overrides"] if override.partition("=")[0] in ("seed", "inputs", "task")
+    ]
     if clashes:
-        raise UsageError(f"got --set {clashes[0]}, which the sweep itself varies; use --seeds, or mdtrain train")
+        raise UsageError(
+            f"got --set {clashes[0]}, which the sweep itself varies; use --seeds, --task, or mdtrain train"
+        )
 
     def configure(variant: Any, seed: int) -> Any:
-        file = CONFIGS / ("teacher.yaml" if variant.recipe == "teacher" else "student.yaml")
+        file = config_file("teacher" if variant.recipe == "teacher" else "student", task, options["config"])
         return load_config(file, (*common, *variant.overrides, f"seed={seed}"))
 
-    rows = variants(table, load_config(CONFIGS / "student.yaml", common))
+    plain = load_config(config_file("student", task, options["config"]), common)
+    rows = variants(table, plain)
     if names is not None:
         unknown = set(names.split(",")) - {row.name for row in rows}
         if unknown:
@@ -66,9 +80,9 @@ def sweep(table: Any, weights: Path | None, seeds: list[int], names: str | None,
                 f"--rows names {', '.join(sorted(unknown))}, wanted some of {', '.join(r.name for r in rows)}"
             )
         rows = [row for row in rows if row.name in names.split(",")]
-    output = options["output"]
+    output, initial = options["output"], Initial(weights, options["backbone_weights"])
     with result_folder(output):
-        found = run_sweep(rows, seeds, configure, output, weights, command_line(sys.argv[1:]))
-        click.echo(write_table(found, TITLES[table], output))
+        found = run_sweep(rows, seeds, configure, output, initial, command_line(sys.argv[1:]))
+        click.echo(write_table(found, make_task(plain), TITLES[table], output))
         if table == "thermal":
-            draw_thermal(found, TITLES[table], output / "thermal.png")
+            draw_thermal(found, make_task(plain), TITLES[table], output / "thermal.png")

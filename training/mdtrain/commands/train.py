@@ -14,6 +14,8 @@ import click
 from mdrun.errors import UsageError
 
 CONFIGS = Path(__file__).parent.parent / "configs"
+TASKS = ("detect", "segment")
+PAPER = Path("paper")
 
 
 @click.group(
@@ -28,7 +30,10 @@ def train_group() -> None:
 def _options(function: Callable[..., None]) -> Callable[..., None]:
     for option in reversed(
         (
-            click.option("--config", type=click.Path(path_type=Path), help="YAML file; default: the recipe's own."),
+            click.option(
+                "--config", type=click.Path(path_type=Path), help="YAML file, or `paper`; default: the recipe's own."
+            ),
+            click.option("--task", type=click.Choice(TASKS), help="Boxes (default) or a class for every pixel."),
             click.option("--data", type=click.Path(path_type=Path), help="Folder with msrs/ and roadscene/."),
             click.option("--street", type=click.Path(path_type=Path), help="Synthetic scenes of `mdtrain street`."),
             click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder of the run."),
@@ -45,18 +50,26 @@ def _options(function: Callable[..., None]) -> Callable[..., None]:
     return function
 
 
+def config_file(recipe: str, task: str | None, given: Path | None = None) -> Path:
+    """The file that a user named; `paper` for the paper's settings; else the recipe's own (`teacher` or `student`)."""
+    if given is None:
+        return CONFIGS / f"{recipe}{'_segment' if task == 'segment' else ''}.yaml"
+    return CONFIGS / f"paper_{task or TASKS[0]}.yaml" if given == PAPER else given
+
+
 def _config(recipe: str, options: dict[str, Any]) -> Any:
     """The run's configuration: file, then --set, then the named flags."""
     from mdtrain.config import load_config  # noqa: PLC0415  # keeps --help fast
 
     named = {
+        "task": options["task"],
         "seed": options["seed"],
         "optimiser.iterations": options["iterations"],
         "data.root": options["data"],
         "data.street": options["street"],
     }
     overrides = options["overrides"] + tuple(f"{key}={value}" for key, value in named.items() if value is not None)
-    return load_config(options["config"] or CONFIGS / f"{recipe}.yaml", overrides)
+    return load_config(config_file(recipe, options["task"], options["config"]), overrides)
 
 
 def _start(options: dict[str, Any]) -> Any:
@@ -74,9 +87,10 @@ def _finish(result: Any) -> None:
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    table = Table("class", "AP50", "by day", "by night", title=f"Validation, weights in {result.weights}")
-    for name in ("person", "bicycle", "car"):
-        values = [result.accuracy.ap50[name + suffix] for suffix in ("", "/day", "/night")]
+    task = result.task
+    table = Table("class", task.title, "by day", "by night", title=f"Validation, weights in {result.weights}")
+    for name in task.rows:
+        values = [result.accuracy.scores[measure] for measure in task.row_measures(name)]
         table.add_row(name, *("-" if math.isnan(value) else f"{value:.3f}" for value in values))
     Console().print(table)
 

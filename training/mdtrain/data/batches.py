@@ -6,9 +6,10 @@ Since nothing is remembered between batches, a resumed run sees exactly the batc
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mdtrain.data.augment import Sample, Sizes, augment, mosaic, plain_sample
-from mdtrain.data.records import Record
+from mdtrain.data.records import IGNORE_LABEL, Record
 
 MEAN = torch.tensor([0.485, 0.456, 0.406])  # ImageNet statistics, RGB: the convention of torchvision's backbones
 STD = torch.tensor([0.229, 0.224, 0.225])
@@ -34,6 +35,8 @@ class Batch:
         thermal_low: (B, 1, h, w) normalised.
         boxes: per image (G, 4) xyxy pixels.
         classes: per image (G,).
+        label_map: (B, H, W) int64, indices into LABEL_CLASSES or IGNORE_LABEL, which fills images without labels; None
+            where no image has any.
     """
 
     visible: Tensor
@@ -41,6 +44,7 @@ class Batch:
     thermal_low: Tensor
     boxes: list[Tensor]
     classes: list[Tensor]
+    label_map: Tensor | None = None
 
     def first(self, count: int) -> Batch:
         """The first `count` pairs."""
@@ -50,6 +54,7 @@ class Batch:
             self.thermal_low[:count],
             self.boxes[:count],
             self.classes[:count],
+            None if self.label_map is None else self.label_map[:count],
         )
 
 
@@ -76,7 +81,16 @@ def collate(samples: list[Sample], device: torch.device) -> Batch:
         normalise_thermal(stack([s.thermal_low for s in samples])),
         [torch.from_numpy(s.boxes).to(device) for s in samples],
         [torch.from_numpy(s.classes).to(device) for s in samples],
+        stack(label_maps).long() if (label_maps := _label_maps(samples)) else None,
     )
+
+
+def _label_maps(samples: list[Sample]) -> list[NDArray[np.uint8]]:
+    """One a sample, or none if no sample has one."""
+    if all(sample.label_map is None for sample in samples):
+        return []
+    empty = np.full(samples[0].thermal_full.shape, IGNORE_LABEL, np.uint8)
+    return [empty if sample.label_map is None else sample.label_map for sample in samples]
 
 
 class TrainingBatches:
@@ -130,12 +144,16 @@ class TrainingBatches:
     def _pick(self, position: int) -> Record:
         """Record at `position` of an endless sequence of seeded shuffles; mosaics pass over theirs."""
         epoch, index = divmod(position, len(self._records))
-        order = np.random.default_rng((self._seed, epoch)).permutation(len(self._records))
-        return self._records[int(order[index])]
+        return self._records[int(_shuffle(self._seed, epoch, len(self._records))[index])]
+
+
+@lru_cache(maxsize=4)  # a batch may lie in two epochs, and threads work at several batches
+def _shuffle(seed: int, epoch: int, records: int) -> NDArray[np.int64]:
+    return np.random.default_rng((seed, epoch)).permutation(records)
 
 
 def evaluation_batches(
-    records: list[Record], sizes: Sizes, device: torch.device, batch_size: int = 8
+    records: Sequence[Record], sizes: Sizes, device: torch.device, batch_size: int = 8
 ) -> Iterator[Batch]:
     """All records in order, without augmentation."""
     for start in range(0, len(records), batch_size):

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mdrun.errors import DataError, SourceError
-from mdrun.frames import Detections, Frame, FramePair, Modality, Provenance, Result
+from mdrun.frames import Detections, Frame, FramePair, Modality, Provenance, Result, Segmentation
 from mdrun.sinks import Look
 from mdrun.sinks.sheet import SheetSink
 from mdtrain.data.augment import Sizes, augment
-from mdtrain.data.records import CLASSES, Record
+from mdtrain.data.records import CLASSES, IGNORE_LABEL, LABEL_CLASSES, Record
 
 TINY_PX = 8.0  # boxes lower than this, at the visible image's size as read, are hardly learnt
 TIMED_SAMPLES = 32
@@ -29,7 +30,7 @@ class SetReport:
     Attributes:
         pairs: names in the list.
         missing: files that the list wants and that are not there.
-        unreadable: files that are there and no 8-bit image of their camera.
+        unreadable: files that are there and no 8-bit image of their camera, or no label map.
         unpaired: stems in one image folder without a partner in the other.
         visible_sizes: pairs by size `WxH` of the visible image.
         thermal_sizes: the same of the thermal one.
@@ -39,6 +40,10 @@ class SetReport:
         night: pairs by night; pairs of unknown time count in neither.
         empty: pairs without a box.
         tiny: boxes lower than TINY_PX pixels.
+        label_maps: pairs with a class for every pixel.
+        label_pixels: their pixels by class, and `ignored` ones.
+        label_pixels_by_day: the same of the pairs that were taken by day.
+        label_pixels_by_night: the same by night.
         samples_per_second: decoding and augmentation of one worker at the size asked for.
     """
 
@@ -54,6 +59,10 @@ class SetReport:
     night: int = 0
     empty: int = 0
     tiny: int = 0
+    label_maps: int = 0
+    label_pixels: Counter[str] = field(default_factory=Counter)
+    label_pixels_by_day: Counter[str] = field(default_factory=Counter)
+    label_pixels_by_night: Counter[str] = field(default_factory=Counter)
     samples_per_second: float | None = None
 
     @property
@@ -92,25 +101,42 @@ def _count_labels(report: SetReport, record: Record) -> None:
 
 
 def _open(report: SetReport, record: Record) -> bool:
-    """Decode both images; False where one cannot be used."""
-    sizes = []
-    for file in (record.visible_file, record.thermal_file):
+    """Decode both images and the label map; False where one cannot be used."""
+    images: list[NDArray[np.uint8]] = []
+    for file in record.files:
         if not file.path.is_file():
-            report.missing.append(str(file.path))
+            _note(report.missing, str(file.path))
             continue
         try:
-            image = file.read()
+            images.append(file.read())
         except (SourceError, DataError) as error:
-            report.unreadable.append(str(error))
-            continue
-        sizes.append(image.shape)
-    if len(sizes) < 2:
+            _note(report.unreadable, str(error))
+    if len(images) < len(record.files):
         return False
-    for counter, shape in zip((report.visible_sizes, report.thermal_sizes), sizes, strict=True):
-        counter[f"{shape[1]}x{shape[0]}"] += 1
-    heights = (record.boxes[:, 3] - record.boxes[:, 1]) * sizes[0][0]
+    for counter, image in zip((report.visible_sizes, report.thermal_sizes), images, strict=False):
+        counter[f"{image.shape[1]}x{image.shape[0]}"] += 1
+    heights = (record.boxes[:, 3] - record.boxes[:, 1]) * images[0].shape[0]
     report.tiny += int((heights < TINY_PX).sum())
+    if record.label_map_file is not None:
+        _count_pixels(report, images[2], record.night)
     return True
+
+
+def _note(found: list[str], what: str) -> None:
+    """A file that holds both images of a pair is named once."""
+    if what not in found:
+        found.append(what)
+
+
+def _count_pixels(report: SetReport, label_map: NDArray[np.uint8], night: bool | None) -> None:
+    counts = np.bincount(label_map.ravel(), minlength=IGNORE_LABEL + 1)
+    named = {name: int(counts[index]) for index, name in enumerate(LABEL_CLASSES) if counts[index]}
+    if counts[IGNORE_LABEL]:
+        named["ignored"] = int(counts[IGNORE_LABEL])
+    report.label_maps += 1
+    report.label_pixels.update(named)
+    if night is not None:
+        (report.label_pixels_by_night if night else report.label_pixels_by_day).update(named)
 
 
 def _unpaired(records: Sequence[Record]) -> list[str]:
@@ -136,26 +162,37 @@ def _speed(records: Sequence[Record], sizes: Sizes) -> float:
 def draw_sheet(records: Sequence[Record], title: str, path: Path) -> None:
     """Contact sheet of labelled pairs, evenly spread over the set, in the look of `mdrun`'s own.
 
+    Label maps are drawn where there are any, else boxes.
+
     Raises:
         OutputError: it cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    sheet = SheetSink(path, Look(title, list(CLASSES), 0.0, thermal_used=True), timed=False)
+    segment = any(record.label_map_file is not None for record in records)
+    look = Look(title, list(LABEL_CLASSES if segment else CLASSES), 0.0, True, "segment" if segment else "detect")
+    sheet = SheetSink(path, look, timed=False)
     places = np.linspace(0, len(records) - 1, min(6, len(records))).round().astype(int)
     try:
         for sequence, place in enumerate(places):
-            sheet.write(_as_result(records[place], sequence))
+            sheet.write(_as_result(records[place], sequence, segment))
         sheet.finish()
         sheet.commit()
     finally:
         sheet.discard()
 
 
-def _as_result(record: Record, sequence: int) -> Result:
+def _as_result(record: Record, sequence: int, segment: bool) -> Result:
     """The labels of a pair as if an engine had found them."""
     visible = Frame(record.visible, Modality.VISIBLE, 0, sequence, "labels", record.name)
     thermal = Frame(record.thermal, Modality.THERMAL, 0, sequence, "labels", record.name)
+    pair = FramePair(sequence, visible, thermal, Provenance.MEASURED)
+    if segment:
+        label_map = record.label_map
+        if label_map is None:
+            return Result(pair, "labels", "segment", None)
+        shown = np.where(label_map == IGNORE_LABEL, 0, label_map).astype(np.uint8)
+        return Result(pair, "labels", "segment", None, segmentation=Segmentation(shown))
     height, width = record.visible.shape[:2]
     boxes = record.boxes * np.array([width, height] * 2, np.float32)
     labels = Detections(boxes, np.ones(len(boxes), np.float32), record.classes)
-    return Result(FramePair(sequence, visible, thermal, Provenance.MEASURED), "labels", "detect", labels)
+    return Result(pair, "labels", "detect", labels)

@@ -1,6 +1,6 @@
 """One labelled pair. Images are decoded when they are asked for, and kept as far as memory is granted.
 
-Classes everywhere: 0 person, 1 bicycle, 2 car.
+Classes of boxes everywhere: 0 person, 1 bicycle, 2 car. Classes of label maps are MFNet's nine.
 """
 
 from __future__ import annotations
@@ -16,8 +16,12 @@ from numpy.typing import NDArray
 from mdrun.errors import DataError, SourceError
 from mdrun.frames import Modality
 from mdrun.sources import images
+from mdrun.street.config import LABEL_NAMES
+from mdtrain.data.png import read_four_channels, read_label_map
 
 CLASSES = ("person", "bicycle", "car")
+LABEL_CLASSES = LABEL_NAMES  # of label maps: index 0 is unlabelled, the background
+IGNORE_LABEL = 255  # pixels of label maps that neither losses nor measures look at
 MAX_WIDTH = 800  # twice the default network's width; larger files only cost memory and time
 PROBES = 16  # pairs of a set that are opened before a training
 GREY_LIMIT = 1.0  # mean span of a pixel's channels; the greyest of 204 pairs of RoadScene and MSRS has 3.2
@@ -32,25 +36,58 @@ class ImageFile:
         colour: read as RGB (H, W, 3), else as grey (H, W).
         kept: the decoded image, once it was read and `keep` is set.
         keep: hold on to the decoded image.
+        four_channels: the file holds the pair: RGB in three channels, thermal in the fourth (MFNet).
     """
 
     path: Path
     colour: bool
     kept: NDArray[np.uint8] | None = None
     keep: bool = False
+    four_channels: bool = False
 
     def read(self) -> NDArray[np.uint8]:
         """Decode, at most MAX_WIDTH pixels wide.
 
         Raises:
-            SourceError, DataError: as `read_image`.
+            SourceError, DataError: as `read_image`, or as `read_four_channels`.
         """
         if self.kept is not None:
             return self.kept
-        image = read_image(self.path, colour=self.colour)
+        if self.four_channels:
+            image = _at_most(read_four_channels(self.path)[not self.colour])
+        else:
+            image = read_image(self.path, colour=self.colour)
         if self.keep:
             self.kept = image
         return image
+
+
+@dataclass
+class LabelFile:
+    """A label map on disk, or one in memory.
+
+    Attributes:
+        path: of the file: an 8-bit PNG of class indices.
+        kept: the decoded map, once it was read and `keep` is set.
+        keep: hold on to the decoded map.
+    """
+
+    path: Path
+    kept: NDArray[np.uint8] | None = None
+    keep: bool = False
+
+    def read(self) -> NDArray[np.uint8]:
+        """(H, W) indices into LABEL_CLASSES, or IGNORE_LABEL; of any size.
+
+        Raises:
+            SourceError, DataError: as `read_label_map`.
+        """
+        if self.kept is not None:
+            return self.kept
+        label_map = read_label_map(self.path, len(LABEL_CLASSES), IGNORE_LABEL)
+        if self.keep:
+            self.kept = label_map
+        return label_map
 
 
 @dataclass(frozen=True)
@@ -64,6 +101,7 @@ class Record:
         boxes: (G, 4) float32 xyxy, fractions of the image in [0, 1].
         classes: (G,) int64.
         night: taken by night; None where the set does not say.
+        label_map_file: classes of all pixels, the same field of view; None where there are only boxes.
     """
 
     name: str
@@ -72,6 +110,7 @@ class Record:
     boxes: NDArray[np.float32]
     classes: NDArray[np.int64]
     night: bool | None = field(default=None)
+    label_map_file: LabelFile | None = None
 
     @property
     def visible(self) -> NDArray[np.uint8]:
@@ -83,6 +122,17 @@ class Record:
         """(h, w) uint8."""
         return self.thermal_file.read()
 
+    @property
+    def label_map(self) -> NDArray[np.uint8] | None:
+        """(H, W) indices into LABEL_CLASSES, or IGNORE_LABEL; its size may differ from the visible image's."""
+        return self.label_map_file.read() if self.label_map_file is not None else None
+
+    @property
+    def files(self) -> tuple[ImageFile | LabelFile, ...]:
+        """What is read from disk: visible image, thermal image, label map if there is one."""
+        images = (self.visible_file, self.thermal_file)
+        return images if self.label_map_file is None else (*images, self.label_map_file)
+
 
 def make_record(
     name: str,
@@ -91,11 +141,13 @@ def make_record(
     classes: NDArray[np.integer],
     *,
     night: bool | None = None,
+    label_map: Path | None = None,
 ) -> Record:
     """A record of a visible and a thermal file; `boxes` (G, 4) xyxy in fractions of the image."""
     visible, thermal = ImageFile(files[0], colour=True), ImageFile(files[1], colour=False)
     unit = boxes.reshape(-1, 4).astype(np.float32).clip(0, 1)
-    return Record(name, visible, thermal, unit, classes.astype(np.int64), night)
+    labels = LabelFile(label_map) if label_map is not None else None
+    return Record(name, visible, thermal, unit, classes.astype(np.int64), night, labels)
 
 
 def read_image(path: Path, *, colour: bool) -> NDArray[np.uint8]:
@@ -110,22 +162,28 @@ def read_image(path: Path, *, colour: bool) -> NDArray[np.uint8]:
         raise SourceError(
             f"{path}: {image.dtype} values, wanted 8-bit thermal images with the camera's own gain control"
         )
+    return _at_most(image)
+
+
+def _at_most(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Scaled down to MAX_WIDTH if it is wider."""
     if image.shape[1] > MAX_WIDTH:
         factor = MAX_WIDTH / image.shape[1]
-        image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+        return np.asarray(cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA), np.uint8)
     return image
 
 
 def keep_images(records: Sequence[Record], budget_mb: int) -> None:
-    """Let the first records keep their decoded images, until `budget_mb` MiB are spent; the rest is decoded each time.
+    """Let the first records keep what was decoded, until `budget_mb` MiB are spent; the rest is decoded each time.
 
-    The size of the first pair stands for all.
+    The size of the first pair and its label map stands for all.
     """
     if not records:
         return
-    pair = records[0].visible.nbytes + records[0].thermal.nbytes
+    pair = sum(file.read().nbytes for file in records[0].files)
     for record in records[: budget_mb * 2**20 // pair]:
-        record.visible_file.keep = record.thermal_file.keep = True
+        for file in record.files:
+            file.keep = True
 
 
 def check_records(records: Sequence[Record], where: Path) -> None:
@@ -137,7 +195,7 @@ def check_records(records: Sequence[Record], where: Path) -> None:
     """
     if not records:
         raise SourceError(f"{where}: its list names no pairs, wanted at least one; fill the list or leave the set out")
-    missing = [f.path for r in records for f in (r.visible_file, r.thermal_file) if not f.path.is_file()]
+    missing = [path for path in dict.fromkeys(f.path for r in records for f in r.files) if not path.is_file()]
     if missing:
         more = f" and {len(missing) - 1} more files are" if len(missing) > 1 else " is"
         raise SourceError(f"{missing[0]}{more} missing; `mdtrain data check {where}` lists all")
@@ -149,11 +207,12 @@ def refuse_swapped(records: Sequence[Record], where: Path) -> None:
 
     Raises:
         SourceError: one of them cannot be read.
-        DataError: they are.
+        DataError: they are, or a label map holds what is no class.
     """
     probes = records[:: -(-len(records) // PROBES) or 1]
     for record in probes:
-        record.thermal_file.read()
+        for file in record.files[1:]:
+            file.read()
     if probes and all(_is_grey(record.visible) for record in probes):
         raise DataError(
             f"{where}: none of its visible images has colour ({len(probes)} of {len(records)} were opened), wanted "

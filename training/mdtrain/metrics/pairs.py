@@ -51,21 +51,43 @@ def run_engine(
         DataError: a pair that the engine does not take.
     """
     with Engine.load(path) as engine:
+        refuse_other_task(engine, path, "detect")
         if not set(CLASSES) & set(engine.manifest.classes):
             raise EngineError(
                 f"{path}: its classes are {', '.join(engine.manifest.classes)}, wanted some of {', '.join(CLASSES)}; "
                 "choose an engine trained for this set"
             )
-        return [_infer(engine, record, thermal_size, alter) for record in records]
+        return [infer_pair(engine, record, thermal_size, alter) for record in records]
 
 
-def _infer(engine: Engine, record: Record, thermal_size: tuple[int, int] | None, alter: Alter | None) -> Found:
+def refuse_other_task(engine: Engine, path: Path, wanted: str) -> None:
+    """Name the command that goes with the engine's task.
+
+    Raises:
+        EngineError: it is not the wanted one.
+    """
+    commands = {"detect": "mdtrain eval msrs", "segment": "mdtrain eval mfnet"}
+    task = engine.manifest.task
+    if task != wanted:
+        way_out = f"`{commands[task]}` judges it" if task in commands else "choose another engine"
+        raise EngineError(f"{path}: its task is {task!r}, wanted {wanted!r}; {way_out}")
+
+
+def seen_by(thermal: NDArray[np.uint8], size: tuple[int, int] | None) -> NDArray[np.uint8]:
+    """The thermal image of a camera with `size` (width, height) pixels, by area averaging; None leaves it."""
+    if size is None:
+        return thermal
+    return np.asarray(cv2.resize(thermal, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def infer_pair(
+    engine: Engine, record: Record, thermal_size: tuple[int, int] | None, alter: Alter | None = None
+) -> Found:
+    """Detections of one pair, of the classes that the set has; arguments as `run_engine`."""
     visible, thermal = record.visible, record.thermal
     if alter is not None:
         visible, thermal = alter(visible, thermal)
-    if thermal_size is not None:
-        thermal = np.asarray(cv2.resize(thermal, thermal_size, interpolation=cv2.INTER_AREA), np.uint8)
-    found = engine.infer(visible, thermal)
+    found = engine.infer(visible, seen_by(thermal, thermal_size))
     names = engine.manifest.classes
     to_set = np.array([CLASSES.index(name) if name in CLASSES else -1 for name in names], dtype=np.int64)
     classes = to_set[found.classes]

@@ -14,18 +14,24 @@ from mdtrain.models.vgg import VGGStem, VGGTop
 
 Widths = tuple[int, int, int, int]
 BackboneName = Literal["resnet18", "vgg16"]
+OutputStride = Literal[8, 16, 32]  # of ResNet-18's coarsest map; VGG-16 ends at 16
 Stem = ResNetStem | VGGStem
+Top = ResNetTop | VGGTop
 PAPER_WIDTHS: Widths = (64, 128, 256, 512)
 
 
 class Maps(NamedTuple):
     """Channels of a backbone's maps, finest first: those of the stem, the last at the fusion point, then the top's.
 
-    The finest map is at stride 8, each next one at twice the stride.
+    Attributes:
+        stem: channels; the first map is at stride 8.
+        top: channels.
+        fusion_stride: of the fusion point, in pixels: 16 for ResNet-18 (8 at an output stride of 8), 8 for VGG-16.
     """
 
     stem: tuple[int, ...]
     top: int
+    fusion_stride: int
 
     @property
     def fused(self) -> int:
@@ -37,25 +43,24 @@ class Maps(NamedTuple):
         """Channels of every map."""
         return (*self.stem, self.top)
 
-    @property
-    def fusion_stride(self) -> int:
-        """Stride of the fusion point in pixels: 16 for ResNet-18, 8 for VGG-16."""
-        return int(8 * 2 ** (len(self.stem) - 1))
 
-
-def maps_of(backbone: BackboneName, widths: Widths) -> Maps:
+def maps_of(backbone: BackboneName, widths: Widths, output_stride: OutputStride = 32) -> Maps:
     """Maps of a backbone of these widths."""
-    return Maps((widths[1], widths[2]), widths[3]) if backbone == "resnet18" else Maps((widths[3],), widths[3])
+    if backbone == "vgg16":
+        return Maps((widths[3],), widths[3], 8)
+    return Maps((widths[1], widths[2]), widths[3], min(16, output_stride))
 
 
-def make_stem(backbone: BackboneName, in_channels: int, widths: Widths) -> Stem:
+def make_stem(backbone: BackboneName, in_channels: int, widths: Widths, output_stride: OutputStride = 32) -> Stem:
     """One stream, from an image of `in_channels` to the fusion point."""
-    return ResNetStem(in_channels, widths) if backbone == "resnet18" else VGGStem(in_channels, widths)
+    if backbone == "vgg16":
+        return VGGStem(in_channels, widths)
+    return ResNetStem(in_channels, widths, output_stride)
 
 
-def make_top(backbone: BackboneName, widths: Widths) -> ResNetTop | VGGTop:
+def make_top(backbone: BackboneName, widths: Widths, output_stride: OutputStride = 32) -> Top:
     """What follows the fusion point."""
-    return ResNetTop(widths) if backbone == "resnet18" else VGGTop(widths)
+    return VGGTop(widths) if backbone == "vgg16" else ResNetTop(widths, output_stride)
 
 
 def initialise(module: nn.Module) -> None:

@@ -8,12 +8,29 @@ the work of the paper's student is its head.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812  # the name everybody knows
 from torch import Tensor, nn
 
 CLASS_PRIOR = 0.01  # initial score of every anchor (Focal Loss, section 4.1)
+
+
+class Boxes(NamedTuple):
+    """What a detector gives, one row an anchor.
+
+    Attributes:
+        logits: (B, A, classes).
+        deltas: (B, A, 4), see `anchors.decode`.
+    """
+
+    logits: Tensor
+    deltas: Tensor
+
+    def mean(self, other: Boxes) -> Boxes:
+        """The average of two."""
+        return Boxes((self.logits + other.logits) / 2, (self.deltas + other.deltas) / 2)
 
 
 class Head(nn.Module):
@@ -32,15 +49,15 @@ class Head(nn.Module):
         self.classify = nn.Conv2d(channels, anchors * classes, 3, padding=1)
         self.regress = nn.Conv2d(channels, anchors * 4, 3, padding=1)
 
-    def forward(self, levels: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Pyramid levels to logits (B, A, classes) and deltas (B, A, 4)."""
+    def forward(self, levels: list[Tensor]) -> Boxes:
+        """Pyramid levels, finest first, to boxes."""
         logits, deltas = [], []
         for level in levels:
             features = _run(self.tower, level)
             box_features = features if self.box_tower is None else _run(self.box_tower, level)
             logits.append(_flat(self.classify(features), self.classes))
             deltas.append(_flat(self.regress(box_features), 4))
-        return torch.cat(logits, 1), torch.cat(deltas, 1)
+        return Boxes(torch.cat(logits, 1), torch.cat(deltas, 1))
 
     def initialise(self) -> None:
         """Small weights and the class prior, as in Focal Loss section 4.1."""

@@ -14,7 +14,8 @@ from mdtrain.build import build_student
 from mdtrain.config import Config
 from mdtrain.data.batches import Batch
 from mdtrain.loop import FRESH, Recipe, RunResult, Start, run
-from mdtrain.models.detector import Prediction
+from mdtrain.models.streams import Prediction
+from mdtrain.tasks import make_task
 
 
 def train(config: Config, folder: Path, command: str, start: Start = FRESH) -> RunResult:
@@ -34,4 +35,4 @@ def make(config: Config) -> Recipe:
     def losses(model: nn.Module, batch: Batch) -> tuple[Prediction, dict[str, Tensor]]:
         return predict(model, batch), {}
 
-    return Recipe("student", build_student(config), predict, losses)
+    return Recipe("student", make_task(config), build_student(config), predict, losses)

@@ -21,9 +21,10 @@ from mdtrain.contract import hash_weights
 from mdtrain.data.batches import Batch
 from mdtrain.loop import FRESH, Recipe, RunResult, Start, channels_last, run
 from mdtrain.losses.distill import attention_transfer, focal_mse_transfer, mse_transfer
-from mdtrain.models.detector import Prediction, Student, Teacher
 from mdtrain.models.gaff import Fusion
+from mdtrain.models.streams import Prediction, Student, Teacher
 from mdtrain.models.weights import adapt_channels
+from mdtrain.tasks import make_task
 
 
 def train(config: Config, teacher_weights: Path, folder: Path, command: str, start: Start = FRESH) -> RunResult:
@@ -67,7 +68,7 @@ def make(config: Config, teacher_weights: Path) -> tuple[Config, Recipe]:
     if config.distill.inherit:
         inherit(student, teacher)
     facts = {"teacher_sha256": hash_weights(teacher.state_dict())}
-    return config, Recipe("student", student, predict, losses, facts)
+    return config, Recipe("student", make_task(config), student, predict, losses, facts)
 
 
 def inherit(student: Student, teacher: Teacher) -> None:
@@ -77,9 +78,8 @@ def inherit(student: Student, teacher: Teacher) -> None:
     (Kang et al., Instance-Conditional Knowledge Distillation, NeurIPS 2021, call it inheriting). The first convolution
     is duplicated for the thermal channels and halved, as the paper does with ImageNet weights.
     """
-    student.top.load_state_dict(teacher.top.state_dict())
-    student.pyramid.load_state_dict(teacher.pyramid.state_dict())
-    student.head.load_state_dict(teacher.head.state_dict())
+    for part in ("top", "pyramid", "head"):
+        student.get_submodule(part).load_state_dict(teacher.get_submodule(part).state_dict())
     stem = copy.deepcopy(teacher.visible)
     stem.first.weight = nn.Parameter(adapt_channels(stem.first.weight, student.stem.first.in_channels))
     student.stem.load_state_dict(stem.state_dict())
@@ -105,8 +105,10 @@ def _fit(student: Config, teacher: Config) -> Config:
     """The student's configuration with an adapter where the widths differ.
 
     Raises:
-        UsageError: another kind of teacher, another fusion stride, or weights to inherit that do not fit.
+        UsageError: another task or kind of teacher, another fusion stride, or weights to inherit that do not fit.
     """
+    if student.task != teacher.task:
+        raise UsageError(f"the student has task={student.task}, its teacher task={teacher.task}; give both the same")
     own, other = spec_of(student), spec_of(teacher)
     if teacher.model.fusion != "gaff":
         raise UsageError(
@@ -114,7 +116,8 @@ def _fit(student: Config, teacher: Config) -> Config:
         )
     if own.maps.fusion_stride != other.maps.fusion_stride:
         raise UsageError(
-            f"model.backbone of the student is {own.backbone}, of the teacher {other.backbone}; give both the same"
+            f"the maps of the student have stride {own.maps.fusion_stride}, those of the teacher "
+            f"{other.maps.fusion_stride}; give both the same model.backbone and model.output_stride"
         )
     if student.distill.inherit and own != other:
         differing = [

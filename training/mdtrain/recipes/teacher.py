@@ -1,7 +1,7 @@
 """Two-stream teacher: high-resolution visible + high-resolution thermal, fused at feature (or decision) level.
 
-With GAFF (Zhang et al., WACV 2021): L = L_det + L_intra + L_inter, all weights 1 (Eq. 9). The sum of the streams and
-the decision level (`model.fusion`) are what it is compared with; they learn from the detection loss alone.
+With GAFF (Zhang et al., WACV 2021): L = L_task + L_intra + L_inter, all weights 1 (Eq. 9). The sum of the streams and
+the decision level (`model.fusion`) are what it is compared with; they learn from the task's loss alone.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mdtrain.build import build_teacher, spec_of
+from mdtrain.build import build_teacher
 from mdtrain.config import Config
 from mdtrain.data.batches import Batch
 from mdtrain.loop import FRESH, Recipe, RunResult, Start, run
-from mdtrain.losses.attention import ellipse_mask, guidance_loss
-from mdtrain.models.detector import Prediction
+from mdtrain.losses.attention import guidance_loss
+from mdtrain.models.streams import Prediction
+from mdtrain.tasks import make_task
 
 
 def train(config: Config, folder: Path, command: str, start: Start = FRESH) -> RunResult:
@@ -27,8 +28,7 @@ def train(config: Config, folder: Path, command: str, start: Start = FRESH) -> R
 def make(config: Config) -> Recipe:
     """Network and losses of the teacher."""
     torch.manual_seed(config.seed)
-    width, height = config.model.visible
-    stride = spec_of(config).maps.fusion_stride
+    task = make_task(config)
 
     def predict(model: nn.Module, batch: Batch) -> Prediction:
         prediction: Prediction = model(batch.visible, batch.thermal_full)
@@ -38,8 +38,7 @@ def make(config: Config) -> Recipe:
         prediction = predict(model, batch)
         if prediction.fusion is None:
             return prediction, {}
-        truth = ellipse_mask(batch.boxes, height, width, stride).to(batch.visible.device)
-        intra, inter = guidance_loss(prediction.fusion, truth)
+        intra, inter = guidance_loss(prediction.fusion, task.foreground(batch))
         return prediction, {"intra": intra, "inter": inter}
 
-    return Recipe("teacher", build_teacher(config), predict, losses)
+    return Recipe("teacher", task, build_teacher(config), predict, losses)

@@ -11,10 +11,12 @@ from mdtrain.data.sets.coco import read_coco
 from mdtrain.data.sets.flir import read_flir
 from mdtrain.data.sets.kaist import KaistLabels, read_kaist
 from mdtrain.data.sets.llvip import read_llvip
+from mdtrain.data.sets.mfnet import read_mfnet
 from mdtrain.data.sets.msrs import read_msrs
 from mdtrain.data.sets.roadscene import read_roadscene
+from mdtrain.data.sets.street import read_street
 
-SetName = Literal["msrs", "roadscene", "kaist", "flir", "llvip", "coco"]
+SetName = Literal["msrs", "roadscene", "kaist", "flir", "llvip", "coco", "mfnet", "street"]
 SET_NAMES: tuple[SetName, ...] = get_args(SetName)
 
 
@@ -36,5 +38,5 @@ def read_set(
         if split != "train":
             raise UsageError(f"roadscene has no split {split!r}, all of it is for training; validate on another set")
         return read_roadscene(root)
-    readers = {"flir": read_flir, "llvip": read_llvip, "coco": read_coco}
+    readers = {"flir": read_flir, "llvip": read_llvip, "coco": read_coco, "mfnet": read_mfnet, "street": read_street}
     return readers[name](root, split)

@@ -1,0 +1,71 @@
+"""The paper's settings by name: section 4.2 of Modality Distillation, one training of each task on a tiny set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from mdrun.command import run_command
+from mdtrain.cli import mdtrain
+from mdtrain.commands.train import config_file
+from mdtrain.config import load_config
+from mdtrain.state import learning_rate
+from tests.training.test_train_cli import flags
+from tests.training.tree import write_kaist, write_mfnet
+
+PAPER = Path("paper")
+
+
+@pytest.mark.parametrize(
+    ("task", "iterations", "size", "thermal"),
+    [("detect", 3500, (640, 512), (160, 128)), ("segment", 14_000, (640, 480), (160, 120))],
+)
+def test_the_paper_settings(task: str, iterations: int, size: tuple[int, int], thermal: tuple[int, int]) -> None:
+    config = load_config(config_file("student", task, PAPER))
+    assert (config.task, config.optimiser.iterations, config.optimiser.batch_size) == (task, iterations, 16)
+    assert (config.model.visible, config.model.thermal) == (size, thermal)
+    assert config.model.widths == (64, 128, 256, 512)
+    assert (config.model.tower, config.model.anchors, config.model.output_stride) == (4, 9, 8)
+    assert (config.distill.attention, config.distill.semantic) == (1, 1)
+    assert (config.distill.semantic_loss, config.distill.temperature) == ("focal_mse", "sum")
+    assert not config.distill.inherit
+    rates = [learning_rate(iteration, config.optimiser) for iteration in (0, 250, 500, iterations)]
+    assert rates == pytest.approx([1e-6, 0.5e-2 + 0.5e-6, 1e-2, 0])
+
+
+@pytest.mark.parametrize("task", ["detect", "segment"])
+def test_from_the_command_line(task: str, tmp_path: Path) -> None:
+    """Teacher and student by the published commands, only smaller."""
+    data = tmp_path / "data"
+    if task == "detect":
+        kaist = write_kaist(data / "kaist", "annotations_paired")
+        lists = kaist / "imageSets"
+        (lists / "test-all-20.txt").write_text((lists / "train.txt").read_text())
+    else:
+        write_mfnet(data / "mfnet")
+    small = ["model.visible=[64,64]", "model.thermal=[16,16]", "optimiser.batch_size=2", "optimiser.iterations=1"]
+    small += [
+        "optimiser.warmup=0",
+        "model.widths=[8,8,16,16]",
+        "model.neck=16",
+        "model.decoder=16",
+        "precision=32-true",
+    ]
+    for recipe, more in (
+        ("teacher", []),
+        ("distill", ["--teacher", str(tmp_path / "teacher" / "weights.safetensors")]),
+    ):
+        arguments = ["train", recipe, "--task", task, "--config", "paper", "--data", str(data), *more, *flags(*small)]
+        assert run_command(mdtrain, "mdtrain", [*arguments, "--output", str(tmp_path / recipe)]) == 0
+
+
+def test_a_sweep_starts_every_run_from_imagenet(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    write_mfnet(tmp_path / "data" / "mfnet")
+    torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "resnet18.pth")
+    arguments = ["sweep", "fusion", "--task", "segment", "--config", "paper", "--data", str(tmp_path / "data")]
+    arguments += ["--backbone-weights", str(tmp_path / "resnet18.pth"), "--output", str(tmp_path / "sweep")]
+    assert run_command(mdtrain, "mdtrain", arguments) == 3
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "resnet18.pth: another backbone" in line

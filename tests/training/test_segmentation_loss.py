@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from mdtrain.data.records import IGNORE_LABEL
+from mdtrain.losses.segmentation import foreground_share, pixel_cross_entropy
+
+
+def test_even_logits_cost_the_logarithm_of_the_classes() -> None:
+    labels = torch.randint(0, 9, (2, 32, 48))
+    assert pixel_cross_entropy(torch.zeros(2, 9, 4, 6), labels).item() == pytest.approx(math.log(9))
+
+
+def test_certain_and_right_costs_nothing() -> None:
+    labels = torch.zeros(1, 32, 48, dtype=torch.int64)
+    logits = torch.zeros(1, 9, 4, 6)
+    logits[:, 0] = 50.0
+    assert pixel_cross_entropy(logits, labels).item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_ignored_pixels_neither_cost_nor_count() -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(1, 9, 32, 48)
+    labels = torch.randint(0, 9, (1, 32, 48))
+    half = labels.clone()
+    half[:, 16:] = IGNORE_LABEL
+    expected = torch.nn.functional.cross_entropy(logits[:, :, :16], labels[:, :16])
+    torch.testing.assert_close(pixel_cross_entropy(logits, half), expected)
+
+
+def test_a_batch_without_labels_is_no_division_by_zero() -> None:
+    logits = torch.randn(1, 9, 4, 6, requires_grad=True)
+    loss = pixel_cross_entropy(logits, torch.full((1, 32, 48), IGNORE_LABEL))
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert loss.item() == 0.0
+    assert not gradient.any()
+
+
+def test_foreground_is_every_class_but_the_background() -> None:
+    labels = torch.zeros(1, 16, 32, dtype=torch.int64)
+    labels[:, :8, :8] = 3  # a quarter of the left place
+    labels[:, :, 16:] = IGNORE_LABEL
+    share = foreground_share(labels, 16)
+    assert share.shape == (1, 1, 1, 2)
+    assert share.flatten().tolist() == [0.25, 0.0]

@@ -1,0 +1,15 @@
+"""What a network is trained for: its loss, its measure, and what its engine gives. One file a task."""
+
+from __future__ import annotations
+
+from mdtrain.config import Config
+from mdtrain.tasks.base import DivergedError, Evaluation, Predict, Task
+from mdtrain.tasks.detect import Detect
+from mdtrain.tasks.segment import Segment
+
+__all__ = ["DivergedError", "Evaluation", "Predict", "Task", "make_task"]
+
+
+def make_task(config: Config) -> Task:
+    """The task of a run."""
+    return Detect(config) if config.task == "detect" else Segment(config)

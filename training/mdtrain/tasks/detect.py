@@ -1,0 +1,101 @@
+"""Detection: focal and box loss, average precision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mdrun.boxes import suppress
+from mdtrain.build import spec_of
+from mdtrain.config import Config
+from mdtrain.contract import NMS_IOU, TOP_K
+from mdtrain.data.augment import Sizes
+from mdtrain.data.batches import Batch, evaluation_batches
+from mdtrain.data.records import CLASSES, Record
+from mdtrain.losses.attention import ellipse_mask
+from mdtrain.losses.detection import detection_loss
+from mdtrain.metrics.coco import MAX_DETECTIONS, Found, Truth, average_precision
+from mdtrain.models.anchors import decode
+from mdtrain.models.detector import Boxes, DetectorSpec
+from mdtrain.models.streams import Output
+from mdtrain.tasks.base import CONDITIONS, Evaluation, Predict, Task, refuse_infinite
+
+
+class Detect(Task):
+    """Boxes of persons, bicycles and cars."""
+
+    name = "detect"
+    title = "AP50"
+    measures = ("person/ap50", "person/day/ap50", "person/night/ap50", "bicycle/ap50", "car/ap50")
+    rows = CLASSES
+
+    def __init__(self, config: Config) -> None:
+        spec = spec_of(config)
+        assert isinstance(spec, DetectorSpec)  # noqa: S101  # of a detection run
+        self._size = config.model.visible
+        self._stride = spec.maps.fusion_stride
+        self._anchors = spec.make_anchors(self._size)
+
+    def check(self, records: Sequence[Record]) -> None:
+        """Every reader gives boxes; pairs without any are negatives."""
+
+    def losses(self, output: Output, batch: Batch) -> dict[str, Tensor]:
+        """Focal loss of the classes, Balanced L1 of the boxes."""
+        assert isinstance(output, Boxes)  # noqa: S101  # of a detector
+        anchors = self._anchors_on(output.logits.device)
+        classification, box = detection_loss(
+            output.logits.float(), output.deltas.float(), anchors, batch.boxes, batch.classes
+        )
+        return {"classification": classification, "box": box}
+
+    def foreground(self, batch: Batch) -> Tensor:
+        """Boxes as filled ellipses (GAFF 3.1)."""
+        width, height = self._size
+        return ellipse_mask(batch.boxes, height, width, self._stride).to(batch.visible.device)
+
+    def evaluate(self, predict: Predict, records: Sequence[Record], sizes: Sizes, device: torch.device) -> Evaluation:
+        """Score as COCO does, at IoU 0.5."""
+        found: list[Found] = []
+        truth: list[Truth] = []
+        anchors = self._anchors_on(device)
+        with torch.inference_mode():
+            for batch in evaluation_batches(records, sizes, device):
+                output = predict(batch).output
+                assert isinstance(output, Boxes)  # noqa: S101
+                refuse_infinite(output)
+                for logits, deltas in zip(output.logits.float(), output.deltas.float(), strict=True):
+                    found.append(_detections(logits.cpu(), decode(deltas, anchors).cpu()))
+                truth += [
+                    Truth(boxes.cpu().numpy(), classes.cpu().numpy())
+                    for boxes, classes in zip(batch.boxes, batch.classes, strict=True)
+                ]
+        return _score(truth, found, [record.night for record in records])
+
+    def _anchors_on(self, device: torch.device) -> Tensor:
+        self._anchors = self._anchors.to(device)  # moves once
+        return self._anchors
+
+
+def _score(truth: list[Truth], found: list[Found], nights: list[bool | None]) -> Evaluation:
+    """AP50 of every class, over all pairs, those by day and those by night."""
+    scores: dict[str, float] = {}
+    for suffix, night in CONDITIONS.items():
+        chosen = None if night is None else [index for index, value in enumerate(nights) if value is night]
+        report = average_precision(truth, found, CLASSES, chosen)["classes"]
+        for name, of_class in report.items():
+            scores[f"{name}{suffix}/ap50"] = float("nan") if of_class["ap50"] is None else of_class["ap50"]
+    best = average_precision(truth, found, CLASSES, None)["classes"][CLASSES[0]]["best_f1"]
+    return Evaluation(scores, 0.5 if best is None else best["threshold"])
+
+
+def _detections(logits: Tensor, boxes: Tensor) -> Found:
+    """Top-k and NMS of one image."""
+    scores, index = logits.flatten().topk(TOP_K)
+    classes = (index % logits.shape[1]).numpy()
+    chosen = boxes[index // logits.shape[1]].numpy()
+    probability = functional.sigmoid(scores).numpy()
+    kept = suppress(chosen, probability, classes, NMS_IOU)[:MAX_DETECTIONS]
+    return Found(chosen[kept], probability[kept], classes[kept])
