@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mdtrain.data.records import IGNORE_LABEL
-from mdtrain.losses.segmentation import foreground_share, pixel_cross_entropy
+from mdtrain.losses.segmentation import enet_weights, foreground_share, pixel_cross_entropy
 
 
 def test_even_logits_cost_the_logarithm_of_the_classes() -> None:
@@ -46,3 +46,21 @@ def test_foreground_is_every_class_but_the_background() -> None:
     share = foreground_share(labels, 16)
     assert share.shape == (1, 1, 1, 2)
     assert share.flatten().tolist() == [0.25, 0.0]
+
+
+def test_weights_of_classes() -> None:
+    """1 / ln(1.02 + p) for p = 1, 0.5, 0."""
+    weights = enet_weights(torch.tensor([50, 50, 0]))
+    assert weights.tolist() == pytest.approx([1 / math.log(1.52), 1 / math.log(1.52), 1 / math.log(1.02)])
+    assert enet_weights(torch.tensor([7, 0]))[0].item() == pytest.approx(1 / math.log(2.02))
+
+
+def test_weights_count_in_loss_and_in_its_mean() -> None:
+    torch.manual_seed(0)
+    logits, labels = torch.randn(2, 9, 8, 8), torch.randint(0, 9, (2, 8, 8))
+    weights = torch.rand(9) + 0.1
+    expected = torch.nn.functional.cross_entropy(logits, labels, weights)
+    torch.testing.assert_close(pixel_cross_entropy(logits, labels, weights), expected)
+    torch.testing.assert_close(
+        pixel_cross_entropy(logits, labels, torch.full((9,), 3.0)), pixel_cross_entropy(logits, labels)
+    )

@@ -100,7 +100,10 @@ class ModelConfig(Strict):
 
 
 class OptimiserConfig(Strict):
-    """Optimiser and schedule: linear warm-up, then cosine to zero (paper section 4.2)."""
+    """Optimiser and schedule: linear warm-up, then cosine to zero (paper section 4.2).
+
+    `class_weights` of the segmentation loss: `enet` gives rare classes more, `none` is MFNet's and RTFNet's code.
+    """
 
     name: Literal["sgd", "adamw"] = "adamw"
     learning_rate: float = Field(1e-3, gt=0)
@@ -110,6 +113,7 @@ class OptimiserConfig(Strict):
     warmup: int = Field(100, ge=0)
     clip_norm: float = Field(10.0, gt=0)
     ema_decay: float = Field(0.998, ge=0, lt=1)
+    class_weights: Literal["none", "enet"] = "none"
 
 
 class DistillConfig(Strict):
@@ -117,6 +121,7 @@ class DistillConfig(Strict):
 
     `temperature` of the F-MSE's softmax: `sum` is Eq. 4 to the letter, `mean` divides by the channels.
     `inherit` starts the student from the teacher's weights instead of random ones; the paper starts from ImageNet.
+    `cache` is a folder for the teacher's outputs, which later runs on the same batches read.
     """
 
     attention: float = Field(1.0, ge=0)
@@ -124,6 +129,7 @@ class DistillConfig(Strict):
     semantic_loss: Literal["focal_mse", "mse"] = "focal_mse"
     temperature: Literal["sum", "mean"] = "sum"
     inherit: bool = False
+    cache: Path | None = None
 
 
 class Config(Strict):

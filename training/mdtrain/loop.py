@@ -268,6 +268,7 @@ def prepare(config: Config, recipe: Recipe, start: Start = FRESH, checkpoint: Pa
     if checkpoint is not None:
         state.load(checkpoint)
     records, validation = read_records(config, recipe.task)
+    recipe.task.study(records)
     batches = TrainingBatches(
         records,
         sizes(config),

@@ -29,6 +29,7 @@ MAY_CHANGE = {
     "data.root",
     "data.street",
     "data.threads",
+    "distill.cache",
 }
 
 

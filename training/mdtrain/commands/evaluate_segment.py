@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from mdtrain.commands.shown import EXISTING, print_table, shown, thermal_size_option
+from mdtrain.commands.shown import (
+    EXISTING,
+    WORST,
+    camera,
+    errors_option,
+    only_with_errors,
+    pictures_line,
+    print_table,
+    shown,
+    thermal_size_option,
+    worst_option,
+)
 
 if TYPE_CHECKING:
     from mdtrain.metrics.label_pairs import Group
@@ -32,6 +44,8 @@ DEFINITION = (
 @click.option("--split", help="List of names to evaluate: SPLIT.txt; default: test of mfnet, val of street.")
 @click.option("--engine", type=EXISTING, required=True, help="Engine to run; its task is segment.")
 @thermal_size_option
+@errors_option
+@worst_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON with every definition, scores in [0, 1].")
 def mfnet(
     *,
@@ -40,28 +54,43 @@ def mfnet(
     split: str | None,
     engine: Path,
     thermal_size: tuple[int, int] | None,
+    errors: Path | None,
+    worst: int | None,
     as_json: bool,
 ) -> None:
     """Class accuracy and IoU of an engine's label maps on MFNet's nine classes; higher is better."""
+    only_with_errors(errors, {"--worst": worst})
     from tqdm import tqdm
 
-    from mdrun.errors import DataError
+    from mdrun.models import resolve
+    from mdrun.onnx_file import read_manifest
     from mdtrain.data.records import check_records
     from mdtrain.data.sets import read_set
-    from mdtrain.metrics.label_pairs import group_json, group_pairs, pair_matrices
+    from mdtrain.metrics.error_folder import error_folder
+    from mdtrain.metrics.error_frame import Run
+    from mdtrain.metrics.label_pairs import check_label_maps, group_json, group_pairs, judge_labels
+    from mdtrain.metrics.label_pictures import draw_worst_labels
 
     split = split or ("test" if name == "mfnet" else "val")
-    records = read_set("mfnet" if name == "mfnet" else "street", data, split)
-    check_records(records, data)
-    if any(record.label_map_file is None for record in records):
-        raise DataError(f"{data}: has no label_maps/, which this version draws; run `mdtrain street` again")
-    matrices = pair_matrices(engine, records, thermal_size)
-    groups = group_pairs(records, list(tqdm(matrices, total=len(records), desc=engine.stem, disable=None)))
+    title = f"{engine.stem} on {data.name} {split}, {camera(thermal_size)}"
+    with error_folder(errors) if errors is not None else nullcontext() as folder:
+        records = read_set("mfnet" if name == "mfnet" else "street", data, split)
+        check_records(records, data)
+        check_label_maps(records, data)
+        judged = tqdm(judge_labels(engine, records, thermal_size), total=len(records), desc=engine.stem, disable=None)
+        matrices = [pair.matrix for pair in judged]
+        groups = group_pairs(records, matrices)
+        if folder is not None:
+            run = Run(title, thermal_size, "thermal" in read_manifest(resolve(engine)).needs)
+            draw_worst_labels(folder, engine, records, matrices, run, worst or WORST)
     if as_json:
         scores = {group: group_json(found) for group, found in groups.items()}
-        click.echo(json.dumps({"set": name, "split": split, "definition": "RTFNet", **scores}))
-    else:
-        _print(f"{engine.stem} on {data.name} {split}", groups)
+        drawn = {} if folder is None else {"errors": {"pictures": folder.pictures}}
+        click.echo(json.dumps({"set": name, "split": split, "definition": "RTFNet", **scores, **drawn}))
+        return
+    _print(title, groups)
+    if folder is not None:
+        click.echo(pictures_line(folder, len(records)))
 
 
 def _print(title: str, groups: dict[str, Group]) -> None:

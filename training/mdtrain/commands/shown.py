@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from mdrun.errors import UsageError
+
+if TYPE_CHECKING:
+    from mdtrain.metrics.error_folder import ErrorFolder
+
 # ruff: noqa: PLC0415  # rich loads when a table is printed, not for --help
 
+WORST = 20  # pictures of errors, unless told
 EXISTING = click.Path(path_type=Path)  # the readers say what is wrong with it
 
 
@@ -24,6 +32,38 @@ def parse_size(ctx: click.Context, param: click.Parameter, value: str | None) ->
 thermal_size_option = click.option(
     "--thermal-size", metavar="WxH", callback=parse_size, help="Thermal camera to simulate, such as 160x128."
 )
+
+errors_option = click.option(
+    "--errors",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Folder for pictures of the worst pairs and errors.csv, a list of all.",
+)
+worst_option = click.option(
+    "--worst", type=click.IntRange(min=1), metavar="N", help=f"With --errors: most pictures. [default: {WORST}]"
+)
+
+
+def only_with_errors(errors: Path | None, given: Mapping[str, object]) -> None:
+    """Refuse an option that says how errors are drawn where they are not.
+
+    Raises:
+        UsageError: naming the first.
+    """
+    for name, value in given.items():
+        if value is not None and errors is None:
+            raise UsageError(f"got {name} without --errors, wanted the folder for pictures; add --errors FOLDER")
+
+
+def pictures_line(folder: ErrorFolder, pairs: int) -> str:
+    """What was written for --errors."""
+    count = folder.pictures
+    return f"{folder.path}: {count} picture{'s' * (count != 1)} of the worst pairs; {folder.index} lists all {pairs}"
+
+
+def camera(thermal_size: tuple[int, int] | None) -> str:
+    """The thermal camera of a run, for titles."""
+    return "thermal as stored" if thermal_size is None else f"thermal at {thermal_size[0]}x{thermal_size[1]}"
 
 
 def shown(value: float | None, form: str = "{:.3f}") -> str:

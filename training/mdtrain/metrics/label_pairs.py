@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from mdrun.engine import Engine
 from mdrun.errors import DataError, EngineError
 from mdrun.segment import resize_labels
 from mdtrain.data.records import LABEL_CLASSES, Record
-from mdtrain.metrics.pairs import refuse_other_task, seen_by
+from mdtrain.metrics.pairs import Alter, refuse_other_task, seen_by
 from mdtrain.metrics.segmentation import (
     ClassScores,
     Matrix,
@@ -42,8 +42,34 @@ class Group:
     matrix: Matrix = field(default_factory=lambda: np.zeros((len(LABEL_CLASSES),) * 2, np.int64))
 
 
-def pair_matrices(path: Path, records: Sequence[Record], thermal_size: tuple[int, int] | None) -> Iterator[Matrix]:
-    """Confusion matrix of each pair, compared at the size of its label map.
+def check_label_maps(records: Sequence[Record], where: Path) -> None:
+    """Refuse a street of an earlier version, which has boxes only.
+
+    Raises:
+        DataError: a record has no label map.
+    """
+    if any(record.label_map_file is None for record in records):
+        raise DataError(f"{where}: has no label_maps/, which this version draws; run `mdtrain street` again")
+
+
+class Judged(NamedTuple):
+    """One pair beside what an engine says about it; maps (H, W) at the size of the truth.
+
+    Attributes:
+        truth: index into LABEL_CLASSES, or IGNORE_LABEL.
+        predicted: index into LABEL_CLASSES.
+        matrix: their confusion matrix.
+    """
+
+    truth: NDArray[np.uint8]
+    predicted: NDArray[np.uint8]
+    matrix: Matrix
+
+
+def judge_labels(
+    path: Path, records: Sequence[Record], thermal_size: tuple[int, int] | None, alter: Alter | None = None
+) -> Iterator[Judged]:
+    """Run an engine over pairs, one by one.
 
     Classes are matched by name; what the engine calls otherwise counts as unlabelled.
 
@@ -51,6 +77,7 @@ def pair_matrices(path: Path, records: Sequence[Record], thermal_size: tuple[int
         path: the engine.
         records: the pairs, each with a label map.
         thermal_size: width and height in pixels of the camera to simulate, by area averaging; None leaves the images.
+        alter: changes visible and thermal image of each pair, in turn, before the camera is simulated.
 
     Raises:
         EngineError: the engine cannot be loaded, gives no label maps or knows none of the classes.
@@ -60,12 +87,14 @@ def pair_matrices(path: Path, records: Sequence[Record], thermal_size: tuple[int
         refuse_other_task(engine, path, "segment")
         to_set = _class_table(engine.manifest.classes, path)
         for record in records:
-            truth = record.label_map
+            truth, visible, thermal = record.label_map, record.visible, record.thermal
             if truth is None:
                 raise DataError(f"{record.name}: has no label map, wanted a class for every pixel; draw the set again")
-            found = engine.segment(record.visible, seen_by(record.thermal, thermal_size)).label_map
-            at_truth = resize_labels(found, (truth.shape[1], truth.shape[0]))
-            yield confusion(truth, to_set[at_truth], len(LABEL_CLASSES))
+            if alter is not None:
+                visible, thermal = alter(visible, thermal)
+            found = engine.segment(visible, seen_by(thermal, thermal_size)).label_map
+            predicted = to_set[resize_labels(found, (truth.shape[1], truth.shape[0]))]
+            yield Judged(truth, predicted, confusion(truth, predicted, len(LABEL_CLASSES)))
 
 
 def _class_table(names: Sequence[str], path: Path) -> NDArray[np.uint8]:

@@ -25,7 +25,7 @@ def pair_scores(records: Sequence[Record], found: Sequence[Found]) -> dict[str, 
     Raises:
         DataError: a label of a class that the set does not have.
     """
-    truth = [_truth(record) for record in records]
+    truth = [truth_of(record) for record in records]
     groups = {"all": list(range(len(records)))}
     for condition, night in (("day", False), ("night", True)):
         groups[condition] = [index for index, record in enumerate(records) if record.night is night]
@@ -95,7 +95,12 @@ def infer_pair(
     return Found(found.boxes_xyxy[known], found.scores[known], classes[known])
 
 
-def _truth(record: Record) -> Truth:
+def truth_of(record: Record) -> Truth:
+    """Boxes of a pair in pixels of its visible image.
+
+    Raises:
+        DataError: a label of a class that the set does not have.
+    """
     if record.classes.size and not (record.classes.min() >= 0 and record.classes.max() < len(CLASSES)):
         raise DataError(
             f"labels of {record.name}: class {record.classes.max()}, wanted 0 to {len(CLASSES) - 1} "

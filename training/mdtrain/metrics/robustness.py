@@ -8,18 +8,19 @@ image for a lost camera; these numbers say what would happen if it did, and what
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from mdrun.street import Street, random_config
-from mdtrain.data.records import CLASSES, ImageFile, Record
+from mdtrain.data.records import CLASSES, ImageFile, LabelFile, Record
 from mdtrain.data.street_set import LATEST_S, MOST_HIDDEN
-from mdtrain.metrics.coco import Scores
+from mdtrain.metrics.label_pairs import GROUPS, group_json, group_pairs, judge_labels
 from mdtrain.metrics.pairs import Alter, pair_scores, run_engine
 
 Image = NDArray[np.uint8]
@@ -37,13 +38,61 @@ class Outcome(NamedTuple):
         group: `blackout`, `misalignment` or `skew`.
         condition: `thermal black`, `8 px`, `100 ms` …
         value: pixels or milliseconds; 0 for blackouts.
-        scores: over all pairs, by day and by night.
+        scores: over `all` pairs, by `day` and by `night`, as the measure gives them; plain values in [0, 1].
     """
 
     group: str
     condition: str
     value: float
-    scores: dict[str, Scores]
+    scores: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How engines of one task are judged.
+
+    Attributes:
+        name: of the numbers.
+        judge: scores of an engine on pairs, for a simulated thermal camera and altered images.
+        columns: the numbers of scores that tables show, in [0, 1]; None where there is none.
+        curves: those of the columns that plots show.
+    """
+
+    name: str
+    judge: Callable[[Path, Sequence[Record], tuple[int, int] | None, Alter | None], Mapping[str, Any]]
+    columns: Callable[[Mapping[str, Any]], dict[str, float | None]]
+    curves: Sequence[str]
+
+
+def _judge_boxes(
+    engine: Path, records: Sequence[Record], thermal_size: tuple[int, int] | None, alter: Alter | None
+) -> Mapping[str, Any]:
+    return pair_scores(records, run_engine(engine, records, thermal_size, alter))
+
+
+def _box_columns(scores: Mapping[str, Any]) -> dict[str, float | None]:
+    persons = [scores[group]["classes"]["person"]["ap50"] for group in GROUPS]
+    others = [scores["all"]["classes"][name]["ap50"] for name in ("bicycle", "car")]
+    return dict(zip(("person", "by day", "by night", "bicycle", "car"), (*persons, *others), strict=True))
+
+
+def _judge_labels(
+    engine: Path, records: Sequence[Record], thermal_size: tuple[int, int] | None, alter: Alter | None
+) -> Mapping[str, Any]:
+    matrices = [judged.matrix for judged in judge_labels(engine, records, thermal_size, alter)]
+    return {name: group_json(group) for name, group in group_pairs(records, matrices).items()}
+
+
+def _label_columns(scores: Mapping[str, Any]) -> dict[str, float | None]:
+    means = [scores[group]["mean_accuracy"] for group in GROUPS]
+    classes = [scores["all"]["classes"][name]["accuracy"] for name in ("person", "car")]
+    return dict(zip(("mean", "by day", "by night", "person", "car"), (*means, *classes), strict=True))
+
+
+MEASURES = {
+    "detect": Measure("AP50", _judge_boxes, _box_columns, CLASSES),
+    "segment": Measure("class accuracy", _judge_labels, _label_columns, ("mean", "person", "car")),
+}
 
 
 def black_side(image: Image, *, left: bool) -> Image:
@@ -94,7 +143,7 @@ def shifted(pixels: float, seed: int = 0) -> Alter:
 
 
 def skewed_scenes(scenes: int, skews_ms: Sequence[float] = SKEWS_MS, seed: int = 9) -> dict[float, list[Record]]:
-    """Synthetic street pairs by the age of their thermal image against the visible one, whose boxes they have.
+    """Synthetic street pairs by the age of their thermal image against the visible one, whose labels they have.
 
     Real sets of single pairs cannot show a time difference; the renderer's persons, cyclists and cars move as they do.
     """
@@ -108,14 +157,16 @@ def skewed_scenes(scenes: int, skews_ms: Sequence[float] = SKEWS_MS, seed: int =
         visible = ImageFile(Path("street"), colour=True, kept=street.visible(time_s))
         boxes = (labels.boxes_xyxy[seen] / np.array(STREET_SIZE * 2)).astype(np.float32)
         classes, night = labels.classes[seen].astype(np.int64), config.time == "night"
+        label_map = LabelFile(Path("street"), kept=labels.label_map)
         for skew_ms, of_skew in records.items():
             older = street.thermal_at(time_s - skew_ms / 1000, *STREET_SIZE, config.noise)
             thermal = ImageFile(Path("street"), colour=False, kept=older)
-            of_skew.append(Record(f"{index:05d}", visible, thermal, boxes, classes, night))
+            of_skew.append(Record(f"{index:05d}", visible, thermal, boxes, classes, night, label_map))
     return records
 
 
 def measure(
+    task: str,
     engine: Path,
     records: Sequence[Record],
     scenes: int,
@@ -124,15 +175,22 @@ def measure(
 ) -> list[Outcome]:
     """All conditions: blackouts and shifts on `records`, time differences on synthetic scenes.
 
+    Args:
+        task: of the engine, a key of MEASURES.
+        engine: its file, or the name of one that ships.
+        records: the pairs, with boxes or label maps as the task wants.
+        scenes: number of synthetic scenes; 0 leaves the time differences out.
+        thermal_size: width and height in pixels of the camera to simulate; None leaves the images.
+        progress: is told the name of each condition before it is measured.
+
     Raises:
-        EngineError, DataError: as `run_engine`.
+        EngineError, DataError: as `run_engine` or `judge_labels`.
     """
     outcomes = []
 
     def add(group: str, condition: str, value: float, pairs: Sequence[Record], alter: Alter | None) -> None:
         progress(condition)
-        scores = pair_scores(pairs, run_engine(engine, pairs, thermal_size, alter))
-        outcomes.append(Outcome(group, condition, value, scores))
+        outcomes.append(Outcome(group, condition, value, MEASURES[task].judge(engine, pairs, thermal_size, alter)))
 
     for condition, alter in BLACKOUTS.items():
         add("blackout", condition, 0, records, alter)
@@ -145,23 +203,24 @@ def measure(
     return outcomes
 
 
-def draw_curves(outcomes: Sequence[Outcome], title: str, path: Path) -> None:
-    """AP50 against misalignment and against time difference, a line a class, as a picture."""
+def draw_curves(task: str, outcomes: Sequence[Outcome], title: str, path: Path) -> None:
+    """Accuracy against misalignment and against time difference, a line a curve of the task's measure, as a picture."""
     import matplotlib as mpl  # noqa: PLC0415  # half a second that only plots need
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415
 
+    shown = MEASURES[task]
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
     for axis, group, unit in zip(axes, ("misalignment", "skew"), ("pixels of the visible image", "ms"), strict=True):
         chosen = [outcome for outcome in outcomes if outcome.group == group]
-        for name in CLASSES:
-            values = [outcome.scores["all"]["classes"][name]["ap50"] for outcome in chosen]
+        for name in shown.curves:
+            values = [shown.columns(outcome.scores)[name] for outcome in chosen]
             if chosen and None not in values:
                 axis.plot([outcome.value for outcome in chosen], values, marker="o", label=name)
         axis.set(title=group, xlabel=f"thermal {'shift' if group == 'misalignment' else 'age'}, {unit}", ylim=(0, 1))
         axis.grid(visible=True, alpha=0.3)
-    axes[0].set_ylabel("AP50")
+    axes[0].set_ylabel(shown.name)
     axes[0].legend(frameon=False)
     figure.suptitle(title)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -21,10 +21,10 @@ from mdtrain.contract import hash_weights
 from mdtrain.data.batches import Batch
 from mdtrain.loop import FRESH, Recipe, RunResult, Start, channels_last, run
 from mdtrain.losses.distill import attention_transfer, focal_mse_transfer, mse_transfer
-from mdtrain.models.gaff import Fusion
 from mdtrain.models.streams import Prediction, Student, Teacher
 from mdtrain.models.weights import adapt_channels
 from mdtrain.tasks import make_task
+from mdtrain.teaching import TeacherCache, ask
 
 
 def train(config: Config, teacher_weights: Path, folder: Path, command: str, start: Start = FRESH) -> RunResult:
@@ -48,6 +48,10 @@ def make(config: Config, teacher_weights: Path) -> tuple[Config, Recipe]:
     teacher.requires_grad_(requires_grad=False)
     channels_last(teacher)
     semantic_loss = _semantic_loss(config)
+    teacher_sha256 = hash_weights(teacher.state_dict())
+    ask_teacher = ask
+    if config.distill.cache is not None:
+        ask_teacher = TeacherCache(config.distill.cache, teacher_sha256, config.precision).ask
 
     def predict(model: nn.Module, batch: Batch) -> Prediction:
         thermal = None if config.inputs == "visible" else batch.thermal_low
@@ -55,19 +59,20 @@ def make(config: Config, teacher_weights: Path) -> tuple[Config, Recipe]:
         return prediction
 
     def losses(model: nn.Module, batch: Batch) -> tuple[Prediction, dict[str, Tensor]]:
-        fusion = _teach(teacher, batch)
-        prediction = predict(model, batch)
+        prediction, weights = predict(model, batch), config.distill
+        if not (weights.attention or weights.semantic):
+            return prediction, {}
+        taught = ask_teacher(teacher, batch)
         assert prediction.attention is not None and prediction.feature is not None  # noqa: S101, PT018  # a student's
-        attention = attention_transfer(prediction.attention.float(), fusion.teacher_mask())
-        semantic = semantic_loss(prediction.feature.float(), fusion.fused)
-        weights = config.distill
+        attention = attention_transfer(prediction.attention.float(), taught.mask)
+        semantic = semantic_loss(prediction.feature.float(), taught.fused)
         return prediction, {"attention": weights.attention * attention, "semantic": weights.semantic * semantic}
 
     torch.manual_seed(config.seed)  # here: the student starts from the weights of a baseline of the same seed
     student = build_student(config)
     if config.distill.inherit:
         inherit(student, teacher)
-    facts = {"teacher_sha256": hash_weights(teacher.state_dict())}
+    facts = {"teacher_sha256": teacher_sha256}
     return config, Recipe("student", make_task(config), student, predict, losses, facts)
 
 
@@ -90,15 +95,6 @@ def _semantic_loss(config: Config) -> Callable[[Tensor, Tensor], Tensor]:
         return mse_transfer
     temperature = config.model.widths[2] if config.distill.temperature == "mean" else 1
     return partial(focal_mse_transfer, temperature=temperature)
-
-
-@torch.no_grad()
-def _teach(teacher: Teacher, batch: Batch) -> Fusion:
-    """The teacher's fusion, in full precision for the losses."""
-    teacher.to(batch.visible.device)  # where the run is; does nothing from the second batch on
-    _, _, fusion = teacher.fuse(batch.visible, batch.thermal_full)
-    assert fusion is not None  # noqa: S101  # the other kinds are refused by _fit
-    return Fusion(*(part.float() for part in fusion))
 
 
 def _fit(student: Config, teacher: Config) -> Config:

@@ -66,6 +66,10 @@ class Task(ABC):
         """
 
     @abstractmethod
+    def study(self, records: Sequence[Record]) -> None:
+        """Look at the training pairs before the first step."""
+
+    @abstractmethod
     def losses(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         """Scalar losses of a batch, each of weight 1."""
 

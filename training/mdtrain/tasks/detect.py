@@ -42,6 +42,9 @@ class Detect(Task):
     def check(self, records: Sequence[Record]) -> None:
         """Every reader gives boxes; pairs without any are negatives."""
 
+    def study(self, records: Sequence[Record]) -> None:
+        """Nothing to learn from the boxes as a whole."""
+
     def losses(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         """Focal loss of the classes, Balanced L1 of the boxes."""
         assert isinstance(output, Boxes)  # noqa: S101  # of a detector

@@ -16,7 +16,7 @@ from mdtrain.config import Config
 from mdtrain.data.augment import Sizes
 from mdtrain.data.batches import Batch, evaluation_batches
 from mdtrain.data.records import LABEL_CLASSES, Record
-from mdtrain.losses.segmentation import AUXILIARY_WEIGHT, foreground_share, pixel_cross_entropy
+from mdtrain.losses.segmentation import AUXILIARY_WEIGHT, enet_weights, foreground_share, pixel_cross_entropy
 from mdtrain.metrics.segmentation import Matrix, confusion, rtfnet_scores
 from mdtrain.models.segmenter import Segments, label_map
 from mdtrain.models.streams import Output
@@ -40,6 +40,8 @@ class Segment(Task):
 
     def __init__(self, config: Config) -> None:
         self._stride = spec_of(config).maps.fusion_stride
+        self._weighting = config.optimiser.class_weights
+        self._weights: Tensor | None = None
 
     def check(self, records: Sequence[Record]) -> None:
         """Every pair has a label map."""
@@ -50,12 +52,25 @@ class Segment(Task):
                     "(--set data.sets=[mfnet], or [] for --street alone), or draw the street again"
                 )
 
+    def study(self, records: Sequence[Record]) -> None:
+        """Count the pixels of each class where the loss is weighted by them."""
+        if self._weighting == "none":
+            return
+        pixels = np.zeros(256, np.int64)
+        for record in records:
+            truth = record.label_map
+            assert truth is not None  # noqa: S101  # checked on start
+            pixels += np.bincount(truth.ravel(), minlength=256)
+        self._weights = enet_weights(torch.from_numpy(pixels[: len(LABEL_CLASSES)]))
+
     def losses(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         """Cross-entropy of the classifier and, at 0.4, of the auxiliary one."""
         assert isinstance(output, Segments) and batch.label_map is not None  # noqa: S101, PT018  # checked on start
-        losses = {"segmentation": pixel_cross_entropy(output.logits.float(), batch.label_map)}
+        if self._weights is not None:
+            self._weights = self._weights.to(output.logits.device)  # moves once
+        losses = {"segmentation": pixel_cross_entropy(output.logits.float(), batch.label_map, self._weights)}
         if output.auxiliary is not None:
-            auxiliary = pixel_cross_entropy(output.auxiliary.float(), batch.label_map)
+            auxiliary = pixel_cross_entropy(output.auxiliary.float(), batch.label_map, self._weights)
             losses["auxiliary"] = AUXILIARY_WEIGHT * auxiliary
         return losses
 
