@@ -62,7 +62,9 @@ def _folder(context: click.Context, option: click.Parameter, value: str | None) 
 
 @click.group(invoke_without_command=True, epilog=EPILOG, context_settings={"max_content_width": 110})
 @click.version_option(__version__, prog_name=PROGRAM, message="%(prog)s %(version)s")
-@click.option("--engine", metavar="E", help="Engine file, or a name from `mdrun models` [default: the one that ships]")
+@click.option(
+    "--engine", metavar="E", help="Engine file, or a name from `mdrun models` [default: the detector that ships]"
+)
 @click.option("--visible", metavar="V", help="Visible source")
 @click.option("--thermal", metavar="T", help="Thermal source")
 @click.option("--output", metavar="DIR", callback=_folder, help="Folder [default: runs/ENGINE]")

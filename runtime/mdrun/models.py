@@ -12,6 +12,7 @@ from mdrun.onnx_file import PLAN_SUFFIXES, read_manifest
 
 FOLDER = Path(__file__).resolve().parent / "engines"
 SUFFIXES = (".onnx", *PLAN_SUFFIXES)
+DEFAULT_TASK = "detect"  # of the engine that runs where none is named
 
 
 @dataclass(frozen=True)
@@ -72,12 +73,13 @@ def resolve(engine: str | Path, folder: Path | None = None) -> Path:
 
 
 def default(folder: Path | None = None) -> Path:
-    """Path of the shipped engine, where there is exactly one.
+    """Path of the shipped detector, where there is exactly one; engines of other tasks must be named.
 
     Raises:
-        UsageError: none ships, or several do.
+        UsageError: no detector ships, or several do.
+        EngineError: an engine that ships is damaged.
     """
-    found = _files(folder)
+    found = [model.path for model in shipped(folder) if model.manifest.task == DEFAULT_TASK]
     if len(found) == 1:
         return found[0]
     raise UsageError(f"--engine is missing and there is no single default ({_names(folder)}); name one")

@@ -58,7 +58,7 @@ def print_manifest(path: Path, manifest: Manifest) -> None:
         },
         **_thresholds(manifest),
         "precision": f"{origin.precision or 'not stated'}, opset {origin.opset or 'not stated'}",
-        "accuracy": _pairs(origin.accuracy),
+        "accuracy": _accuracy(origin.accuracy),
         "data": "; ".join(origin.data),
         "licence": origin.licence,
         "made by": origin.command,
@@ -81,7 +81,7 @@ def print_models(models: list[dict[str, Any]]) -> None:
         table.add_row("labels" if model["task"] == "segment" else "finds", ", ".join(model["classes"]))
         table.add_row("needs", " + ".join(model["needs"]))
         table.add_row("size", f"{model['bytes'] / 1e6:.1f} MB")
-        table.add_row("accuracy", _pairs(model["accuracy"]))
+        table.add_row("accuracy", _accuracy(model["accuracy"]))
         table.add_row("licence", model["licence"])
         _console().print(table)
 
@@ -130,6 +130,12 @@ def _stages_table(summary: dict[str, Any]) -> Table:
 
 def _pairs(values: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value:g}" for name, value in values.items())
+
+
+def _accuracy(scores: dict[str, float]) -> str:
+    """Every score, or the means where there are any: label maps come with sixty, `SET/CLASS/…` each."""
+    means = {name: value for name, value in scores.items() if "mean" in name.split("/")}
+    return f"{_pairs(means)}; by class: --json" if means else _pairs(scores)
 
 
 def _areas(shares: dict[str, float]) -> str:

@@ -81,8 +81,8 @@ def test_classes_have_their_own_threshold_and_their_own_counts() -> None:
 
 def random_pair(rng: np.random.Generator) -> tuple[Truth, Found]:
     """Crowded boxes of all classes, and detections near them with scores of two digits, so that many are equal."""
-    boxes = rng.uniform(0, 80, (rng.integers(0, 12), 2))
-    boxes = np.hstack([boxes, boxes + rng.uniform(8, 30, boxes.shape)]).astype(np.float32)
+    corners = rng.uniform(0, 80, (rng.integers(0, 12), 2))
+    boxes = np.hstack([corners, corners + rng.uniform(8, 30, corners.shape)]).astype(np.float32)
     kinds = rng.integers(0, 3, len(boxes))
     near = np.vstack([boxes + rng.normal(0, 4, boxes.shape), boxes + rng.normal(0, 2, boxes.shape)]).astype(np.float32)
     scores = rng.uniform(0, 1, len(near)).round(2).astype(np.float32)
@@ -90,7 +90,7 @@ def random_pair(rng: np.random.Generator) -> tuple[Truth, Found]:
 
 
 def test_sums_over_a_set_are_those_of_the_best_f1() -> None:
-    """pycocotools counts the same hits: precision and recall of its best F1, from our counts."""
+    """Precision and recall of the best F1, whose hits pycocotools counted, follow from our counts."""
     rng = np.random.default_rng(5)
     pairs = [random_pair(rng) for _ in range(60)]
     scores = average_precision([t for t, _ in pairs], [f for _, f in pairs], CLASSES)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mdrun.sinks.scene import GAP, INK
 from mdrun.sinks.sheet import HEADER, MARGIN
-from mdtrain.metrics.box_pictures import ALARM, HIT, MISS, PANE_WIDTH, draw_outline
+from mdtrain.metrics.box_pictures import ALARM, HIT, MISS, PANE_WIDTH, Outline, draw_outline
 from mdtrain.metrics.error_frame import FALSE, MISSED, RIGHT
 from tests.runtime.engines import VISIBLE_WH, write_constant
 from tests.training.evaluating import Eval, Outcome, refused
@@ -216,19 +216,17 @@ def test_a_broken_image_leaves_no_folder(run: Eval, tree: Path, engine: Path, tm
     assert not (tmp_path / "a").exists()
 
 
-@pytest.mark.parametrize("outline", [HIT, MISS, ALARM])
+@pytest.mark.parametrize("outline", [HIT, MISS, ALARM], ids=lambda outline: outline.name)
 @pytest.mark.parametrize("corner", [[5, 5, 5, 5], [5, 5, 60, 5], [60, 40, 5, 5], [0, 0, 63, 47], [5, 5, 8, 30]])
-def test_outlines_of_any_shape(outline: object, corner: list[int]) -> None:
-    """A point, a line, a box turned inside out, the whole pane: something is drawn, and inside the box's border."""
-    assert outline in {HIT, MISS, ALARM}
-    for kind in (HIT, MISS, ALARM):
-        pane = np.full((48, 64, 3), 99, np.uint8)
-        draw_outline(pane, corner, kind)
-        drawn = np.argwhere((pane == kind.colour).all(axis=2))
-        assert len(drawn) > 0
-        rows, columns = sorted(corner[1::2]), sorted(corner[::2])
-        assert (drawn >= (rows[0] - 1, columns[0] - 1)).all()
-        assert (drawn <= (rows[1] + 1, columns[1] + 1)).all()
+def test_outlines_of_any_shape(outline: Outline, corner: list[int]) -> None:
+    """A point, a line, a box turned inside out, the whole pane, a narrow one: something is drawn, and only there."""
+    pane = np.full((48, 64, 3), 99, np.uint8)
+    draw_outline(pane, corner, outline)
+    drawn = np.argwhere((pane == outline.colour).all(axis=2))
+    assert len(drawn) > 0
+    rows, columns = sorted(corner[1::2]), sorted(corner[::2])
+    assert (drawn >= (rows[0] - 1, columns[0] - 1)).all()
+    assert (drawn <= (rows[1] + 1, columns[1] + 1)).all()
 
 
 # Machado, Oliveira, Fernandes: A Physiologically-based Model for Simulation of Color Vision Deficiency, TVCG 2009:

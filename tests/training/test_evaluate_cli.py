@@ -174,6 +174,16 @@ def test_msrs_table(run: Eval, tree: Path, tmp_path: Path) -> None:
     assert outcome.code == 0
     for word in ("person", "bicycle", "car", "mean", "1.000", "0.500", "0.700"):
         assert word in outcome.out
+    assert f"{results} on msrs val, fusion labels" in outcome.out.replace("\n", "")
+
+
+@pytest.mark.parametrize(("options", "camera"), [((), "as stored"), (("--thermal-size", "16x12"), "at 16x12")])
+def test_msrs_table_names_engine_and_camera(
+    run: Eval, tree: Path, tmp_path: Path, options: tuple[str, ...], camera: str
+) -> None:
+    engine = write_engine(tmp_path / "hottest.onnx", ["car", "person"])
+    outcome = run("msrs", "--data", tree, "--engine", engine, *options)
+    assert outcome.out.startswith(f"hottest on msrs val, fusion labels, thermal {camera}\n")
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def test_the_table_says_which_definition(run: Eval, tree: Path, areas: Path) -> 
         "RTFNet",
         "all 9 classes",
         "Acc (recall)",
-        "areas on mfnet test: 2 pairs, 1 by day, 1 by night",
+        "areas on mfnet test, thermal as stored: 2 pairs, 1 by day, 1 by night",
         *LABEL_CLASSES,
     ):
         assert said in words

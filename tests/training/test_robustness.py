@@ -3,22 +3,29 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from mdrun.command import run_command
+from mdrun.street import Street, random_config
 from mdtrain.cli import mdtrain
+from mdtrain.data.street_set import write_street_set
 from mdtrain.metrics.robustness import (
     BLACKOUTS,
+    MEASURES,
     SHIFTS_PX,
     SKEWS_MS,
+    Image,
     black_side,
     black_surround,
     shifted,
     skewed_scenes,
 )
+from tests.runtime.engines import VISIBLE_WH, WARM, write_areas, write_blob
+from tests.training.evaluating import Eval, refused
 from tests.training.test_evaluate_cli import write_engine
-from tests.training.tree import write_msrs
+from tests.training.tree import write_mfnet, write_msrs
 
 
 def test_a_third_of_the_width_is_black() -> None:
@@ -81,3 +88,111 @@ def test_the_command_measures_every_condition_and_draws(tmp_path: Path, capfd: p
     assert run_command(mdtrain, "mdtrain", [*arguments[:-2], "0"]) == 0
     assert "thermal black" in capfd.readouterr().out
     assert run_command(mdtrain, "mdtrain", ["eval", "robustness", "--data", str(data), "--engine", "none.onnx"]) == 3
+
+
+def test_skewed_scenes_have_the_label_map_of_the_visible_image() -> None:
+    for late in skewed_scenes(1, (200,))[200]:
+        index = int(late.name)
+        street = Street(random_config(9 * 100_003 + index, 640, 480))
+        time_s = 1.0 + float(np.random.default_rng((9, index)).uniform(0, 30))
+        np.testing.assert_array_equal(late.label_map, street.labels(time_s).label_map)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Eval:
+    return Eval(capsys)
+
+
+@pytest.fixture
+def mfnet(tmp_path: Path) -> Path:
+    """A red car and a warm person by day and by night, as the engine of `write_areas` sees them."""
+    return write_mfnet(tmp_path / "mfnet", VISIBLE_WH)
+
+
+@pytest.fixture
+def areas(tmp_path: Path) -> Path:
+    return write_areas(tmp_path / "areas.onnx")
+
+
+def test_label_maps_under_every_condition(run: Eval, mfnet: Path, areas: Path, tmp_path: Path) -> None:
+    plot = tmp_path / "loss.png"
+    data = ("robustness", "--data", mfnet, "--engine", areas, "--scenes", "1")
+    outcome = run(*data, "--plot", plot, "--json")
+    assert outcome.code == 0, outcome.err
+    outcomes = {entry["condition"]: entry for entry in outcome.json}
+    assert len(outcomes) == len(BLACKOUTS) + len(SHIFTS_PX) + len(SKEWS_MS)
+    assert [outcomes["16 px"]["value"], outcomes["200 ms"]["value"]] == [16, 200]
+
+    def accuracy(condition: str, name: str, group: str = "all") -> float:
+        return float(outcomes[condition]["scores"][group]["classes"][name]["accuracy"])
+
+    for group in ("all", "day", "night"):
+        assert outcomes["none"]["scores"][group]["mean_accuracy"] == pytest.approx(3 / 9)
+        assert (accuracy("visible black", "person", group), accuracy("visible black", "car", group)) == (1, 0)
+        assert (accuracy("thermal black", "person", group), accuracy("thermal black", "car", group)) == (0, 1)
+    # the car fills the left half, a third of the width is black; the person the right quarter, all of it black
+    half = "left of visible, right of thermal black"
+    assert accuracy(half, "car") == pytest.approx(1 / 3, abs=0.02)
+    assert accuracy(half, "person") == 0
+    shifted_by = [accuracy(f"{pixels} px", "person") for pixels in SHIFTS_PX]
+    assert shifted_by[0] == 1
+    assert shifted_by[-1] < shifted_by[1] < 1
+    image = cv2.imread(str(plot))
+    assert image is not None
+    assert len(np.unique(image.reshape(-1, 3), axis=0)) > 3
+
+
+def test_the_table_of_label_maps(run: Eval, mfnet: Path, areas: Path) -> None:
+    outcome = run("robustness", "--data", mfnet, "--engine", areas, "--scenes", "0", "--thermal-size", "32x24")
+    words = " ".join(outcome.out.split())
+    assert words.startswith("Acc (recall) in % of areas, mfnet test, thermal at 32x24; ms rows on 0 synthetic scenes")
+    for said in ("mean over all 9 classes", "condition ┃ mean ┃ by day ┃ by night ┃ person ┃ car"):
+        assert said in words
+    row = next(line for line in outcome.out.splitlines() if "visible black" in line)
+    assert row.replace("│", " ").split() == ["visible", "black", "22.2", "22.2", "22.2", "100.0", "0.0"]
+
+
+def test_late_thermal_images_cost_label_maps_something(run: Eval, tmp_path: Path, areas: Path) -> None:
+    """The engine's persons are what is warm: the older the thermal image, the fewer of their pixels it covers."""
+    scenes = skewed_scenes(6, (0, 200))
+    warmest = {age: MEASURES["segment"].judge(areas, records, None, hot) for age, records in scenes.items()}
+    now, late = (warmest[age]["all"]["classes"]["person"]["accuracy"] for age in (0, 200))
+    assert now > late > 0
+
+
+def hot(visible: Image, thermal: Image) -> tuple[Image, Image]:
+    """Stretches a thermal image so that its warmest twentieth is above the engine's limit."""
+    limit = max(float(np.quantile(thermal, 0.95)), 1.0)
+    return visible, np.clip(thermal * (WARM / limit), 0, 255).astype(np.uint8)
+
+
+def test_a_street_is_read_by_name_and_by_option(run: Eval, tmp_path: Path, areas: Path) -> None:
+    list(write_street_set(tmp_path / "street", scenes=1, seed=0, validation=1))
+    by_name = run("robustness", "--data", tmp_path / "street", "--engine", areas, "--scenes", "0", "--json")
+    assert by_name.code == 0, by_name.err
+    (tmp_path / "street").rename(tmp_path / "night")
+    data = ("robustness", "--data", tmp_path / "night", "--engine", areas, "--scenes", "0", "--json")
+    assert run(*data, "--set", "street").json == by_name.json
+    refused(run(*data), 2, "its name 'night' is no layout with label maps", "--set: mfnet or street")
+    detector = write_blob(tmp_path / "blob.onnx")
+    boxes = run("robustness", "--data", tmp_path / "night", "--engine", detector, "--set", "street", "--scenes", "0")
+    assert "AP50 of blob, night val; ms rows on 0 synthetic scenes" in " ".join(boxes.out.split())
+    for path in (tmp_path / "night" / "label_maps").iterdir():
+        path.unlink()
+    (tmp_path / "night" / "label_maps").rmdir()
+    refused(run(*data, "--set", "street"), 5, "has no label_maps/")
+
+
+def test_bad_input(run: Eval, mfnet: Path, areas: Path, tmp_path: Path) -> None:
+    msrs = write_msrs(tmp_path / "msrs")
+    detector = write_blob(tmp_path / "blob.onnx")
+    data = ("robustness", "--data", mfnet, "--engine")
+    refused(run(*data, detector, "--set", "mfnet"), 2, "--set mfnet, which has no boxes to judge blob by", "street")
+    refused(run(*data, detector), 4, "00003D.txt")  # read as msrs
+    refused(run(*data, areas, "--set", "msrs"), 2, "--set msrs, which has no label maps", "mfnet or street")
+    refused(run("robustness", "--data", msrs, "--engine", areas), 2, "'msrs' is no layout with label maps")
+    refused(run(*data, areas, "--set", "kaist"), 2, "msrs", "mfnet", "street")
+    refused(run(*data, areas, "--split", "dusk"), 4, "dusk.txt")
+    refused(run(*data, areas, "--scenes", "-1"), 2, "--scenes")
+    refused(run(*data, tmp_path / "none.onnx"), 3, "none.onnx")
+    refused(run(*data, areas, "--plot", tmp_path), 6, "is a folder")

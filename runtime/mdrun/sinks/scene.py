@@ -6,7 +6,9 @@ Colours are RGB. The thermal image covers the view of the visible one, so a box 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +73,20 @@ class Look:
         return [(name, self.colour(index)) for index, name in enumerate(self.classes)][first:]
 
 
+class Tag(NamedTuple):
+    """A text beside a box.
+
+    Attributes:
+        text: one line.
+        colour: RGB, of the strip behind the text.
+        corner: x1, y1, x2, y2 of the box, pixels of the pane.
+    """
+
+    text: str
+    colour: Colour
+    corner: list[int]
+
+
 def draw_scene(result: Result, look: Look, pane_wh: tuple[int, int]) -> Image:
     """Both panes of one result, (h, 2 w + GAP, 3) uint8 RGB for panes of (w, h)."""
     width, height = pane_wh
@@ -78,19 +94,19 @@ def draw_scene(result: Result, look: Look, pane_wh: tuple[int, int]) -> Image:
     found = above(result.detections, look.display) if result.detections is not None else None
     canvas = np.full((height, 2 * width + GAP, 3), INK, np.uint8)
     left, right = canvas[:, :width], canvas[:, width + GAP :]
-    _paste(pair.visible.image, left)
+    paste(pair.visible.image, left)
     if pair.thermal is not None:
-        _paste(_thermal_rgb(pair.thermal.image), right)
+        paste(thermal_rgb(pair.thermal.image), right)
     if result.segmentation is not None:
         colours = [look.colour(index) for index in range(len(look.classes))]
         tint((left, right), result.segmentation.label_map, colours)
     if found is not None:
         size = (pair.visible.image.shape[1], pair.visible.image.shape[0])
         placed = boxes.scale(found.boxes_xyxy, size, pane_wh)
-        _draw_labels(left, found, _draw_boxes(left, found, placed, look), look)
+        draw_tags(left, _tags(found, _draw_boxes(left, found, placed, look), look))
         _draw_boxes(right, found, placed, look)
-    _chip(left, "visible", PAPER)
-    _chip(right, thermal_caption(pair, look.thermal_used), _marker(pair))
+    chip(left, "visible", PAPER)
+    chip(right, thermal_caption(pair, look.thermal_used), _marker(pair))
     return canvas
 
 
@@ -122,7 +138,8 @@ def pane_size(visible_wh: tuple[int, int], width: int) -> tuple[int, int]:
     return width // 2 * 2, max(2, height // 2 * 2)
 
 
-def _paste(image: NDArray[np.uint8], pane: Image) -> None:
+def paste(image: NDArray[np.uint8], pane: Image) -> None:
+    """Fill a pane (h, w, 3) with an RGB image of any size, in place."""
     import cv2
 
     shrinks = image.shape[0] > pane.shape[0]
@@ -130,7 +147,7 @@ def _paste(image: NDArray[np.uint8], pane: Image) -> None:
     pane[:] = cv2.resize(image, (pane.shape[1], pane.shape[0]), interpolation=method)
 
 
-def _thermal_rgb(image: NDArray[np.uint8] | NDArray[np.uint16]) -> Image:
+def thermal_rgb(image: NDArray[np.uint8] | NDArray[np.uint16]) -> Image:
     """White-hot grey, stretched between two percentiles; 8 bits by `MAX_GAIN` at most, so that noise stays noise."""
     low, high = np.percentile(image[::2, ::2], STRETCH)
     gain = 255.0 / max(high - low, 1.0)
@@ -144,7 +161,7 @@ def _marker(pair: FramePair) -> Colour:
     return PAPER if pair.provenance is Provenance.MEASURED else WARN
 
 
-def _chip(pane: Image, text: str, colour: Colour) -> None:
+def chip(pane: Image, text: str, colour: Colour) -> None:
     """A caption on a darkened strip in the upper left corner."""
     width, height = text_width(text, CHIP_PX) + 16, CHIP_PX + 10
     corner = pane[:height, :width]
@@ -164,19 +181,26 @@ def _draw_boxes(pane: Image, found: Detections, placed: boxes.Boxes, look: Look)
     return corners
 
 
-def _draw_labels(pane: Image, found: Detections, corners: list[list[int]], look: Look) -> None:
-    """A tag to each box where there is room, the best boxes first; a hidden tag says less than none."""
+def _tags(found: Detections, corners: list[list[int]], look: Look) -> list[Tag]:
+    """Class and score of every box in the colour of its class."""
+    kinds = found.classes.tolist()
+    return [
+        Tag(f"{look.classes[kind]} {score:.2f}", look.colour(kind), corner)
+        for kind, score, corner in zip(kinds, found.scores, corners, strict=True)
+    ]
+
+
+def draw_tags(pane: Image, tags: Sequence[Tag]) -> None:
+    """Write the tags, in place, where there is room, the first ones first; a hidden tag says less than none."""
     taken: list[tuple[int, int, int, int]] = []
-    for index, corner in enumerate(corners):
-        kind = int(found.classes[index])
-        text = f"{look.classes[kind]} {found.scores[index]:.2f}"
-        width, height = text_width(text, LABEL_PX, BOLD) + 6, LABEL_PX + 3
-        for x, y in _label_places(corner, (width, height), pane.shape[1]):
+    for tag in tags:
+        width, height = text_width(tag.text, LABEL_PX, BOLD) + 6, LABEL_PX + 3
+        for x, y in _label_places(tag.corner, (width, height), pane.shape[1]):
             inside = y >= 0 and y + height <= pane.shape[0]
             if inside and not any(_touch((x, y, x + width, y + height), other) for other in taken):
                 taken.append((x, y, x + width, y + height))
-                pane[y : y + height, x : x + width] = look.colour(kind)
-                draw_text(pane, text, (x + 3, y + LABEL_PX - 1), LABEL_PX, INK, weight=BOLD)
+                pane[y : y + height, x : x + width] = tag.colour
+                draw_text(pane, tag.text, (x + 3, y + LABEL_PX - 1), LABEL_PX, INK, weight=BOLD)
                 break
 
 

@@ -78,6 +78,7 @@ def msrs(
     if thermal_size and not engine:
         raise UsageError("got --thermal-size with --results, which are made already; use it with --engine")
     only_with_errors(errors, {"--worst": worst, "--error-threshold": error_threshold})
+    from mdrun.engine import check_range
     from mdtrain.data.records import CLASSES, check_records
     from mdtrain.data.sets.msrs import read_msrs
     from mdtrain.metrics.box_pictures import draw_worst
@@ -85,6 +86,7 @@ def msrs(
     from mdtrain.metrics.pairs import pair_scores, run_engine
     from mdtrain.metrics.results import read_results
 
+    check_range("--error-threshold", error_threshold, 0, 1)  # NaN is in every range of click
     title = f"{engine.stem if engine else source} on {data.name} {split}, {labels} labels"
     with error_folder(errors) if errors is not None else nullcontext() as folder:
         records = read_msrs(data, split, labels)

@@ -170,14 +170,11 @@ def draw_outline(pane: Image, corner: Sequence[int], outline: Outline) -> None:
     """Draw a box x1, y1, x2, y2 in pixels of the pane, in place, with a dark halo."""
     x1, y1, x2, y2 = corner
     cv2.rectangle(pane, (x1, y1), (x2, y2), INK, outline.width + 2)
-    if outline.dash is None:
-        cv2.rectangle(pane, (x1, y1), (x2, y2), outline.colour, outline.width)
-        return
-    drawn, left_out = outline.dash
     for start, end in (((x1, y1), (x2, y1)), ((x2, y1), (x2, y2)), ((x2, y2), (x1, y2)), ((x1, y2), (x1, y1))):
         way = np.subtract(end, start)
         length = int(np.abs(way).max())
-        for begin in range(0, length, drawn + left_out):
+        drawn, left_out = outline.dash or (length + 1, 0)
+        for begin in range(0, length + 1, drawn + left_out):
             ends = [np.add(start, way * at // max(length, 1)) for at in (begin, min(begin + drawn - 1, length))]
             first, last = (tuple(map(int, point)) for point in ends)
             cv2.line(pane, first, last, outline.colour, outline.width)

@@ -1,0 +1,35 @@
+"""The engine that runs where none is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mdrun.errors import EngineError, UsageError
+from mdrun.models import default
+from tests.runtime.engines import write_areas, write_blob
+
+
+def test_the_default_is_the_detector_whatever_ships_beside_it(tmp_path: Path) -> None:
+    detector = write_blob(tmp_path / "blob.onnx")
+    assert default(tmp_path) == detector
+    for name in ("areas", "zones"):  # before and behind it
+        write_areas(tmp_path / f"{name}.onnx", name)
+    assert default(tmp_path) == detector
+
+
+@pytest.mark.parametrize("names", [(), ("areas",), ("areas", "blob0", "blob1")])
+def test_without_a_single_detector_there_is_no_default(tmp_path: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        (write_blob if name.startswith("blob") else write_areas)(tmp_path / f"{name}.onnx", name)
+    listed = f"shipped: {', '.join(names)}" if names else "none ships"
+    with pytest.raises(UsageError, match=rf"--engine is missing .*\({listed}"):
+        default(tmp_path)
+
+
+def test_a_damaged_engine_is_named(tmp_path: Path) -> None:
+    write_blob(tmp_path / "blob.onnx")
+    (tmp_path / "areas.onnx").write_bytes(b"\x08")
+    with pytest.raises(EngineError, match=r"areas\.onnx"):
+        default(tmp_path)
