@@ -95,7 +95,7 @@ def _measure(engines: list[Engine], rounds: int) -> list[tuple[np.ndarray, float
 
 def _point(weights: Path, milliseconds: np.ndarray, megabytes: float) -> Point:
     trained = load_trained(weights, "student")
-    measure = f"{trained.config.data.validation}_val/{make_task(trained.config).measures[0]}"
+    measure = f"{trained.config.data.validation_name}/{make_task(trained.config).measures[0]}"
     return Point(
         weights.parent.name,
         measure,

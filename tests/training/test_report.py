@@ -30,7 +30,7 @@ def test_known_numbers_of_the_paper() -> None:
 def test_rows_that_were_not_run_stay_blank() -> None:
     runs = [{"person/ap50": 0.5, "person/day/ap50": 0.6, "person/night/ap50": 0.4}]
     text = paper_report({("detect", "16x-native"): Row(Variant("16x-native", "baseline"), runs)}, "T")
-    (line,) = [line for line in text.splitlines() if "0.600 / 0.400 / 0.500" in line]
+    (line,) = [line for line in text.splitlines() if "60.00 / 40.00 / 50.00" in line]
     assert line.startswith("| 16x fewer | 12.09 / 6.73 / 10.17 ± 0.42 |")
     assert text.count("not run") == 2 * (4 + 10 + 2 + 5) - 1
 
@@ -38,7 +38,7 @@ def test_rows_that_were_not_run_stay_blank() -> None:
 def test_the_tasks_do_not_mix() -> None:
     runs = [{"mean/accuracy": 0.5, "mean/day/accuracy": 0.6, "mean/night/accuracy": 0.4}]
     text = paper_report({("segment", "16x-native"): Row(Variant("16x-native", "baseline"), runs)}, "T")
-    (line,) = [line for line in text.splitlines() if "0.600 / 0.400 / 0.500" in line]
+    (line,) = [line for line in text.splitlines() if "60.00 / 40.00 / 50.00" in line]
     assert line.startswith("| 16x fewer | 53.85 / 55.43 / 58.21 ± 0.46 |")
 
 
@@ -49,7 +49,7 @@ def test_the_command_reads_sweeps_anywhere_below(tmp_path: Path, capfd: pytest.C
     output = tmp_path / "out" / "report.md"
     arguments = ["report", "paper", "--runs", str(tmp_path / "runs")]
     assert run_command(mdtrain, "mdtrain", [*arguments, "--output", str(output)]) == 0
-    assert "| 0.700 ± 0.000 / 0.700 ± 0.000 / 0.700 ± 0.000 | 3 |" in output.read_text()
+    assert "| 70.00 ± 0.00 / 70.00 ± 0.00 / 70.00 ± 0.00 | 3 |" in output.read_text()
     capfd.readouterr()
     assert run_command(mdtrain, "mdtrain", arguments) == 0
     assert capfd.readouterr().out.strip() == output.read_text().strip()

@@ -117,6 +117,26 @@ def test_pairs_without_label_maps_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_pairs_without_a_box_are_no_detection_set(tmp_path: Path) -> None:
+    write_mfnet(tmp_path / "data" / "mfnet")
+    config = tiny(tmp_path, "data.sets=[mfnet]", "data.validation=mfnet")
+    with pytest.raises(DataError, match=r"images/\S+\.png: neither it nor another of the \d+ pairs .* has a box"):
+        baseline.train(config, tmp_path / "run", "mdtrain")
+
+
+def test_the_task_has_a_flag_of_its_own(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    arguments = ["train", "baseline", "--set", "task=segment", "--output", str(tmp_path / "run")]
+    assert run_command(mdtrain, "mdtrain", arguments) == 2
+    assert "wanted --task" in capfd.readouterr().err
+
+
+def test_a_task_without_data_names_the_way_out(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    arguments = ["train", "baseline", "--task", "segment", "--output", str(tmp_path / "run")]
+    assert run_command(mdtrain, "mdtrain", arguments) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "configuration: data: nothing to learn from: give scenes with --street" in line
+
+
 def test_mfnet_from_the_command_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     write_mfnet(tmp_path / "data" / "mfnet")
     arguments = ["train", "baseline", "--task", "segment", "--data", str(tmp_path / "data")]
@@ -157,7 +177,7 @@ def test_a_sweep_of_segmenters(street: Path, tmp_path: Path, capfd: pytest.Captu
         ("model.backbone=vgg16", "resnet18"),
         ("optimiser.batch_size=1", "at least 2 pairs a process"),
         ("model.output_stride=4", "output_stride"),
-        ("data.street=null", "street is not set"),
+        ("data.street=null", "nothing to learn from"),
     ],
 )
 def test_settings_that_no_segmenter_can_have(setting: str, named: str, street: Path) -> None:

@@ -49,12 +49,21 @@ class DataConfig(Strict):
     threads: int = Field(1, ge=1)
     cache_mb: int = Field(4096, ge=0, description="memory for decoded images, MiB; the rest is decoded each time")
 
+    @property
+    def validation_name(self) -> str:
+        """Set and list that judge, as accuracies are named: `msrs_val`."""
+        return f"{self.validation}_{self.validation_list}"
+
     @model_validator(mode="after")
     def _something_to_learn(self) -> DataConfig:
         if not self.sets and self.street is None:
-            raise ValueError("sets is empty and street is not set: nothing to learn from")
+            raise ValueError(
+                "nothing to learn from: give scenes with --street, or sets with --data and --set data.sets=[…]"
+            )
         if self.validation == "street" and self.street is None:
-            raise ValueError("validation is street and street is not set: give the folder (--street)")
+            raise ValueError(
+                "validation is street and no street is given: name it with --street, or set data.validation=SET"
+            )
         return self
 
 
@@ -184,7 +193,9 @@ def load_config(path: Path | None, overrides: tuple[str, ...] = ()) -> Config:
         try:
             text = path.read_text(encoding="utf-8")
             data = yaml.safe_load(text) or {}
-            lines = key_lines(text)
+            lines = {} if _is_shipped(path) else key_lines(text)
+        except FileNotFoundError:
+            raise UsageError(f"{_shown(path)}: no such file; leave --config out for the recipe's own, or `paper`") from None
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise UsageError(f"{_shown(path)}: cannot be read as YAML: {error}") from error
         if not isinstance(data, dict):
@@ -234,7 +245,7 @@ def _describe(problem: ErrorDetails, lines: dict[str, int], given: set[str]) -> 
         where = SET
     else:
         where = next((f" (line {lines[place]})" for place in written if place in lines), "")
-    return f"{key}{where}: {problem['msg']}"
+    return f"{key}{where}: {problem['msg'].removeprefix('Value error, ')}"
 
 
 def _apply(data: dict[str, Any], override: str) -> None:

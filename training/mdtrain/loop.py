@@ -341,7 +341,7 @@ def _finish(session: Session, folder: Path, command: str, accuracy: Evaluation) 
         "minutes": round(session.state.minutes, 1),
         "display_score": round(accuracy.display_score, 3),
         "accuracy": {
-            f"{session.config.data.validation}_val/{name}": round(value, 4)
+            f"{session.config.data.validation_name}/{name}": round(value, 4)
             for name, value in accuracy.scores.items()
             if not math.isnan(value)
         },

@@ -8,12 +8,13 @@ S(F) A).
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import NamedTuple
 
 from mdrun.errors import DataError, SourceError
 from mdtrain.config import TaskName
-from mdtrain.sweep import Row, SweepName, Variant, format_cell
+from mdtrain.sweep import Row, SweepName, Variant
 
 BLANK = "not run"
 MEASURES: dict[TaskName, tuple[str, str]] = {  # title, name of the score over all pairs
@@ -210,11 +211,18 @@ def paper_report(found: Found, title: str) -> str:
         title, overall = MEASURES[table.task]
         day, night = (f"{overall.replace('/', f'/{time}/')}" for time in ("day", "night"))
         lines += ["", f"## Table {table.number}: {table.title}", ""]
-        lines += [f"| | paper: {table.measure} | ours: {title} | seeds |", "|---|---|---|---|"]
+        lines += [f"| | paper: {table.measure} | ours: {title}, % | seeds |", "|---|---|---|---|"]
         for row in table.rows:
             ours = found.get((table.task, row.variant))
             cells = BLANK
             if ours is not None:
-                cells = " / ".join(format_cell(*ours.mean(measure)) for measure in (day, night, overall))
+                cells = " / ".join(_percent(*ours.mean(measure)) for measure in (day, night, overall))
             lines.append(f"| {row.label} | {' / '.join(row.paper)} | {cells} | {len(ours.runs) if ours else '-'} |")
     return "\n".join([*lines, ""])
+
+
+def _percent(mean: float, error: float) -> str:
+    """As the paper prints its numbers."""
+    if math.isnan(mean):
+        return "-"
+    return f"{100 * mean:.2f}" if math.isnan(error) else f"{100 * mean:.2f} ± {100 * error:.2f}"

@@ -159,7 +159,7 @@ def _train(variant: Variant, config: Config, folder: Path, initial: Initial, com
         resume = (folder / "checkpoints" / "last.ckpt").exists()
         run(config, recipe, folder, command, Start(resume=resume, backbone=None if resume else initial.backbone))
     accuracy: dict[str, float] = json.loads((folder / "result.json").read_text())["accuracy"]
-    return {name.removeprefix(f"{config.data.validation}_val/"): value for name, value in accuracy.items()}
+    return {name.removeprefix(f"{config.data.validation_name}/"): value for name, value in accuracy.items()}
 
 
 def _check_config(config: Config, folder: Path) -> None:

@@ -34,7 +34,7 @@ def _options(function: Callable[..., None]) -> Callable[..., None]:
                 "--config", type=click.Path(path_type=Path), help="YAML file, or `paper`; default: the recipe's own."
             ),
             click.option("--task", type=click.Choice(TASKS), help="Boxes (default) or a class for every pixel."),
-            click.option("--data", type=click.Path(path_type=Path), help="Folder with msrs/ and roadscene/."),
+            click.option("--data", type=click.Path(path_type=Path), help="Folder with a folder of each set."),
             click.option("--street", type=click.Path(path_type=Path), help="Synthetic scenes of `mdtrain street`."),
             click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder of the run."),
             click.option("--seed", type=click.IntRange(min=0), help="Seed of weights, batches and augmentation."),
@@ -61,6 +61,8 @@ def _config(recipe: str, options: dict[str, Any]) -> Any:
     """The run's configuration: file, then --set, then the named flags."""
     from mdtrain.config import load_config  # noqa: PLC0415  # keeps --help fast
 
+    if any(override.partition("=")[0] == "task" for override in options["overrides"]):
+        raise UsageError("got --set task=…, wanted --task: each task has a configuration of its own")
     named = {
         "task": options["task"],
         "seed": options["seed"],
@@ -107,7 +109,7 @@ def _show_plan(plan: Any) -> None:
         ("iterations", f"{plan.iterations} ({plan.epochs:.0f} epochs)"),
         ("memory", f"{plan.memory_mb:.0f} MiB on {plan.device}"),
         ("an iteration", f"{plan.seconds_per_iteration:.2f} s"),
-        ("the run", f"about {plan.minutes:.0f} minutes"),
+        ("the run", f"about {max(plan.minutes, 0.1):.{0 if plan.minutes >= 10 else 1}f} minutes"),
     ):
         table.add_row(name, value)
     Console().print(table)

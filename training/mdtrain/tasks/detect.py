@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mdrun.boxes import suppress
+from mdrun.errors import DataError
 from mdtrain.build import spec_of
 from mdtrain.config import Config
 from mdtrain.contract import NMS_IOU, TOP_K
@@ -40,7 +41,12 @@ class Detect(Task):
         self._anchors = spec.make_anchors(self._size)
 
     def check(self, records: Sequence[Record]) -> None:
-        """Every reader gives boxes; pairs without any are negatives."""
+        """Some pair has a box; those without any are negatives."""
+        if not any(len(record.boxes) for record in records):
+            raise DataError(
+                f"{records[0].visible_file.path}: neither it nor another of the {len(records)} pairs of its list has a "
+                "box, which task=detect learns from; leave the set out, or --task segment where it has label maps"
+            )
 
     def study(self, records: Sequence[Record]) -> None:
         """Nothing to learn from the boxes as a whole."""

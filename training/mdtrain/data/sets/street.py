@@ -22,6 +22,8 @@ def read_street(root: Path, split: str) -> list[Record]:
         SourceError: the list or a file of labels is missing.
         DataError: a malformed label, or a list that is not text.
     """
+    if not root.is_dir():
+        raise SourceError(f"{root}: no such folder; `mdtrain street --validation 40 --output {root}` draws one")
     if split == "val" and not (root / "val.txt").is_file() and (root / "train.txt").is_file():
         raise SourceError(
             f"{root}: has no val.txt; `mdtrain street --validation 40` draws scenes for validation as well"
