@@ -13,6 +13,7 @@ from pathlib import Path
 from mdrun.errors import OutputError
 
 LOCK = ".mdrun.lock"
+OLDER = ".older.part"  # end of the name that a complete folder has while another takes its place
 
 
 class PartialFile:
@@ -71,7 +72,7 @@ class PartialFolder(PartialFile):
         """
         if not self.part.exists():
             return None
-        older = self._part.with_name(f"{self._part.stem}.older.part")  # no rename goes over a folder with files
+        older = self._part.with_name(f"{self._part.stem}{OLDER}")  # no rename goes over a folder with files
         try:
             if self.path.exists():
                 self.path.rename(older)
@@ -139,10 +140,19 @@ class OutputFolder:
                 os.close(handle)  # the run before removed the file between our opening and locking it
 
     def remove_leftovers(self, names: Iterable[str]) -> None:
-        """Remove unfinished files of runs that were killed; only the holder of the lock may, for it runs alone."""
+        """Remove unfinished files of runs that were killed; only the holder of the lock may, for it runs alone.
+
+        A complete folder that was moved away, and whose successor never took the name, gets it back.
+
+        Raises:
+            OutputError: that folder cannot be renamed.
+        """
         for path in map(Path, names):
+            final = self.path / path.name
             for left in self.path.glob(f".{path.stem}.*.part{path.suffix}"):
-                if left.is_dir():
+                if left.name.endswith(OLDER) and not os.path.lexists(final):
+                    _give_back(left, final)
+                elif left.is_dir():
                     shutil.rmtree(left)
                 else:
                     left.unlink(missing_ok=True)
@@ -170,3 +180,13 @@ class OutputFolder:
             if not folder.is_dir() or any(folder.iterdir()):
                 return
             folder.rmdir()
+
+
+def _give_back(left: Path, final: Path) -> None:
+    """Rename what a killed run moved away."""
+    try:
+        left.rename(final)
+    except OSError as error:
+        raise OutputError(
+            f"{left}: cannot be named {final.name} again ({error.strerror}); rename it yourself"
+        ) from error

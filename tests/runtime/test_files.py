@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mdrun.errors import OutputError
-from mdrun.files import LOCK, OutputFolder, PartialFile
+from mdrun.files import LOCK, OutputFolder, PartialFile, PartialFolder
 
 HOLD = """
 import sys
@@ -89,6 +89,55 @@ def test_leftovers_of_a_killed_run_go(tmp_path: Path) -> None:
     (tmp_path / ".notes.part").write_text("the user's own")
     OutputFolder(tmp_path).remove_leftovers(("results.jsonl", "overlay.mp4"))
     assert sorted(path.name for path in tmp_path.iterdir()) == [".notes.part", "results.jsonl"]
+
+
+def killed_while_replacing(folder: Path, monkeypatch: pytest.MonkeyPatch, *, renames: int) -> None:
+    """A complete folder `labels` of 'old', and a commit of 'new' over it that ends after so many renames."""
+    (folder / "labels").mkdir()
+    (folder / "labels" / "0.png").write_text("old")
+    later = PartialFolder(folder / "labels")
+    later.part.mkdir()
+    (later.part / "0.png").write_text("new")
+    rename, done = Path.rename, []
+
+    def until_killed(source: Path, target: Path) -> Path:
+        if len(done) == renames:
+            raise KeyboardInterrupt
+        done.append(source)
+        return rename(source, target)
+
+    def never(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", until_killed)
+        patch.setattr("mdrun.files.shutil.rmtree", never)
+        with pytest.raises(KeyboardInterrupt):
+            later.commit()
+
+
+@pytest.mark.parametrize(("renames", "kept"), [(0, "old"), (1, "old"), (2, "new")])
+def test_a_folder_survives_a_run_that_was_killed_while_replacing_it(
+    renames: int, kept: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed_while_replacing(tmp_path, monkeypatch, renames=renames)
+    assert (tmp_path / "labels").exists() == (renames != 1)
+    OutputFolder(tmp_path).remove_leftovers(("labels/",))
+    assert [path.name for path in tmp_path.iterdir()] == ["labels"]
+    assert (tmp_path / "labels" / "0.png").read_text() == kept
+
+
+def test_a_folder_that_cannot_get_its_name_back_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    killed_while_replacing(tmp_path, monkeypatch, renames=1)
+
+    def refuse(source: Path, target: Path) -> Path:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(OutputError, match=r"older\.part: cannot be named labels again \(Permission denied\)"):
+        OutputFolder(tmp_path).remove_leftovers(("labels/",))
+    (older,) = tmp_path.glob(".labels.*.older.part")
+    assert (older / "0.png").read_text() == "old"
 
 
 def test_a_folder_where_a_file_is_to_go_is_found_before_the_work(tmp_path: Path) -> None:

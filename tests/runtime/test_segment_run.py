@@ -165,11 +165,34 @@ def test_what_is_no_folder_of_label_maps(areas: Path, cameras: tuple[str, str], 
 
 
 def test_leftovers_of_a_killed_run_go(areas: Path, cameras: tuple[str, str], tmp_path: Path) -> None:
+    run_pair(areas, *cameras, tmp_path / "out")
     for left in (".labels.0123abcd.part", ".labels.0123abcd.older.part"):
         (tmp_path / "out" / left).mkdir(parents=True)
         (tmp_path / "out" / left / "000000.png").touch()
     report, lines = run_pair(areas, *cameras, tmp_path / "out")
     check_files(report, lines, tmp_path / "out")
+
+
+@pytest.mark.parametrize("then", ["fails", "succeeds", "has no label maps"])
+def test_label_maps_survive_a_run_that_was_killed_while_replacing_them(
+    areas: Path, cameras: tuple[str, str], tmp_path: Path, then: str
+) -> None:
+    """It had moved them away and not yet named its own."""
+    output = tmp_path / "out"
+    run_pair(areas, *cameras, output)
+    before = {path: path.read_bytes() for path in output.rglob("*.*")}
+    (output / "labels").rename(output / ".labels.0123abcd.older.part")
+    (output / ".labels.0123abcd.part").mkdir()
+    if then == "fails":
+        cv2.imwrite(str(Path(cameras[1]) / "0003.png"), np.zeros((40, 50), np.uint8))
+        with pytest.raises(DataError):
+            run_pair(areas, *cameras, output)
+        assert {path: path.read_bytes() for path in output.rglob("*.*")} == before
+    elif then == "succeeds":
+        check_files(*run_pair(areas, *cameras, output), output)
+    else:
+        run_pair(areas, *cameras, output, replace(FAST, labels=False))
+        assert {path.name for path in output.iterdir()} == {"results.jsonl", "summary.json"}
 
 
 def test_a_full_disk_leaves_nothing(

@@ -8,7 +8,17 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mdtrain.data.augment import MIN_SIDE_PX, Sample, Sizes, _noisy, augment, mosaic, plain_sample, simulate_sensor
+from mdtrain.data.augment import (
+    MIN_SIDE_PX,
+    Sample,
+    Sizes,
+    _noisy,
+    _warp,
+    augment,
+    mosaic,
+    plain_sample,
+    simulate_sensor,
+)
 from mdtrain.data.records import IGNORE_LABEL, ImageFile, LabelFile, Record
 
 SIZES = Sizes((192, 160), (80, 64))
@@ -101,6 +111,15 @@ def test_a_warp_puts_pixel_centres_where_boxes_say() -> None:
             offsets.append(centre - (sample.boxes[0, :2] + sample.boxes[0, 2:]) / 2)
     assert len(offsets) > 10
     np.testing.assert_allclose(np.mean(offsets, axis=0), 0, atol=0.1)
+
+
+def test_a_strong_shrink_moves_nothing() -> None:
+    """Blurring before it must not shift the picture against its labels: a ramp stays where area averaging puts it."""
+    ramp = np.tile(np.linspace(0, 250, 640).astype(np.uint8), (480, 1))
+    shrunk = _warp(ramp, np.array([[1.0, 0, 0], [0, 1.0, 0]]), 320, 240).astype(float)
+    wanted = cv2.resize(ramp, (320, 240), interpolation=cv2.INTER_AREA).astype(float)
+    per_pixel = 250 / 320
+    assert abs((shrunk - wanted)[8:-8, 8:-8].mean()) / per_pixel < 0.08
 
 
 def test_pixels_outside_of_the_picture_have_no_class() -> None:

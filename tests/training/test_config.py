@@ -111,6 +111,11 @@ def test_a_file_that_is_not_yaml_is_refused(tmp_path: Path) -> None:
         load_config(tmp_path / "missing.yaml")
 
 
+def test_a_size_that_is_no_name_is_one_line() -> None:
+    with pytest.raises(UsageError, match=r"model\.size"):
+        load_config(None, ("model.size=[r18]",))
+
+
 def test_learning_rate_warms_up_peaks_and_ends_at_zero() -> None:
     optimiser = Config().optimiser
     rates = [learning_rate(i, optimiser) for i in range(optimiser.iterations + 1)]

@@ -8,14 +8,29 @@ import pytest
 import torch
 
 from mdrun.command import run_command
+from mdtrain.build import load_trained
 from mdtrain.cli import mdtrain
 from mdtrain.commands.train import config_file
 from mdtrain.config import load_config
+from mdtrain.models.resnet import ResNetStem, ResNetTop
+from mdtrain.recipes import teacher
 from mdtrain.state import learning_rate
+from tests.training.test_recipes import TINY, tiny
 from tests.training.test_train_cli import flags
 from tests.training.tree import write_kaist, write_mfnet
 
 PAPER = Path("paper")
+SMALL = (
+    "model.visible=[64,64]",
+    "model.thermal=[16,16]",
+    "optimiser.batch_size=2",
+    "optimiser.iterations=1",
+    "optimiser.warmup=0",
+    "model.widths=[8,8,16,16]",
+    "model.neck=16",
+    "model.decoder=16",
+    "precision=32-true",
+)
 
 
 @pytest.mark.parametrize(
@@ -57,15 +72,40 @@ def test_from_the_command_line(task: str, tmp_path: Path) -> None:
         ("teacher", []),
         ("distill", ["--teacher", str(tmp_path / "teacher" / "weights.safetensors")]),
     ):
-        arguments = ["train", recipe, "--task", task, "--config", "paper", "--data", str(data), *more, *flags(*small)]
+        arguments = ["train", recipe, "--task", task, "--config", "paper", "--data", str(data), *more, *flags(*SMALL)]
         assert run_command(mdtrain, "mdtrain", [*arguments, "--output", str(tmp_path / recipe)]) == 0
 
 
-def test_a_sweep_starts_every_run_from_imagenet(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_sweep_starts_every_run_from_imagenet(tmp_path: Path) -> None:
+    """Native, two-stream and distilled: after a step of no length their streams are still those of the file."""
     write_mfnet(tmp_path / "data" / "mfnet")
-    torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "resnet18.pth")
-    arguments = ["sweep", "fusion", "--task", "segment", "--config", "paper", "--data", str(tmp_path / "data")]
-    arguments += ["--backbone-weights", str(tmp_path / "resnet18.pth"), "--output", str(tmp_path / "sweep")]
-    assert run_command(mdtrain, "mdtrain", arguments) == 3
-    (line,) = capfd.readouterr().err.splitlines()
-    assert "resnet18.pth: another backbone" in line
+    widths = (8, 8, 16, 16)
+    torch.manual_seed(3)
+    file = ResNetStem(3, widths).state_dict() | ResNetTop(widths).state_dict()
+    torch.save(file, tmp_path / "resnet18.pth")
+    common = ["--task", "segment", "--config", "paper", "--data", str(tmp_path / "data"), *flags(*SMALL)]
+    common += flags("optimiser.learning_rate=1e-12")
+    begin = ["--backbone-weights", str(tmp_path / "resnet18.pth")]
+    fusion, ablation = tmp_path / "fusion", tmp_path / "ablation"
+    rows = ["--rows", "visible-only,feature-level-gaff"]
+    assert run_command(mdtrain, "mdtrain", ["sweep", "fusion", *rows, *begin, *common, "--output", str(fusion)]) == 0
+    taught = fusion / "feature-level-gaff" / "seed-0" / "weights.safetensors"
+    more = ["--rows", "S-F-A", "--teacher", str(taught), "--output", str(ablation)]
+    assert run_command(mdtrain, "mdtrain", ["sweep", "ablation", *more, *begin, *common]) == 0
+    for run, name in (
+        (fusion / "visible-only", "stem.layer2.0.conv1.weight"),
+        (fusion / "feature-level-gaff", "thermal.layer2.0.conv1.weight"),
+        (ablation / "S-F-A", "stem.layer2.0.conv1.weight"),
+    ):
+        weights = load_trained(run / "seed-0" / "weights.safetensors").model.state_dict()
+        torch.testing.assert_close(weights[name], file["layer2.0.conv1.weight"], rtol=0, atol=1e-9)
+
+
+def test_a_student_cannot_start_from_both(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    tiny(tmp_path)
+    weights = teacher.train(tiny(tmp_path, "optimiser.iterations=1"), tmp_path / "teacher", "mdtrain").weights
+    torch.save(ResNetStem(3, (8, 8, 16, 16)).state_dict(), tmp_path / "resnet18.pth")
+    arguments = ["train", "distill", "--data", str(tmp_path / "data"), "--teacher", str(weights), *flags(*TINY)]
+    arguments += ["--backbone-weights", str(tmp_path / "resnet18.pth"), "--output", str(tmp_path / "run")]
+    assert run_command(mdtrain, "mdtrain", arguments) == 2
+    assert "--set distill.inherit=false" in capfd.readouterr().err

@@ -10,7 +10,7 @@ from mdrun.command import run_command
 from mdtrain.cli import mdtrain
 from mdtrain.loop import prepare
 from mdtrain.plan import count_macs, plan
-from mdtrain.recipes import baseline
+from mdtrain.recipes import baseline, teacher
 from tests.training.test_recipes import TINY, tiny
 from tests.training.test_train_cli import flags
 
@@ -55,3 +55,11 @@ def test_dry_run_from_the_command_line(
     assert "multiply-accumulates" in capfd.readouterr().out
     assert not (tmp_path / "run").exists()
     assert run_command(mdtrain, "mdtrain", [*arguments[:3], "nowhere", *arguments[4:]]) == 4
+
+
+def test_a_dry_run_keeps_no_teacher_outputs(tmp_path: Path) -> None:
+    weights = teacher.train(tiny(tmp_path, "optimiser.iterations=1"), tmp_path / "teacher", "mdtrain").weights
+    arguments = ["train", "distill", "--data", str(tmp_path / "data"), "--teacher", str(weights), "--dry-run"]
+    cache = flags("distill.inherit=false", f"distill.cache={tmp_path / 'cache'}")
+    assert run_command(mdtrain, "mdtrain", [*arguments, "--output", str(tmp_path / "run"), *flags(*TINY), *cache]) == 0
+    assert not (tmp_path / "cache").exists()

@@ -15,11 +15,12 @@ from mdrun.manifest import Manifest
 from mdtrain import loop
 from mdtrain.build import load_trained
 from mdtrain.config import Config, load_config
-from mdtrain.contract import draft_manifest, hash_weights
+from mdtrain.contract import draft_manifest
 from mdtrain.data.batches import Batch
 from mdtrain.loop import Start
 from mdtrain.models.detector import DetectorSpec
 from mdtrain.models.streams import Prediction, Student, Teacher
+from mdtrain.models.weights import hash_weights
 from mdtrain.recipes import baseline, distill, teacher
 from mdtrain.state import read_checkpoint
 from mdtrain.tasks import DivergedError, Evaluation
@@ -256,6 +257,19 @@ def test_a_batch_that_does_not_fit_ends_with_one_that_does(tmp_path: Path, fits:
 
     with pytest.raises(UsageError, match=said):
         loop.run(config, recipe._replace(losses=losses), tmp_path / "run", "mdtrain")
+
+
+def test_a_run_of_an_earlier_version_can_be_continued(tmp_path: Path) -> None:
+    """Its checkpoint knows nothing of tasks; they have their defaults."""
+    run = baseline.train(tiny(tmp_path, "optimiser.iterations=2"), tmp_path / "run", "mdtrain")
+    path = run.folder / "checkpoints" / "last.ckpt"
+    data = read_checkpoint(path)
+    config = json.loads(data["config"])
+    del config["task"], config["model"]["decoder"], config["optimiser"]["class_weights"]
+    torch.save(data | {"config": json.dumps(config)}, path)
+    longer = tiny(tmp_path, "optimiser.iterations=3")
+    result = baseline.train(longer, tmp_path / "run", "mdtrain", start=Start(resume=True))
+    assert json.loads((result.folder / "result.json").read_text())["iterations"] == 3
 
 
 def test_the_draft_manifest_says_what_the_run_knows(tmp_path: Path) -> None:

@@ -67,6 +67,15 @@ def test_a_shift_moves_the_thermal_image_by_pixels_of_the_visible_one() -> None:
     np.testing.assert_array_equal(shifted(0.0)(visible, thermal)[1], thermal)
 
 
+def test_dusk_counts_as_night_here_and_in_drawn_sets(tmp_path: Path) -> None:
+    seeds = {random_config(seed * 100_003, 640, 480).time: seed for seed in range(20)}
+    assert set(seeds) == {"day", "dusk", "night"}
+    for time, seed in seeds.items():
+        ((skewed,),) = skewed_scenes(1, (0,), seed).values()
+        (name,) = write_street_set(tmp_path / time, scenes=1, seed=seed)
+        assert (skewed.night, name[-1]) == ((False, "D") if time == "day" else (True, "N"))
+
+
 def test_skewed_scenes_differ_in_the_thermal_image_alone() -> None:
     scenes = skewed_scenes(2, (0, 200))
     for now, late in zip(scenes[0], scenes[200], strict=True):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from mdrun.command import run_command
 from mdrun.errors import DataError, UsageError
@@ -16,9 +17,11 @@ from mdtrain.build import load_trained
 from mdtrain.cli import mdtrain
 from mdtrain.config import Config, load_config
 from mdtrain.contract import draft_manifest
+from mdtrain.data.batches import Batch
 from mdtrain.data.records import LABEL_CLASSES
 from mdtrain.data.street_set import write_street_set
 from mdtrain.loop import Start
+from mdtrain.models.streams import Prediction
 from mdtrain.recipes import baseline, distill, teacher
 from mdtrain.tasks import Evaluation
 from tests.training.test_recipes import TINY, tiny
@@ -110,6 +113,17 @@ def test_a_teacher_of_another_task_or_stride_is_refused(street: Path, tmp_path: 
         distill.make(config_of(street, "model.output_stride=8"), taught)
 
 
+def test_a_batch_that_does_not_fit_names_no_size_that_cannot_be_trained(street: Path, tmp_path: Path) -> None:
+    config = config_of(street, "optimiser.batch_size=4")
+    recipe = baseline.make(config)
+
+    def losses(model: nn.Module, batch: Batch) -> tuple[Prediction, dict[str, torch.Tensor]]:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with pytest.raises(UsageError, match="take a smaller one, or a smaller"):
+        loop.run(config, recipe._replace(losses=losses), tmp_path / "run", "mdtrain")
+
+
 def test_pairs_without_label_maps_are_refused(tmp_path: Path) -> None:
     config = tiny(tmp_path, "task=segment", "model.decoder=16")
     with pytest.raises(DataError, match=r"vi/\S+\.jpg: has no label map"):
@@ -177,6 +191,8 @@ def test_a_sweep_of_segmenters(street: Path, tmp_path: Path, capfd: pytest.Captu
         ("model.backbone=vgg16", "resnet18"),
         ("optimiser.batch_size=1", "at least 2 pairs a process"),
         ("model.output_stride=4", "output_stride"),
+        ("model.widths=[8,8,16,18]", "a multiple of 4"),
+        ("data.sets=[street]", "data.sets"),
         ("data.street=null", "nothing to learn from"),
     ],
 )

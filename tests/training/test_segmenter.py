@@ -110,3 +110,13 @@ def test_labels_are_the_best_class_at_the_size_asked_for() -> None:
 def test_untrained_classes_are_even() -> None:
     output = Student(SPEC).eval()(torch.randn(1, 3, 96, 128), torch.randn(1, 1, 24, 32)).output
     assert output.logits.softmax(1).std() < 0.05
+
+
+def test_an_evaluation_before_a_training_spoils_nothing() -> None:
+    """Pooling weights are kept: those made in inference mode could not be used for gradients."""
+    pooling_weights.cache_clear()
+    student = Student(SPEC)
+    pair = torch.randn(2, 3, 96, 128), torch.randn(2, 1, 24, 32)
+    with torch.inference_mode():
+        student.eval()(*pair)
+    student.train()(*pair).output.logits.sum().backward()

@@ -28,6 +28,25 @@ def test_thermal_resolutions_are_fractions_of_the_pixels() -> None:
     assert len(rows) == 10
 
 
+def test_all_fusion_stages_see_the_same_thermal_image() -> None:
+    """The paper's Table 1 is at full resolution: its image level is the first row of Table 3."""
+    config = load_config(None)
+    full = {row.name: row for row in variants("thermal", config)}["full-native"]
+    image_level = {row.name: row for row in variants("fusion", config)}["image-level"]
+    assert (image_level.recipe, image_level.overrides) == (full.recipe, full.overrides)
+
+
+def test_a_row_of_another_teacher_is_not_taken_over(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for seed in (0, 1):
+        teacher.train(tiny(tmp_path, "optimiser.iterations=1", f"seed={seed}"), tmp_path / f"teacher{seed}", "mdtrain")
+    more = ("--rows", "A", "--iterations", "1")
+    first, second = (("--teacher", str(tmp_path / f"teacher{seed}" / "weights.safetensors")) for seed in (0, 1))
+    assert sweep("ablation", tmp_path, *more, *first) == 0
+    assert sweep("ablation", tmp_path, *more, *first) == 0
+    assert sweep("ablation", tmp_path, *more, *second) == 2
+    assert "the run has another teacher_sha256" in capfd.readouterr().err
+
+
 def test_the_ablation_switches_each_loss() -> None:
     rows = {row.name: row.overrides for row in variants("ablation", load_config(None))}
     assert rows["S-M"] == ("distill.semantic_loss=mse", "distill.semantic=1", "distill.attention=0")

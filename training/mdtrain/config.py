@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_core import ErrorDetails
 
 from mdrun.errors import UsageError
-from mdtrain.data.sets import SetName
+from mdtrain.data.sets import DownloadedSet, SetName
 from mdtrain.data.sets.kaist import KaistLabels
 from mdtrain.models.sizes import SIZES, SizeName
 
@@ -18,6 +18,7 @@ PACKAGE = Path(__file__).parent
 SET = " (--set)"  # behind a key that an override has set
 Positive = Annotated[int, Field(ge=1)]
 TaskName = Literal["detect", "segment"]
+LEAST_BATCH = 2  # pairs a process of a segmenter: one value a channel has no variance to normalise by
 
 
 class Strict(BaseModel):
@@ -35,9 +36,9 @@ class DataConfig(Strict):
     """
 
     root: Path = Path("../shared/data/rgbt")
-    sets: list[SetName] = ["msrs", "roadscene"]
-    lists: dict[SetName, str] = {}
-    validation: SetName | Literal["street"] = "msrs"
+    sets: list[DownloadedSet] = ["msrs", "roadscene"]
+    lists: dict[DownloadedSet, str] = {}
+    validation: SetName = "msrs"
     validation_list: str = "val"
     labels: Literal["fusion", "infrared", "visible"] = "fusion"
     kaist_labels: KaistLabels = "sanitized"
@@ -98,7 +99,7 @@ class ModelConfig(Strict):
         if not isinstance(data, dict):
             return data
         size = data.get("size", "slim")
-        return (SIZES[size] if size in SIZES else SIZES["slim"]) | data
+        return (SIZES[size] if isinstance(size, str) and size in SIZES else SIZES["slim"]) | data
 
     @field_validator("visible")
     @classmethod
@@ -165,9 +166,15 @@ class Config(Strict):
             return self
         if self.model.backbone == "vgg16":
             raise ValueError("task=segment wants model.backbone=resnet18: VGG-16 has no last stage to dilate")
-        if self.optimiser.batch_size < 2 * self.devices * self.nodes:
+        if self.optimiser.batch_size < LEAST_BATCH * self.devices * self.nodes:
             raise ValueError(
-                f"optimiser.batch_size is {self.optimiser.batch_size}, task=segment wants at least 2 pairs a process"
+                f"optimiser.batch_size is {self.optimiser.batch_size}, task=segment wants at least {LEAST_BATCH} pairs "
+                "a process"
+            )
+        if self.model.widths[3] % 4:
+            raise ValueError(
+                f"model.widths ends in {self.model.widths[3]}, task=segment wants a multiple of 4: each of the four "
+                "scales of its pyramid pooling has a quarter of the channels"
             )
         return self
 
@@ -195,7 +202,9 @@ def load_config(path: Path | None, overrides: tuple[str, ...] = ()) -> Config:
             data = yaml.safe_load(text) or {}
             lines = {} if _is_shipped(path) else key_lines(text)
         except FileNotFoundError:
-            raise UsageError(f"{_shown(path)}: no such file; leave --config out for the recipe's own, or `paper`") from None
+            raise UsageError(
+                f"{_shown(path)}: no such file; leave --config out for the recipe's own, or `paper`"
+            ) from None
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise UsageError(f"{_shown(path)}: cannot be read as YAML: {error}") from error
         if not isinstance(data, dict):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor
 from mdrun.manifest import SCHEMA_VERSION, InputSpec, Manifest, Origin, OutputSpec, Thresholds
 from mdtrain.config import Config, DataConfig
 from mdtrain.data.records import CLASSES, LABEL_CLASSES
+from mdtrain.models.weights import hash_weights
 
 TOP_K = 200  # boxes that leave the graph; a crowded KAIST frame has about 30 persons
 REPORT_SCORE = 0.05  # below it boxes are noise and only make results long
@@ -87,12 +87,3 @@ def data_terms(data: DataConfig) -> tuple[list[str], str]:
     if set(data.sets) <= {"coco"}:
         return sets, "; ".join(terms) or "Apache-2.0"
     return sets, "research use only: " + "; ".join(terms)
-
-
-def hash_weights(weights: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names and bytes of all tensors, in name order: the same for equal weights in any file."""
-    digest = hashlib.sha256()
-    for name in sorted(weights):
-        digest.update(name.encode())
-        digest.update(weights[name].detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()

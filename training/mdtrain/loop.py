@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import torch
@@ -52,6 +52,7 @@ class Recipe(NamedTuple):
         predict: the network on one batch.
         losses: prediction and the recipe's own losses, added to the task's with weight 1.
         facts: what else the weights should say about their making; plain JSON values.
+        inherits: the model begins with its teacher's weights.
     """
 
     kind: str
@@ -60,6 +61,7 @@ class Recipe(NamedTuple):
     predict: Predict
     losses: Losses
     facts: dict[str, str] = {}  # noqa: RUF012  # a NamedTuple's default; never changed
+    inherits: bool = False
 
 
 class RunResult(NamedTuple):
@@ -84,15 +86,15 @@ def read_records(config: Config, task: Task) -> tuple[list[Record], list[Record]
     """
     data = config.data
 
-    def read(name: SetName | Literal["street"], split: str) -> list[Record]:
+    def read(name: SetName, split: str) -> list[Record]:
         if name == "street":
             assert data.street is not None  # noqa: S101  # DataConfig says so
             folder, records = data.street, read_street(data.street, split)
         else:
             folder = data.root / name
             records = read_set(name, folder, split, data.labels, data.kaist_labels)
+        records = task.select(records)
         check_records(records, folder)
-        task.check(records)
         return records
 
     records = [record for name in data.sets for record in read(name, data.lists.get(name, "train"))]
@@ -151,7 +153,7 @@ class Session(NamedTuple):
             UsageError: the device's memory is too small for the batch; names the size that fits.
         """
         self.state.model.train()
-        torch.manual_seed((self.config.seed * 1_000_003 + self.state.iteration) % 2**63)  # a resumed run drops the same
+        self._seed()
         try:
             losses = self._losses(batch)
             loss = torch.stack(list(losses.values())).sum()
@@ -164,6 +166,11 @@ class Session(NamedTuple):
         self._check_finite(values, batch, folder)
         return values
 
+    def _seed(self) -> None:
+        """Dropout draws the same in a resumed run, and differs between processes."""
+        seed = self.config.seed * 1_000_003 + self.state.iteration + (self.fabric.global_rank << 40)
+        torch.manual_seed(seed % 2**63)
+
     def _losses(self, batch: Batch) -> dict[str, Tensor]:
         """Forward: losses of the task and the recipe's own."""
         with self.fabric.autocast():
@@ -174,7 +181,8 @@ class Session(NamedTuple):
         """What to do about a batch that does not fit: halves of it are tried until one does."""
         processes, size = self.fabric.world_size, len(batch.visible)
         got = f"optimiser.batch_size={size * processes} does not fit into the memory of {self.fabric.device}"
-        while processes == 1 and (size := size // 2):  # others would wait for gradients
+        least = self.recipe.task.least_batch
+        while processes == 1 and (size := size // 2) >= least:  # others would wait for gradients
             self.state.optimiser.zero_grad(set_to_none=True)
             torch.cuda.empty_cache()
             try:
@@ -258,7 +266,12 @@ def prepare(config: Config, recipe: Recipe, start: Start = FRESH, checkpoint: Pa
     """
     cv2.setNumThreads(0)  # the network owns the cores; samples are drawn by config.data.threads
     if start.backbone is not None:
-        load_backbone(recipe.model, start.backbone)
+        if recipe.inherits:
+            raise UsageError(
+                "got --backbone-weights with distill.inherit, which starts the student from its teacher; "
+                "--set distill.inherit=false, or leave one out"
+            )
+        recipe = recipe._replace(facts=recipe.facts | {"backbone_sha256": load_backbone(recipe.model, start.backbone)})
     if start.weights is not None:
         finished = load_trained(start.weights, recipe.kind).model
         load_weights(recipe.model, finished.state_dict(), start.weights)

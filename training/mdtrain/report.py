@@ -176,15 +176,23 @@ def read_sweeps(folder: Path) -> Found:
 
     Raises:
         SourceError: no such folder, or no sweep in it.
-        DataError: a `results.json` that no sweep wrote.
+        DataError: a `results.json` that no sweep wrote, or two sweeps with the same row.
     """
     files = sorted(folder.rglob("results.json")) if folder.is_dir() else []
     if not files:
         raise SourceError(f"{folder}: holds no results.json of a sweep; `mdtrain sweep` writes one")
     found: Found = {}
+    source: dict[tuple[TaskName, str], Path] = {}
     for path in files:
         task, rows = _read(path)
-        found |= {(task, row.variant.name): row for row in rows}
+        for row in rows:
+            key = task, row.variant.name
+            if key in found:
+                raise DataError(
+                    f"{path} and {source[key]}: both have a row {row.variant.name} of task {task}; "
+                    "name a folder with one of them"
+                )
+            found[key], source[key] = row, path
     return found
 
 
@@ -195,7 +203,9 @@ def _read(path: Path) -> tuple[TaskName, list[Row]]:
             raise ValueError(f"task {task}")
         return task, [Row(Variant(entry["variant"], "baseline"), entry["runs"]) for entry in data["rows"]]
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: not the results of a sweep ({error!r}); name another folder") from error
+        raise DataError(
+            f"{path}: not the results of a sweep ({error!r}); run the sweep again, or name another folder"
+        ) from error
 
 
 def paper_report(found: Found, title: str) -> str:

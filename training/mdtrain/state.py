@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -107,12 +108,22 @@ class TrainState:
             UsageError: if the run was started with another configuration.
         """
         data = read_checkpoint(path)
-        check_same_run(json.loads(data["config"]), self._config.model_dump(mode="json"), path)
+        check_same_run(_read_config(data["config"], path), self._config.model_dump(mode="json"), path)
         load_weights(self.model, data["model"], path)
         load_weights(self.average, data["average"], path)
         self.optimiser.load_state_dict(data["optimiser"])
         self.iteration = int(data["iteration"])
         self.minutes = float(data["minutes"])
+
+
+def _read_config(text: str, path: Path) -> dict[str, Any]:
+    """A configuration of this or an earlier version, whose missing keys have their defaults."""
+    try:
+        return Config.model_validate_json(text).model_dump(mode="json")
+    except ValidationError as error:
+        raise EngineError(
+            f"{path}: written by another version of mdtrain ({error.error_count()} keys differ); train again"
+        ) from error
 
 
 def check_same_run(started: dict[str, Any], now: dict[str, Any], path: Path) -> None:

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from mdrun.errors import UsageError
+from mdtrain.build import load_trained
 from mdtrain.config import Config, load_config
 from mdtrain.loop import Start, run
+from mdtrain.models.weights import hash_weights, read_backbone
 from mdtrain.recipes import baseline, distill, teacher
 from mdtrain.state import check_same_run
 from mdtrain.tasks import Task
@@ -72,10 +74,11 @@ class Row(NamedTuple):
 def variants(name: SweepName, config: Config) -> list[Variant]:
     """Rows of a table for networks of this configuration's size."""
     if name == "fusion":
+        full = _thermal_size(*config.model.visible)  # as the two-stream networks see it
         return [
             Variant("visible-only", "baseline", ("inputs=visible",)),
-            Variant("thermal-only", "baseline", ("inputs=thermal",)),
-            Variant("image-level", "baseline"),
+            Variant("thermal-only", "baseline", ("inputs=thermal", *full)),
+            Variant("image-level", "baseline", full),
             Variant("feature-level-sum", "teacher", ("model.fusion=addition",)),
             Variant("feature-level-gaff", "teacher"),
             Variant("decision-level", "teacher", ("model.fusion=decision",)),
@@ -100,12 +103,17 @@ def variants(name: SweepName, config: Config) -> list[Variant]:
     return list(_thermal_variants(config))
 
 
+def _thermal_size(width: int, height: int) -> tuple[str, ...]:
+    """Settings of a thermal camera of exactly this size."""
+    return (f"model.thermal=[{width},{height}]", "data.coarser_share=0")
+
+
 def _thermal_variants(config: Config) -> Iterator[Variant]:
     width, height = config.model.visible
     for fewer in FEWER_PIXELS:
         side = math.isqrt(fewer)
         size = width // side, height // side
-        settings = (f"model.thermal=[{size[0]},{size[1]}]", "data.coarser_share=0")
+        settings = _thermal_size(*size)
         label = "full" if fewer == 1 else f"{fewer}x"
         yield Variant(f"{label}-native", "baseline", settings, size[0] * size[1])
         yield Variant(f"{label}-distilled", "distill", settings, size[0] * size[1])
@@ -150,6 +158,7 @@ def _train(variant: Variant, config: Config, folder: Path, initial: Initial, com
     """Scores of one run, which is started, continued or only read."""
     if (folder / "result.json").exists():
         _check_config(config, folder)
+        _check_initial(variant, initial, folder)
     else:
         if variant.recipe == "distill":
             assert initial.teacher is not None  # noqa: S101  # run_sweep has looked
@@ -171,6 +180,19 @@ def _check_config(config: Config, folder: Path) -> None:
     before, now = ran["optimiser"]["iterations"], wanted["optimiser"]["iterations"]
     if before != now:
         raise UsageError(f"{path}: the run had {before} iterations, the sweep asks for {now}; name another --output")
+
+
+def _check_initial(variant: Variant, initial: Initial, folder: Path) -> None:
+    """Refuse a row that another teacher taught, or that began with other weights."""
+    path = folder / "result.json"
+    facts = json.loads(path.read_text())
+    wanted = {"backbone_sha256": None if initial.backbone is None else hash_weights(read_backbone(initial.backbone))}
+    if variant.recipe == "distill" and initial.teacher is not None:
+        wanted["teacher_sha256"] = hash_weights(load_trained(initial.teacher, "teacher").model.state_dict())
+    if differing := [name for name, value in wanted.items() if facts.get(name) != value]:
+        raise UsageError(
+            f"{path}: the run has another {', '.join(differing)} than this sweep would give it; name another --output"
+        )
 
 
 def write_table(rows: Sequence[Row], task: Task, title: str, folder: Path) -> str:

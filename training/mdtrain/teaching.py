@@ -10,12 +10,13 @@ import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
+import click
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mdrun.errors import OutputError
+from mdrun.errors import MdrunError
 from mdrun.files import PartialFile
 from mdtrain.data.batches import Batch
 from mdtrain.models.streams import Teacher
@@ -24,7 +25,7 @@ LARGEST = torch.finfo(torch.float16).max
 
 
 class Taught(NamedTuple):
-    """A teacher's answer, in full precision for the losses.
+    """A teacher's answer, rounded to half precision, so that it is the same from a disk; float32 for the losses.
 
     Attributes:
         mask: (B, 1, h, w) combined attention mask (paper Eq. 3).
@@ -42,38 +43,32 @@ def ask(teacher: Teacher, batch: Batch) -> Taught:
     _, fused, fusion = teacher.fuse(batch.visible, batch.thermal_full)
     if fusion is None:
         raise ValueError("a teacher without GAFF has no attention mask")
-    return Taught(fusion.teacher_mask().float(), fused.float())
+    return Taught(*(part.clamp(-LARGEST, LARGEST).half().float() for part in (fusion.teacher_mask(), fused)))
 
 
 class TeacherCache:
     """Answers in a folder, one file a batch, named by what the teacher saw.
 
-    Values are kept in half precision; the run that writes an answer uses the rounded one as well, so it and the runs
-    that read it learn from the same numbers.
+    A place that cannot be written costs speed, not the training: one warning, and the teacher is asked each time.
     """
 
     def __init__(self, folder: Path, teacher_sha256: str, precision: str) -> None:
         self._folder = folder
         self._salt = f"{teacher_sha256} {precision}".encode()
+        self._writes = True
 
     def ask(self, teacher: Teacher, batch: Batch) -> Taught:
-        """The answer from the folder, or the teacher's own, which is then kept.
-
-        Raises:
-            OutputError: it cannot be written.
-        """
+        """The answer from the folder, or the teacher's own, which is then kept."""
         path = self._folder / f"{self._name(batch)}.safetensors"
         if path.is_file():
             try:
                 return Taught(**{k: v.to(batch.visible.device).float() for k, v in load_file(path).items()})
             except (SafetensorError, OSError, TypeError):
                 pass  # damaged: ask again and replace it
-        halves = {
-            name: part.clamp(-LARGEST, LARGEST).half().contiguous()
-            for name, part in ask(teacher, batch)._asdict().items()
-        }
-        self._write(path, halves)
-        return Taught(**{name: part.float() for name, part in halves.items()})
+        answer = Taught(*(part.contiguous() for part in ask(teacher, batch)))  # as it is read
+        if self._writes:
+            self._write(path, {name: part.half().cpu() for name, part in answer._asdict().items()})
+        return answer
 
     def _name(self, batch: Batch) -> str:
         digest = hashlib.blake2b(self._salt, digest_size=16)
@@ -90,8 +85,6 @@ class TeacherCache:
                 file.commit()
             finally:
                 file.discard()
-        except (OSError, SafetensorError) as error:
-            raise OutputError(
-                f"{self._folder}: the teacher's outputs cannot be kept there ({error}); "
-                "free the disk, or leave distill.cache out"
-            ) from error
+        except (OSError, SafetensorError, MdrunError) as error:
+            self._writes = False
+            click.echo(f"{self._folder}: the teacher's outputs are not kept any more ({error})", err=True)

@@ -38,10 +38,10 @@ class Outputs:
         try:
             self._folder.refuse_folders((*RESULTS, SUMMARY))
             self._folder.lock()
+            self._folder.remove_leftovers((*RESULTS, LABELS, SUMMARY))  # may give an earlier run its label maps back
             self._old_labels = _holds_labels_of_a_run(folder)
             if any(sink.name == LABELS for sink in sinks) and not self._old_labels:
                 _refuse_foreign_labels(folder)
-            self._folder.remove_leftovers((*RESULTS, LABELS, SUMMARY))
         except OutputError:
             self._folder.unlock()
             self._folder.remove_if_empty()

@@ -71,6 +71,8 @@ def _config(recipe: str, options: dict[str, Any]) -> Any:
         "data.street": options["street"],
     }
     overrides = options["overrides"] + tuple(f"{key}={value}" for key, value in named.items() if value is not None)
+    if options["dry_run"]:
+        overrides += ("distill.cache=null",)  # a plan writes nothing, and asks the teacher each time
     return load_config(config_file(recipe, options["task"], options["config"]), overrides)
 
 

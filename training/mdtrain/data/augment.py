@@ -137,6 +137,7 @@ def _warp(image: NDArray[np.uint8], matrix: NDArray[np.float64], width: int, hei
     shrink = image.shape[1] / width / abs(matrix[0, 0])
     if shrink > 1.6:  # bilinear alone would alias
         image = cv2.blur(image, (2, 2)).astype(np.uint8)
+        pixels[:, 2] -= pixels[:, :2].sum(1) / 2  # an even kernel moves the picture by half a pixel
     colour = image.ndim == 3
     if colour:  # OpenCV 5 warps four channels in a third of the time of three
         image = _u8(cv2.cvtColor(image, cv2.COLOR_RGB2RGBA))

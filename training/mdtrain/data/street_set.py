@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mdrun.errors import OutputError
 from mdrun.files import OutputFolder
-from mdrun.street import Labels, Street, random_config
+from mdrun.street import Labels, Street, StreetConfig, random_config
 from mdtrain.data.sets.street import LABEL_MAPS
 
 SIZE = (640, 480)  # width, height: as MSRS
@@ -43,12 +43,17 @@ def write_street_set(folder: Path, scenes: int, seed: int, validation: int = 0) 
             (folder / f"{split}.txt").write_text("".join(f"{name}\n" for name in of_list))
 
 
+def is_night(config: StreetConfig) -> bool:
+    """Whether a scene counts as taken by night: dusk does, for its lamps are on, and sets know no third time."""
+    return config.time != "day"
+
+
 def _write_scene(folder: Path, seed: int, index: int) -> str:
     """The files of one scene; gives its name."""
     config = random_config(seed * 100_003 + index, *SIZE)
     street = Street(config)
     time_s = float(np.random.default_rng((seed, index)).uniform(0, LATEST_S))
-    name = f"{index:05d}{'D' if config.time == 'day' else 'N'}"
+    name = f"{index:05d}{'N' if is_night(config) else 'D'}"
     labels = street.labels(time_s)
     jpeg = cv2.IMWRITE_JPEG_QUALITY
     _write_image(folder / "vi" / f"{name}.jpg", street.visible(time_s)[..., ::-1], [jpeg, 92])

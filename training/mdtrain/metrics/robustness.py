@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from mdrun.street import Street, random_config
 from mdtrain.data.records import CLASSES, ImageFile, LabelFile, Record
-from mdtrain.data.street_set import LATEST_S, MOST_HIDDEN
+from mdtrain.data.street_set import LATEST_S, MOST_HIDDEN, is_night
 from mdtrain.metrics.label_pairs import GROUPS, group_json, group_pairs, judge_labels
 from mdtrain.metrics.pairs import Alter, pair_scores, run_engine
 
@@ -156,7 +156,7 @@ def skewed_scenes(scenes: int, skews_ms: Sequence[float] = SKEWS_MS, seed: int =
         seen = labels.occlusion <= MOST_HIDDEN
         visible = ImageFile(Path("street"), colour=True, kept=street.visible(time_s))
         boxes = (labels.boxes_xyxy[seen] / np.array(STREET_SIZE * 2)).astype(np.float32)
-        classes, night = labels.classes[seen].astype(np.int64), config.time == "night"
+        classes, night = labels.classes[seen].astype(np.int64), is_night(config)
         label_map = LabelFile(Path("street"), kept=labels.label_map)
         for skew_ms, of_skew in records.items():
             older = street.thermal_at(time_s - skew_ms / 1000, *STREET_SIZE, config.noise)

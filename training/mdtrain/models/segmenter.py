@@ -106,10 +106,11 @@ def pooling_weights(height: int, width: int) -> Tensor:
     matrix product, which every engine runs and no exporter refuses.
     """
     columns = []
-    for bins in BINS:
-        rows, cols = _bin_weights(height, bins), _bin_weights(width, bins)
-        columns.append(torch.einsum("ih,jw->hwij", rows, cols).reshape(height * width, bins * bins))
-    return torch.cat(columns, 1)
+    with torch.inference_mode(mode=False):  # an evaluation that comes first must not spoil it for a training
+        for bins in BINS:
+            rows, cols = _bin_weights(height, bins), _bin_weights(width, bins)
+            columns.append(torch.einsum("ih,jw->hwij", rows, cols).reshape(height * width, bins * bins))
+        return torch.cat(columns, 1)
 
 
 def _bin_weights(size: int, bins: int) -> Tensor:

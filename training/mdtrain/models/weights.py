@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -33,6 +35,15 @@ def adapt_channels(kernel: Tensor, in_channels: int) -> Tensor:
     raise ValueError(f"no rule to fit {kernel.shape[1]} input channels to {in_channels}")
 
 
+def hash_weights(weights: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names and bytes of all tensors, in name order: the same for equal weights in any file."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(name.encode())
+        digest.update(weights[name].detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def read_backbone(path: Path) -> dict[str, Tensor]:
     """Tensors of a state dict, `.safetensors` or a file of `torch.save`, without those of the ImageNet classifier.
 
@@ -53,8 +64,11 @@ def read_backbone(path: Path) -> dict[str, Tensor]:
     return {name: value for name, value in data.items() if name.startswith(PARTS)}
 
 
-def load_backbone(model: nn.Module, path: Path) -> None:
+def load_backbone(model: nn.Module, path: Path) -> str:
     """Give every stem and top of a network the weights of the file: all of them or, with an error, none.
+
+    Returns:
+        SHA-256 of the file's weights.
 
     Raises:
         EngineError: naming the first differing names and shapes.
@@ -82,6 +96,7 @@ def load_backbone(model: nn.Module, path: Path) -> None:
         )
     for part, state in loads:
         part.load_state_dict(state)
+    return hash_weights(weights)
 
 
 def _fitted(value: Tensor, own: Tensor) -> Tensor:

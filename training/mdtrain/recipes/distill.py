@@ -17,12 +17,11 @@ from torch import Tensor, nn
 from mdrun.errors import UsageError
 from mdtrain.build import build_student, load_trained, spec_of
 from mdtrain.config import Config
-from mdtrain.contract import hash_weights
 from mdtrain.data.batches import Batch
 from mdtrain.loop import FRESH, Recipe, RunResult, Start, channels_last, run
 from mdtrain.losses.distill import attention_transfer, focal_mse_transfer, mse_transfer
 from mdtrain.models.streams import Prediction, Student, Teacher
-from mdtrain.models.weights import adapt_channels
+from mdtrain.models.weights import adapt_channels, hash_weights
 from mdtrain.tasks import make_task
 from mdtrain.teaching import TeacherCache, ask
 
@@ -73,7 +72,7 @@ def make(config: Config, teacher_weights: Path) -> tuple[Config, Recipe]:
     if config.distill.inherit:
         inherit(student, teacher)
     facts = {"teacher_sha256": teacher_sha256}
-    return config, Recipe("student", make_task(config), student, predict, losses, facts)
+    return config, Recipe("student", make_task(config), student, predict, losses, facts, config.distill.inherit)
 
 
 def inherit(student: Student, teacher: Teacher) -> None:

@@ -45,12 +45,14 @@ class Task(ABC):
         title: name of the measure, as tables show it.
         measures: names of scores for tables: first the one that counts, over all pairs, by day, by night.
         rows: names of what tables list one row each.
+        least_batch: fewest pairs a process can learn from at once.
     """
 
     name: TaskName
     title: str
     measures: tuple[str, ...]
     rows: tuple[str, ...]
+    least_batch = 1
 
     def row_measures(self, row: str) -> list[str]:
         """Names of a row's scores: over all pairs, by day, by night."""
@@ -58,11 +60,11 @@ class Task(ABC):
         return [f"{row}{suffix}/{kind}" for suffix in CONDITIONS]
 
     @abstractmethod
-    def check(self, records: Sequence[Record]) -> None:
-        """Refuse pairs without the labels that this task learns from or is judged on.
+    def select(self, records: Sequence[Record]) -> list[Record]:
+        """The pairs with what this task needs of them.
 
         Raises:
-            DataError: naming the first such pair.
+            DataError: they lack the labels that this task learns from; names a pair.
         """
 
     @abstractmethod

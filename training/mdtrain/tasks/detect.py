@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -40,13 +41,14 @@ class Detect(Task):
         self._stride = spec.maps.fusion_stride
         self._anchors = spec.make_anchors(self._size)
 
-    def check(self, records: Sequence[Record]) -> None:
-        """Some pair has a box; those without any are negatives."""
-        if not any(len(record.boxes) for record in records):
+    def select(self, records: Sequence[Record]) -> list[Record]:
+        """Some pair has a box; those without any are negatives. Label maps would only cost time."""
+        if records and not any(len(record.boxes) for record in records):
             raise DataError(
                 f"{records[0].visible_file.path}: neither it nor another of the {len(records)} pairs of its list has a "
                 "box, which task=detect learns from; leave the set out, or --task segment where it has label maps"
             )
+        return [replace(record, label_map_file=None) for record in records]
 
     def study(self, records: Sequence[Record]) -> None:
         """Nothing to learn from the boxes as a whole."""

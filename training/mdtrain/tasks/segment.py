@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mdrun.errors import DataError
 from mdtrain.build import spec_of
-from mdtrain.config import Config
+from mdtrain.config import LEAST_BATCH, Config
 from mdtrain.data.augment import Sizes
 from mdtrain.data.batches import Batch, evaluation_batches
 from mdtrain.data.records import LABEL_CLASSES, Record
@@ -37,13 +37,14 @@ class Segment(Task):
         "car/accuracy",
     )
     rows = ("mean", *LABEL_CLASSES)
+    least_batch = LEAST_BATCH
 
     def __init__(self, config: Config) -> None:
         self._stride = spec_of(config).maps.fusion_stride
         self._weighting = config.optimiser.class_weights
         self._weights: Tensor | None = None
 
-    def check(self, records: Sequence[Record]) -> None:
+    def select(self, records: Sequence[Record]) -> list[Record]:
         """Every pair has a label map."""
         for record in records:
             if record.label_map_file is None:
@@ -51,6 +52,7 @@ class Segment(Task):
                     f"{record.visible_file.path}: has no label map, which task=segment learns from; leave its set out "
                     "(--set data.sets=[mfnet], or [] for --street alone), or draw the street again"
                 )
+        return list(records)
 
     def study(self, records: Sequence[Record]) -> None:
         """Count the pixels of each class where the loss is weighted by them."""

@@ -16,7 +16,8 @@ from mdtrain.data.sets.msrs import read_msrs
 from mdtrain.data.sets.roadscene import read_roadscene
 from mdtrain.data.sets.street import read_street
 
-SetName = Literal["msrs", "roadscene", "kaist", "flir", "llvip", "coco", "mfnet", "street"]
+DownloadedSet = Literal["msrs", "roadscene", "kaist", "flir", "llvip", "coco", "mfnet"]
+SetName = Literal[DownloadedSet, "street"]
 SET_NAMES: tuple[SetName, ...] = get_args(SetName)
 
 
