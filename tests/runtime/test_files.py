@@ -98,7 +98,8 @@ def killed_while_replacing(folder: Path, monkeypatch: pytest.MonkeyPatch, *, ren
     later = PartialFolder(folder / "labels")
     later.part.mkdir()
     (later.part / "0.png").write_text("new")
-    rename, done = Path.rename, []
+    rename = Path.rename
+    done: list[Path] = []
 
     def until_killed(source: Path, target: Path) -> Path:
         if len(done) == renames:

@@ -18,7 +18,11 @@ from mdtrain.config import load_config
 from mdtrain.data.augment import Sizes
 from mdtrain.data.batches import TrainingBatches
 from mdtrain.data.sets.msrs import read_msrs
+from mdtrain.data.street_set import write_street_set
+from mdtrain.models.weights import hash_weights
+from mdtrain.recipes import teacher
 from tests.training.test_recipes import TINY
+from tests.training.test_segment import SEGMENT, config_of
 from tests.training.test_train_cli import flags
 from tests.training.tree import write_msrs
 
@@ -41,6 +45,34 @@ weights = hash_weights(dict(session.state.model.named_parameters()))
 Path(sys.argv[1], f"{rank}.txt").write_text(f"{session.fabric.world_size} {weights}")
 """
 
+# runs a recipe to its end, then writes down what this process's average holds; the teacher, if any, comes second
+TRAINS = """
+import sys
+from pathlib import Path
+from mdtrain import loop
+from mdtrain.config import load_config
+from mdtrain.models.weights import hash_weights
+from mdtrain.recipes import baseline, distill
+
+sessions = []
+prepare = loop.prepare
+
+def kept(*arguments):
+    sessions.append(prepare(*arguments))
+    return sessions[-1]
+
+loop.prepare = kept
+folder, teacher = Path(sys.argv[1]), sys.argv[2]
+config = load_config(None, tuple(sys.argv[3:]))
+if teacher == "none":
+    result = baseline.train(config, folder, "mdtrain")
+else:
+    result = distill.train(config, Path(teacher), folder, "mdtrain")
+(session,) = sessions
+rank = session.fabric.global_rank
+weights = hash_weights(dict(session.state.average.named_parameters()))
+folder.with_name(f"{folder.name}.{rank}").write_text(f"{session.fabric.world_size} {result.first} {weights}")
+"""
 
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 ALONE: list[str] = []  # the command as typed: it starts the other processes itself
@@ -97,6 +129,50 @@ def test_a_run_of_two_processes_writes_its_files_once(launcher: list[str], tmp_p
     assert [row["iteration"] for row in rows] == ["2", "4"]
     weights = load_trained(run / "weights.safetensors").model.state_dict()
     assert all(torch.isfinite(value.float()).all() for value in weights.values())
+
+
+@pytest.fixture(scope="module")
+def street(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("street")
+    for _ in write_street_set(folder, scenes=4, seed=3, validation=1):
+        pass
+    return folder
+
+
+def train_two(run: Path, teacher_weights: Path | None, *settings: str) -> str:
+    """Train in two processes; gives the hash of the weights, which are those of both and of the first one's file."""
+    arguments = [str(run), str(teacher_weights or "none"), *settings, "devices=2", "accelerator=cpu"]
+    done = start(TORCHRUN, TRAINS, arguments, run.parent)
+    assert done.returncode == 0, done.stderr[-2000:]
+    first, second = (run.with_name(f"{run.name}.{rank}").read_text().split() for rank in (0, 1))
+    written = hash_weights(dict(load_trained(run / "weights.safetensors").model.named_parameters()))
+    assert first == ["2", "True", written]
+    assert second == ["2", "False", written]
+    return written
+
+
+def segments(street: Path) -> list[str]:
+    return [*SEGMENT, f"data.street={street}", "optimiser.batch_size=4", "optimiser.iterations=2"]
+
+
+def test_two_processes_train_a_segmenter_with_weighted_classes(street: Path, tmp_path: Path) -> None:
+    """Each counts the pixels of all pairs, not of its share, and each has pairs enough for its norms."""
+    assert "optimiser.class_weights=enet" in segments(street)
+    train_two(tmp_path / "run", None, *segments(street))
+    assert (tmp_path / "run" / "result.json").exists()
+
+
+def test_two_processes_share_the_answers_of_their_teacher(street: Path, tmp_path: Path) -> None:
+    """A second run of both reads what the first has written, and learns the same."""
+    taught = teacher.train(config_of(street, "optimiser.iterations=1"), tmp_path / "teacher", "mdtrain").weights
+    cache = tmp_path / "cache"
+    settings = (*segments(street), "data.mosaic_share=0", f"distill.cache={cache}")
+    written = train_two(tmp_path / "first", taught, *settings)
+    answers = {path.name: path.stat().st_mtime_ns for path in cache.iterdir()}
+    assert len(answers) == 2 * 2  # iterations, and a half of each one's batch
+    assert all(name.endswith(".safetensors") and not name.startswith(".") for name in answers)
+    assert train_two(tmp_path / "second", taught, *settings) == written
+    assert {path.name: path.stat().st_mtime_ns for path in cache.iterdir()} == answers
 
 
 def test_a_process_that_diverges_ends_all(tmp_path: Path) -> None:

@@ -159,10 +159,10 @@ def test_a_run_and_its_exported_engine_have_the_same_accuracy(
     for _ in write_street_set(street, scenes=4, seed=2, validation=3):  # two by day, one by night
         pass
     settings = (
-        "optimiser.iterations=60",
-        "optimiser.learning_rate=0.003",
+        "optimiser.iterations=100",
+        "optimiser.learning_rate=0.01",
         "optimiser.ema_decay=0.9",
-        "evaluate_every=60",
+        "evaluate_every=100",
         "data.mosaic_share=0",
     )
     trained = baseline.train(config_of(street, *settings), tmp_path / "run", "mdtrain")
@@ -174,7 +174,7 @@ def test_a_run_and_its_exported_engine_have_the_same_accuracy(
     assert outcome.code == 0, outcome.err
     of_run = json.loads((trained.folder / "result.json").read_text())["accuracy"]
     judged = json.loads(outcome.out.splitlines()[-1])
-    assert of_run["street_val/mean/accuracy"] > 1.3 / len(LABEL_CLASSES)  # more than the commonest class was learnt
+    assert of_run["street_val/mean/accuracy"] > 1.3 / len(LABEL_CLASSES)  # unlabelled everywhere would be 1 of 9
     for group, infix in (("all", ""), ("day", "/day"), ("night", "/night")):
         found = judged[group]
         assert found["mean_accuracy"] == pytest.approx(of_run[f"street_val/mean{infix}/accuracy"], abs=0.02)

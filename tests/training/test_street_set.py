@@ -64,7 +64,7 @@ def test_a_street_without_validation_scenes_says_how_to_draw_some(tmp_path: Path
     list(write_street_set(tmp_path, scenes=1, seed=0))
     with pytest.raises(SourceError, match=r"has no val\.txt; `mdtrain street --validation 40`"):
         read_street(tmp_path, "val")
-    with pytest.raises(SourceError, match=r"nowhere.*val\.txt: no such list"):
+    with pytest.raises(SourceError, match=r"nowhere: no such folder; `mdtrain street --validation 40"):
         read_street(tmp_path / "nowhere", "val")
 
 
