@@ -1,7 +1,7 @@
 """Speed of training's own work: drawing samples, and what a teacher adds to a step.
 
-Bars, on two cores: 150 pairs a second at 640x512 from JPEG files of 640x480, nothing cached; mosaics are timed as well. A
-distilled step of at most 1.6 native ones with the teacher's outputs on disk.
+Bars, on two cores: 150 pairs a second at 640x512 from JPEG files of 640x480, nothing cached (mosaics are timed too); a
+distilled step of at most 1.6 native ones with the teacher outputs on disk.
 """
 
 from __future__ import annotations
