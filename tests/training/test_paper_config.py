@@ -99,6 +99,10 @@ def test_a_sweep_starts_every_run_from_imagenet(tmp_path: Path) -> None:
     ):
         weights = load_trained(run / "seed-0" / "weights.safetensors").model.state_dict()
         torch.testing.assert_close(weights[name], file["layer2.0.conv1.weight"], rtol=0, atol=1e-9)
+    # one that was killed behind its last checkpoint goes on, and is known again as a run from this file
+    (ablation / "S-F-A" / "seed-0" / "result.json").unlink()
+    for _ in range(2):
+        assert run_command(mdtrain, "mdtrain", ["sweep", "ablation", *more, *begin, *common]) == 0
 
 
 def test_a_student_cannot_start_from_both(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

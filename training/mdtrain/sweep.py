@@ -166,7 +166,8 @@ def _train(variant: Variant, config: Config, folder: Path, initial: Initial, com
         else:
             recipe = (teacher if variant.recipe == "teacher" else baseline).make(config)
         resume = (folder / "checkpoints" / "last.ckpt").exists()
-        run(config, recipe, folder, command, Start(resume=resume, backbone=None if resume else initial.backbone))
+        # a continued run has its checkpoint's weights, and the facts still name those it began with
+        run(config, recipe, folder, command, Start(resume=resume, backbone=initial.backbone))
     accuracy: dict[str, float] = json.loads((folder / "result.json").read_text())["accuracy"]
     return {name.removeprefix(f"{config.data.validation_name}/"): value for name, value in accuracy.items()}
 

@@ -19,13 +19,8 @@ LABELS = "labels/"
 NAME = re.compile(r"\d{6,}\.png")
 COMPRESSION = 3  # of zlib: a map of 640x480 takes 1 ms and 5 to 30 kB; more effort gains little
 PNG_START = b"\x89PNG\r\n\x1a\n"
-INDEXED = (
-    8,
-    3,
-    0,
-    0,
-    0,
-)  # bit depth, colour type palette, deflate, adaptive filters, not interlaced (PNG, section 11.2)
+# bit depth, colour type palette, deflate, adaptive filters, not interlaced (PNG, section 11.2)
+INDEXED = (8, 3, 0, 0, 0)
 
 
 def label_map_name(sequence: int) -> str:

@@ -20,9 +20,8 @@ from mdrun.errors import DataError, SourceError
 
 START = b"\x89PNG\r\n\x1a\n"
 GREY, PALETTE = 0, 3  # colour types of IHDR (PNG specification, section 11.2.2)
-_last = (
-    threading.local()
-)  # the four-channel file that this thread read last: both halves of a pair are asked for in turn
+# the four-channel file that a thread read last: both halves of a pair are asked for in turn
+_last = threading.local()
 
 
 def read_label_map(path: Path, classes: int, ignored: int) -> NDArray[np.uint8]:

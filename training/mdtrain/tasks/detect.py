@@ -93,13 +93,16 @@ class Detect(Task):
 def _score(truth: list[Truth], found: list[Found], nights: list[bool | None]) -> Evaluation:
     """AP50 of every class, over all pairs, those by day and those by night."""
     scores: dict[str, float] = {}
+    display = 0.5
     for suffix, night in CONDITIONS.items():
         chosen = None if night is None else [index for index, value in enumerate(nights) if value is night]
         report = average_precision(truth, found, CLASSES, chosen)["classes"]
         for name, of_class in report.items():
             scores[f"{name}{suffix}/ap50"] = float("nan") if of_class["ap50"] is None else of_class["ap50"]
-    best = average_precision(truth, found, CLASSES, None)["classes"][CLASSES[0]]["best_f1"]
-    return Evaluation(scores, 0.5 if best is None else best["threshold"])
+        best = report[CLASSES[0]]["best_f1"]
+        if night is None and best is not None:
+            display = best["threshold"]
+    return Evaluation(scores, display)
 
 
 def _detections(logits: Tensor, boxes: Tensor) -> Found:
