@@ -28,6 +28,17 @@ def test_overrides_win_over_the_file(tmp_path: Path) -> None:
     assert (config.seed, config.optimiser.iterations, config.data.sets) == (3, 20, ["msrs"])
 
 
+def test_one_set_judges_or_several_together() -> None:
+    assert load_config(None).data.validation_name == "msrs_val"
+    one = load_config(None, ("data.validation=street", "data.street=runs/street"))
+    assert one.data.validation_name == "street_val"
+    both = load_config(None, ("data.validation=[msrs, street]", "data.street=runs/street"))
+    assert both.data.validation_name == "msrs+street_val"
+    for wrong in ("[]", "[msrs, cityscapes]", "[street]"):  # the last one: no street was given
+        with pytest.raises(UsageError, match="validation"):
+            load_config(None, (f"data.validation={wrong}",))
+
+
 def test_all_problems_come_in_one_error(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text("sed: 3\noptimiser:\n  iterations: 0\nmodel:\n  visible: [100, 96]\n")

@@ -32,13 +32,13 @@ class DataConfig(Strict):
 
     `root` holds a folder of each set's name; `street` is a folder of synthetic scenes written by `mdtrain street`.
     `lists` names the training list of a set where it is not `train`; `validation` is the set whose
-    `validation_list` judges, or `street`. `labels` is the view of MSRS labels, `kaist_labels` the version of KAIST's.
+    `validation_list` judges, or several that judge together; `street` can be one. `labels` is the view of MSRS labels, `kaist_labels` the version of KAIST's.
     """
 
     root: Path = Path("../shared/data/rgbt")
     sets: list[DownloadedSet] = ["msrs", "roadscene"]
     lists: dict[DownloadedSet, str] = {}
-    validation: SetName = "msrs"
+    validation: list[SetName] = Field(["msrs"], min_length=1)
     validation_list: str = "val"
     labels: Literal["fusion", "infrared", "visible"] = "fusion"
     kaist_labels: KaistLabels = "sanitized"
@@ -52,8 +52,13 @@ class DataConfig(Strict):
 
     @property
     def validation_name(self) -> str:
-        """Set and list that judge, as accuracies are named: `msrs_val`."""
-        return f"{self.validation}_{self.validation_list}"
+        """Sets and list that judge, as accuracies are named: `msrs_val`, `msrs+street_val`."""
+        return f"{'+'.join(self.validation)}_{self.validation_list}"
+
+    @field_validator("validation", mode="before")
+    @classmethod
+    def _one_set_is_a_list(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _something_to_learn(self) -> DataConfig:
@@ -61,7 +66,7 @@ class DataConfig(Strict):
             raise ValueError(
                 "nothing to learn from: give scenes with --street, or sets with --data and --set data.sets=[…]"
             )
-        if self.validation == "street" and self.street is None:
+        if "street" in self.validation and self.street is None:
             raise ValueError(
                 "validation is street and no street is given: name it with --street, or set data.validation=SET"
             )

@@ -100,7 +100,7 @@ def read_records(config: Config, task: Task) -> tuple[list[Record], list[Record]
     records = [record for name in data.sets for record in read(name, data.lists.get(name, "train"))]
     if data.street is not None:
         records += read("street", "train")
-    validation = read(data.validation, data.validation_list)
+    validation = [record for name in data.validation for record in read(name, data.validation_list)]
     keep_images([*validation, *records], data.cache_mb)
     return records, validation
 
