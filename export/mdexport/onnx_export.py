@@ -12,11 +12,11 @@ import onnx
 import torch
 
 from mdexport.deploy import Deployed, DeployedDetector, DeployedSegmenter
+from mdexport.engine_file import write_engine
 from mdexport.parity import Feed, compare
 from mdrun.backends.ort import import_onnxruntime
 from mdrun.errors import EngineError, UsageError
-from mdrun.files import PartialFile
-from mdrun.manifest import METADATA_KEY, Manifest, Parity
+from mdrun.manifest import Manifest, Parity
 from mdrun.onnx_file import graph_sha256
 from mdrun.pairing import PairLimits, PairStream
 from mdrun.preprocess import Preprocess
@@ -69,7 +69,7 @@ def export_onnx(weights: Path, output: Path, visible: str, thermal: str, pairs: 
         if not parity.passed:
             raise ParityError(f"{weights}: the exported graph differs from the checkpoint: {describe(parity)}")
         manifest = _complete(draft, parity, model)
-        _write(model, manifest, output)
+        write_engine(model, manifest, output)
     return manifest
 
 
@@ -158,15 +158,3 @@ def _complete(draft: Manifest, parity: Parity, model: onnx.ModelProto) -> Manife
         graph_sha256=graph_sha256(model.SerializeToString()),
     )
     return dataclasses.replace(draft, origin=origin, parity=parity)
-
-
-def _write(model: onnx.ModelProto, manifest: Manifest, output: Path) -> None:
-    """Name the network after the manifest, embed the manifest, write a file that is whole or not there."""
-    model.graph.name = manifest.network_name()
-    model.metadata_props.add(key=METADATA_KEY, value=manifest.to_json())
-    file = PartialFile(output)
-    try:
-        file.part.write_bytes(model.SerializeToString())
-        file.commit()
-    finally:
-        file.discard()

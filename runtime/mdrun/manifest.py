@@ -13,7 +13,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -27,7 +27,9 @@ MODALITIES = ("visible", "thermal")
 DTYPES = ("uint8", "uint16", "int8", "int32", "int64", "float16", "float32")
 LAYOUTS = ("NHWC", "NHW")
 COLOUR_ORDERS = ("RGB", "grey")
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 DIGEST_CHARS = 16  # 64 bits: enough to tell engines apart, short enough for a network's name
+LATER = {"later": True}  # of keys that joined the schema later: left out at their default, so older digests hold
 
 T = TypeVar("T")
 
@@ -93,7 +95,7 @@ class Origin:
         licence: terms that the data put on the weights.
         accuracy: measured accuracy, named by set and measure.
         seed: training seed.
-        precision: of the graph (`fp32`, `fp16`, `int8`); filled by export.
+        precision: of the graph, one of PRECISIONS; filled by export.
         opset: ONNX operator set; filled by export.
         tools: versions of the libraries that took part.
         graph_sha256: SHA-256 of the ONNX graph's bytes without its name field; filled by export.
@@ -114,15 +116,27 @@ class Origin:
 
 
 @dataclass(frozen=True)
+class Change:
+    """A measure of the reference and of the engine on the same labelled pairs, in [0, 1]; higher is better."""
+
+    reference: float
+    engine: float
+
+
+@dataclass(frozen=True)
 class Parity:
-    """How closely the exported graph follows the checkpoint.
+    """How closely an engine follows what it was made from.
 
     Attributes:
         reference: what it was compared with.
         pairs: number of image pairs compared, and `data` where they came from.
-        max_abs: largest absolute difference, by quantity (`scores`, `boxes_px`).
-        limits: what was allowed, same keys.
-        passed: every difference within its limit.
+        max_abs: largest absolute difference, by quantity (`scores`, `boxes_px`, `labels`, `energy`).
+        limits: what was allowed, by quantity, or by measure: there it is the largest loss. `matched` is a least share.
+        passed: everything that has a limit is within it.
+        mean_abs: mean absolute difference, by quantity.
+        matched: share of the reference's detections that the engine gives too, in [0, 1].
+        metrics: by measure (`person/ap50`, `mean/accuracy`).
+        accepted: why an engine that did not pass was exported nevertheless.
     """
 
     reference: str
@@ -131,6 +145,41 @@ class Parity:
     max_abs: dict[str, float]
     limits: dict[str, float]
     passed: bool
+    mean_abs: dict[str, float] = field(default_factory=dict, metadata=LATER)
+    matched: float | None = field(default=None, metadata=LATER)
+    metrics: dict[str, Change] = field(default_factory=dict, metadata=LATER)
+    accepted: str | None = field(default=None, metadata=LATER)
+
+
+@dataclass(frozen=True)
+class Build:
+    """How a plan was built: what it needs of the machine that runs it.
+
+    Attributes:
+        target: `tensorrt`, or `rtx` for TensorRT for RTX.
+        version: of the builder library.
+        compute_capabilities: of the GPUs it was built for, for example `8.7`.
+        device: name of the GPU that it was timed on; None where it was built without one.
+        platform: operating system and processor, for example `linux-x86_64`.
+        onnx_sha256: of the ONNX file it was built from.
+        options: what the builder was asked for, as text.
+        command: that built it.
+        driver: version of the CUDA driver there, for example `12.6`.
+        l4t: release of Jetson Linux there, for example `36.4.3`.
+        layers: number of the engine's layers by precision, as the engine's inspector says; empty where it cannot run.
+    """
+
+    target: str
+    version: str
+    compute_capabilities: list[str]
+    device: str | None
+    platform: str
+    onnx_sha256: str
+    options: dict[str, str]
+    command: str
+    driver: str | None = None
+    l4t: str | None = None
+    layers: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -149,6 +198,7 @@ class Manifest:
         energy: energy threshold by precision, for engines that give an energy.
         origin: how it was made.
         parity: proof of the export; None until there is one.
+        build: of a plan.
     """
 
     schema_version: int
@@ -162,6 +212,7 @@ class Manifest:
     origin: Origin
     energy: dict[str, float] | None = None
     parity: Parity | None = None
+    build: Build | None = field(default=None, metadata=LATER)
 
     def __post_init__(self) -> None:
         """Refuse values that no reader could obey.
@@ -185,7 +236,7 @@ class Manifest:
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces. Equal manifests give equal text."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        return json.dumps(_plain(self), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
     def digest(self) -> str:
         """Hex digest of the canonical JSON."""
@@ -287,6 +338,16 @@ def _threshold_problems(thresholds: Thresholds) -> list[str]:
 
 def _unknown(path: str, value: str, known: tuple[str, ...]) -> list[str]:
     return [] if value in known else [f"{path} is {value!r}, wanted one of {', '.join(known)}"]
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses as dictionaries, without LATER keys that have nothing to say."""
+    if is_dataclass(value):
+        pairs = ((spec, getattr(value, spec.name)) for spec in fields(value))
+        return {spec.name: _plain(item) for spec, item in pairs if item not in (None, {}) or not spec.metadata}
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return list(value) if isinstance(value, (list, tuple)) else value
 
 
 def _refuse_constant(constant: str) -> None:

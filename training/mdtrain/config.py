@@ -32,7 +32,8 @@ class DataConfig(Strict):
 
     `root` holds a folder of each set's name; `street` is a folder of synthetic scenes written by `mdtrain street`.
     `lists` names the training list of a set where it is not `train`; `validation` is the set whose
-    `validation_list` judges, or several that judge together; `street` can be one. `labels` is the view of MSRS labels, `kaist_labels` the version of KAIST's.
+    `validation_list` judges, or several that judge together; `street` can be one. `labels` is the view of MSRS labels,
+    `kaist_labels` the version of KAIST's.
     """
 
     root: Path = Path("../shared/data/rgbt")

@@ -1,0 +1,1 @@
+"""Commands of `mdexport`, one file each."""

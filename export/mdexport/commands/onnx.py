@@ -1,0 +1,40 @@
+"""`mdexport onnx`: a checkpoint to an ONNX engine in single precision."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from mdrun.errors import UsageError
+
+STREET = "test://street?seed=11&time=night&duration=2"  # parity pairs for those who name none
+
+
+@click.command(
+    epilog="Example: mdexport onnx runs/student/weights.safetensors --visible DATA/msrs/vi --thermal DATA/msrs/ir "
+    "--output student.onnx"
+)
+@click.argument("weights", type=click.Path(path_type=Path))
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="ONNX file to write.")
+@click.option("--visible", help="Visible images of the parity check; default of both: synthetic street.")
+@click.option("--thermal", help="Thermal images of the parity check.")
+@click.option("--pairs", type=click.IntRange(min=1), default=24, show_default=True, help="Pairs to compare.")
+@click.option("--json", "as_json", is_flag=True, help="Print the parity report as JSON.")
+def onnx(weights: Path, output: Path, visible: str | None, thermal: str | None, pairs: int, *, as_json: bool) -> None:
+    """Export a student to one ONNX file with its manifest and parity report inside."""
+    if (visible is None) != (thermal is None):
+        given, missing = ("--visible", "--thermal") if thermal is None else ("--thermal", "--visible")
+        raise UsageError(
+            f"got {given} without {missing}, wanted both or neither: pairs are of one scene; add {missing}"
+        )
+    from mdexport.onnx_export import describe, export_onnx  # noqa: PLC0415  # torch loads in seconds, --help should not
+
+    manifest = export_onnx(weights, output, visible or STREET, thermal or STREET, pairs)
+    assert manifest.parity is not None  # noqa: S101  # export_onnx raises otherwise
+    if as_json:
+        click.echo(json.dumps(json.loads(manifest.to_json())["parity"]))
+        return
+    click.echo(f"parity: {describe(manifest.parity)}")
+    click.echo(f"{output}: {manifest.network_name()}, {output.stat().st_size / 1e6:.1f} MB")
