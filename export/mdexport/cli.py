@@ -6,7 +6,12 @@ import sys
 
 import click
 
+from mdexport.commands.explain import explain
+from mdexport.commands.fp16 import fp16
+from mdexport.commands.int8 import int8
 from mdexport.commands.onnx import onnx
+from mdexport.commands.plan import plan
+from mdexport.commands.triton import triton
 from mdrun.command import run_command
 
 
@@ -15,7 +20,7 @@ def mdexport() -> None:
     """Turn checkpoints into engines, each with proof that it still sees."""
 
 
-for command in (onnx,):
+for command in (onnx, fp16, int8, plan, explain, triton):
     mdexport.add_command(command)
 
 

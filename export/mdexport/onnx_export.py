@@ -14,6 +14,7 @@ import torch
 from mdexport.deploy import Deployed, DeployedDetector, DeployedSegmenter
 from mdexport.engine_file import write_engine
 from mdexport.parity import Feed, compare
+from mdrun.backends.base import input_shape
 from mdrun.backends.ort import import_onnxruntime
 from mdrun.errors import EngineError, UsageError
 from mdrun.manifest import Manifest, Parity
@@ -30,6 +31,7 @@ from mdtrain.quiet import without_line
 MOST_FRAMES = 3000  # of the parity sources: 100 s at 30 Hz
 onnxruntime = import_onnxruntime()
 EXPORT_LOGGER = "torch.onnx._internal.exporter._registration"
+BATCH = "batch"  # name of the first dimension where it is dynamic
 OPSET = 18  # first with antialias-aware Resize; TensorRT 10.3 and ONNX Runtime 1.18 read it
 
 
@@ -37,7 +39,9 @@ class ParityError(EngineError):
     """An exported graph that does not do what the checkpoint does."""
 
 
-def export_onnx(weights: Path, output: Path, visible: str, thermal: str, pairs: int) -> Manifest:
+def export_onnx(
+    weights: Path, output: Path, visible: str, thermal: str, pairs: int, *, dynamic_batch: bool = False
+) -> Manifest:
     """Export, compare on real pairs, complete the manifest, write the file under its final name.
 
     Args:
@@ -46,9 +50,10 @@ def export_onnx(weights: Path, output: Path, visible: str, thermal: str, pairs: 
         visible: source of the pairs for the parity check, as `mdrun` takes it.
         thermal: the same of the other camera.
         pairs: how many pairs to compare, spread over the sources.
+        dynamic_batch: the graph takes any number of pairs at once; else exactly one.
 
     Raises:
-        EngineError: the weights cannot be used.
+        EngineError: the weights cannot be used, or a rewrite would change what they compute.
         UsageError: the student has no visible input, or the sources hold fewer pairs.
         OutputError: the file cannot be written; found before the export.
         ParityError: the graph differs from the checkpoint by more than the limits; nothing is written.
@@ -63,7 +68,7 @@ def export_onnx(weights: Path, output: Path, visible: str, thermal: str, pairs: 
         )
     draft = draft_manifest(trained.config, student.state_dict(), trained.facts)
     with result_file(output):
-        model = _graph(student, trained, draft)
+        model = _graph(student, trained, draft, dynamic_batch=dynamic_batch)
         session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
         parity = compare(student, session, _feeds(draft, visible, thermal, pairs), TOP_K, _names(visible, thermal))
         if not parity.passed:
@@ -79,24 +84,24 @@ def describe(parity: Parity) -> str:
     return f"{', '.join(parts)} over {parity.pairs} pairs of {parity.data}"
 
 
-def _graph(student: Student, trained: Trained, draft: Manifest) -> onnx.ModelProto:
+def _graph(student: Student, trained: Trained, draft: Manifest, *, dynamic_batch: bool) -> onnx.ModelProto:
     """Trace the deployed network."""
     size = trained.config.model.visible
     segments = trained.config.task == "segment"
     deployed: Deployed = DeployedSegmenter(student, size) if segments else DeployedDetector(student, size, TOP_K)
     deployed.eval()
-    spec = draft.inputs
-    inputs = [torch.zeros(1, spec["visible"].height, spec["visible"].width, 3, dtype=torch.uint8)]
-    if "thermal" in spec:
-        inputs.append(torch.zeros(1, spec["thermal"].height, spec["thermal"].width, dtype=torch.uint8))
+    one = [input_shape(spec) for spec in draft.inputs.values()]
+    batch = 2 if dynamic_batch else 1  # of the example: the tracer takes a one for a constant
+    inputs = [torch.zeros(batch, *shape[1:], dtype=torch.uint8) for shape in one]
     with warnings.catch_warnings(), without_line(EXPORT_LOGGER, "torchvision is not installed"):
         warnings.simplefilter("ignore")  # the exporter warns about its own internals
         program = torch.onnx.export(
             deployed,
             tuple(inputs),
-            input_names=list(spec),
+            input_names=list(draft.inputs),
             output_names=list(draft.outputs),
             opset_version=OPSET,
+            dynamic_shapes=tuple({0: torch.export.Dim(BATCH)} for _ in inputs) if dynamic_batch else None,
             dynamo=True,
             external_data=False,
             verbose=False,

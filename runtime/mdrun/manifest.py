@@ -13,7 +13,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -100,6 +100,8 @@ class Origin:
         tools: versions of the libraries that took part.
         graph_sha256: SHA-256 of the ONNX graph's bytes without its name field; filled by export.
         teacher_sha256: SHA-256 of the teacher's weights that a distilled student learnt from.
+        calibration: pairs that INT8 ranges were measured on.
+        kept: nodes that measurement has left in higher precision than the engine's.
     """
 
     checkpoint_sha256: str
@@ -113,6 +115,8 @@ class Origin:
     tools: dict[str, str] = field(default_factory=dict)
     graph_sha256: str | None = None
     teacher_sha256: str | None = None
+    calibration: str | None = field(default=None, metadata=LATER)
+    kept: list[str] = field(default_factory=list, metadata=LATER)
 
 
 @dataclass(frozen=True)
@@ -239,8 +243,9 @@ class Manifest:
         return json.dumps(_plain(self), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
     def digest(self) -> str:
-        """Hex digest of the canonical JSON."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()[:DIGEST_CHARS]
+        """Hex digest of the canonical JSON, without `build.layers`: they are counted in an engine that has its name."""
+        manifest = replace(self, build=replace(self.build, layers={})) if self.build else self
+        return hashlib.sha256(manifest.to_json().encode()).hexdigest()[:DIGEST_CHARS]
 
     def network_name(self) -> str:
         """Name the network must carry: `<name>@<digest>`."""
@@ -344,7 +349,7 @@ def _plain(value: Any) -> Any:
     """Dataclasses as dictionaries, without LATER keys that have nothing to say."""
     if is_dataclass(value):
         pairs = ((spec, getattr(value, spec.name)) for spec in fields(value))
-        return {spec.name: _plain(item) for spec, item in pairs if item not in (None, {}) or not spec.metadata}
+        return {spec.name: _plain(item) for spec, item in pairs if item not in (None, {}, []) or not spec.metadata}
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     return list(value) if isinstance(value, (list, tuple)) else value

@@ -19,7 +19,7 @@ from pathlib import Path
 from mdrun.errors import EngineError
 from mdrun.manifest import METADATA_KEY, Manifest, ManifestError, parse_manifest, read_sidecar
 
-PLAN_SUFFIXES = (".plan", ".engine")  # the two names TensorRT's own tools use
+PLAN_SUFFIXES = (".plan", ".engine", ".rtx")  # two that TensorRT's own tools use; ours for TensorRT for RTX
 
 _IR_VERSION, _GRAPH, _OPSET_IMPORT, _METADATA_PROPS = 1, 7, 8, 14  # ModelProto
 _GRAPH_NAME = 2  # GraphProto

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from mdexport import onnx_export
-from mdexport.deploy import DeployedDetector, fold_stem
+from mdexport.deploy import rewrite_first
 from mdexport.onnx_export import ParityError, export_onnx
 from mdexport.parity import LIMITS, difference
 from mdrun.command import run_command
@@ -23,12 +23,9 @@ from mdrun.errors import EngineError, UsageError
 from mdrun.manifest import METADATA_KEY, Manifest, parse_manifest
 from mdtrain.build import load_trained
 from mdtrain.contract import draft_manifest
-from mdtrain.data.batches import normalise_thermal, normalise_visible
 from mdtrain.models.streams import Student
 from mdtrain.recipes import baseline
 from tests.training.test_recipes import tiny
-
-WIDTH, HEIGHT = 128, 96
 
 
 @pytest.fixture(scope="module", params=["both", "visible"])
@@ -107,35 +104,16 @@ def test_the_file_holds_no_path_of_the_exporting_machine(weights: Path, tmp_path
 
 
 def test_a_graph_that_differs_is_not_written(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def shifted(conv: torch.nn.Conv2d) -> torch.nn.Conv2d:
-        folded = fold_stem(conv)
-        folded.weight.data *= 1.5
-        return folded
+    def shifted(student: Student) -> torch.nn.Module:
+        first = rewrite_first(student)
+        for weight in first.parameters():
+            weight.data *= 1.5
+        return first
 
-    monkeypatch.setattr("mdexport.deploy.fold_stem", shifted)
+    monkeypatch.setattr("mdexport.deploy.rewrite_first", shifted)
     with pytest.raises(ParityError, match="limit"):
         export_onnx(weights, tmp_path / "student.onnx", *sources(weights), pairs=2)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_folded_stem_equals_the_trained_one(weights: Path) -> None:
-    """Exact rewrites: thermal kernels summed, scale folded, mean subtracted before the padding."""
-    student = load_trained(weights, "student").model
-    assert isinstance(student, Student)
-    generator = torch.Generator().manual_seed(0)
-    visible = torch.randint(0, 256, (1, HEIGHT, WIDTH, 3), dtype=torch.uint8, generator=generator)
-    thermal = torch.randint(0, 256, (1, HEIGHT, WIDTH), dtype=torch.uint8, generator=generator)
-    deployed = DeployedDetector(student, (WIDTH, HEIGHT), 10)
-    inputs = [(visible.float() - deployed.mean).permute(0, 3, 1, 2)]
-    if deployed.has_thermal:
-        inputs.append((thermal.float() - 0.45 * 255)[:, None])
-    fused = student.fuse_images(
-        normalise_visible(visible), normalise_thermal(thermal) if deployed.has_thermal else None
-    )
-    with torch.inference_mode():
-        torch.testing.assert_close(
-            deployed.student.stem.first(torch.cat(inputs, 1)), student.stem.first(fused), atol=1e-4, rtol=1e-4
-        )
 
 
 def test_difference_forgives_swapped_ranks_but_not_moved_boxes() -> None:

@@ -21,8 +21,18 @@ STREET = "test://street?seed=11&time=night&duration=2"  # parity pairs for those
 @click.option("--visible", help="Visible images of the parity check; default of both: synthetic street.")
 @click.option("--thermal", help="Thermal images of the parity check.")
 @click.option("--pairs", type=click.IntRange(min=1), default=24, show_default=True, help="Pairs to compare.")
+@click.option("--dynamic-batch", is_flag=True, help="Let the graph take any number of pairs at once, not one.")
 @click.option("--json", "as_json", is_flag=True, help="Print the parity report as JSON.")
-def onnx(weights: Path, output: Path, visible: str | None, thermal: str | None, pairs: int, *, as_json: bool) -> None:
+def onnx(
+    weights: Path,
+    output: Path,
+    visible: str | None,
+    thermal: str | None,
+    pairs: int,
+    *,
+    dynamic_batch: bool,
+    as_json: bool,
+) -> None:
     """Export a student to one ONNX file with its manifest and parity report inside."""
     if (visible is None) != (thermal is None):
         given, missing = ("--visible", "--thermal") if thermal is None else ("--thermal", "--visible")
@@ -31,7 +41,7 @@ def onnx(weights: Path, output: Path, visible: str | None, thermal: str | None, 
         )
     from mdexport.onnx_export import describe, export_onnx  # noqa: PLC0415  # torch loads in seconds, --help should not
 
-    manifest = export_onnx(weights, output, visible or STREET, thermal or STREET, pairs)
+    manifest = export_onnx(weights, output, visible or STREET, thermal or STREET, pairs, dynamic_batch=dynamic_batch)
     assert manifest.parity is not None  # noqa: S101  # export_onnx raises otherwise
     if as_json:
         click.echo(json.dumps(json.loads(manifest.to_json())["parity"]))

@@ -8,7 +8,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from mdrun.backends.base import Backend, Feeds, Outputs, input_shape
+from mdrun.backends.base import Backend, Feeds, Outputs
+from mdrun.backends.tensors import Tensor, check_tensors
 from mdrun.errors import EngineError
 from mdrun.manifest import Manifest
 
@@ -43,7 +44,7 @@ class OrtBackend(Backend):
         self._session: onnxruntime.InferenceSession | None = _open_session(path, threads)
         if (got := self._session.get_providers()) != PROVIDERS:
             raise EngineError(f"{path}: asked for {', '.join(PROVIDERS)}, ONNX Runtime runs it on {', '.join(got)}")
-        _check_graph(self._session, manifest, path)
+        check_tensors(path, manifest, _tensors(self._session.get_inputs()), _tensors(self._session.get_outputs()))
         self._names = list(manifest.outputs)
 
     def _infer(self, feeds: Feeds) -> Outputs:
@@ -92,34 +93,8 @@ def _open_session(path: Path, threads: int | None) -> onnxruntime.InferenceSessi
     return session
 
 
-def _check_graph(session: onnxruntime.InferenceSession, manifest: Manifest, path: Path) -> None:
-    """Refuse a graph whose inputs or outputs are not those of its manifest; list every difference."""
-    wanted = {key: (spec.dtype, input_shape(spec)) for key, spec in manifest.inputs.items()}
-    problems = _differences("input", session.get_inputs(), wanted)
-    wanted = {key: (spec.dtype, tuple(spec.shape)) for key, spec in manifest.outputs.items()}
-    problems += _differences("output", session.get_outputs(), wanted)
-    if problems:
-        raise EngineError(
-            f"{path}: graph and manifest differ: {'; '.join(problems)}; export again with `mdexport onnx`"
-        )
-
-
-def _differences(kind: str, nodes: list[Any], wanted: dict[str, tuple[str, tuple[int, ...]]]) -> list[str]:
-    got = {node.name: (DTYPES.get(node.type, node.type), tuple(node.shape)) for node in nodes}
-    problems = [f"{kind} {name} is missing" for name in wanted if name not in got]
-    problems += [f"{kind} {name} is not in the manifest" for name in got if name not in wanted]
-    for name in got.keys() & wanted.keys():
-        (dtype, shape), (want_dtype, want_shape) = got[name], wanted[name]
-        if dtype != want_dtype or not _fits(shape, want_shape):
-            problems.append(f"{kind} {name} is {dtype} {shape}, manifest says {want_dtype} {want_shape}")
-    return sorted(problems)
-
-
-def _fits(shape: tuple[Any, ...], wanted: tuple[int, ...]) -> bool:
-    """Equal rank and equal numbers; a named or unknown dimension fits any number."""
-    return len(shape) == len(wanted) and all(
-        not isinstance(got, int) or got == want for got, want in zip(shape, wanted, strict=True)
-    )
+def _tensors(nodes: list[Any]) -> dict[str, Tensor]:
+    return {node.name: (DTYPES.get(node.type, node.type), node.shape) for node in nodes}
 
 
 def _library_errors() -> tuple[type[Exception], ...]:

@@ -46,7 +46,7 @@ class VGGStem(nn.Module):
         """The convolution that sees the image."""
         return self.features[0]  # type: ignore[return-value]  # built above
 
-    def replace_first(self, conv: nn.Conv2d) -> None:
+    def replace_first(self, conv: nn.Module) -> None:
         """Put another convolution there; a property setter would be passed over by nn.Module."""
         self.features[0] = conv
 

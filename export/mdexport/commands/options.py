@@ -1,0 +1,55 @@
+"""Options and tables that the commands share."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from mdrun.manifest import Manifest
+
+# ruff: noqa: PLC0415  # libraries load when a command runs, not for --help
+
+FILE = click.Path(path_type=Path)
+
+output_option = click.option("--output", type=FILE, required=True, help="File to write.")
+pairs_option = click.option(
+    "--pairs",
+    metavar="PAIRS",
+    required=True,
+    help="Labelled pairs that judge the engine: a folder such as DATA/msrs, or SET=FOLDER.",
+)
+list_option = click.option("--list", "split", default="val", show_default=True, help="List of the pairs that judge.")
+accept_option = click.option(
+    "--accept", metavar="REASON", help="Write an engine that does not pass; the reason goes into its manifest."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the parity report as JSON.")
+
+
+def show(output: Path, manifest: Manifest, *, as_json: bool) -> None:
+    """The end of a conversion: what was written and how closely it follows its source."""
+    if as_json:
+        click.echo(json.dumps(json.loads(manifest.to_json())["parity"]))
+        return
+    from mdtrain.commands.shown import print_table
+
+    parity = manifest.parity
+    assert parity is not None  # noqa: S101  # every conversion writes one
+    rows = [
+        [name, f"{change.reference:.4f}", f"{change.engine:.4f}", f"-{parity.limits[name]:g}"]
+        for name, change in parity.metrics.items()
+    ]
+    if parity.matched is not None:
+        rows.append(["detections found again", "1", f"{parity.matched:.4f}", f"{parity.limits['matched']:g}"])
+    for name, mean in parity.mean_abs.items():
+        limit = f"{parity.limits[name]:g}" if name in parity.limits else "-"
+        rows.append([f"{name}, mean and largest difference", "-", f"{mean:.2g}, {parity.max_abs[name]:.2g}", limit])
+    verdict = "passed" if parity.passed else f"accepted without passing: {parity.accepted}"
+    columns = ["", "reference", manifest.origin.precision or "", "limit"]
+    print_table(f"{parity.pairs} scenes of {parity.data} against {parity.reference}: {verdict}", columns, rows)
+    if manifest.origin.kept:
+        click.echo(f"left in higher precision: {', '.join(manifest.origin.kept)}")
+    click.echo(f"{output}: {manifest.network_name()}, {output.stat().st_size / 1e6:.1f} MB")

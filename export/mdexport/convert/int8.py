@@ -1,0 +1,65 @@
+"""INT8 as a property of the graph: QuantizeLinear and DequantizeLinear around the body, scales from real pairs.
+
+Weights are per output channel and symmetric. Activations depend on who runs the graph:
+
+- `cpu`: unsigned with a zero point, every tensor of the body. ONNX Runtime's fast convolutions on x86 take unsigned
+  activations only, and fuse a convolution where its output is quantised too.
+- `tensorrt`: signed and symmetric, in front of the convolutions only, as TensorRT's documentation asks for; biases stay
+  in single precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from typing import Literal
+
+import onnx
+from onnx import ModelProto
+from onnxruntime.quantization import QDQQuantizer, QuantType, TensorsData
+
+from mdexport.convert.graph import Graph
+
+Target = Literal["cpu", "tensorrt"]
+OPERATORS = {"cpu": ("Conv", "Relu", "Add", "MaxPool", "Resize", "MatMul", "Concat"), "tensorrt": ("Conv",)}
+ACTIVATIONS = {"cpu": QuantType.QUInt8, "tensorrt": QuantType.QInt8}
+OPTIONS = {
+    "cpu": {},
+    "tensorrt": {
+        "ActivationSymmetric": True,
+        "QuantizeBias": False,
+        "OpTypesToExcludeOutputQuantization": ["Conv"],
+        "DedicatedQDQPair": False,
+    },
+}
+
+
+def to_int8(model: ModelProto, ranges: TensorsData, target: Target, kept: Set[str] = frozenset()) -> ModelProto:
+    """Quantise the body of a graph; the model is left as it is.
+
+    Args:
+        model: FP32 graph.
+        ranges: of the body's tensors, by `measure_ranges`.
+        target: who runs it.
+        kept: names of nodes that stay in single precision.
+    """
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    graph = Graph(copy)
+    chosen = [n.name for n in graph.nodes(graph.body()) if n.op_type in OPERATORS[target] and n.name not in kept]
+    quantizer = QDQQuantizer(
+        copy,
+        per_channel=True,
+        reduce_range=False,
+        weight_qType=QuantType.QInt8,
+        activation_qType=ACTIVATIONS[target],
+        tensors_range=ranges,
+        nodes_to_quantize=chosen,
+        nodes_to_exclude=[],
+        op_types_to_quantize=list(OPERATORS[target]),
+        extra_options=OPTIONS[target],
+    )
+    quantizer.quantize_model()
+    quantizer.model.topological_sort()
+    quantised: ModelProto = quantizer.model.model
+    onnx.checker.check_model(quantised)
+    return quantised

@@ -1,0 +1,103 @@
+"""`mdexport fp16`: an FP32 engine to FP16, or to BF16 where that is the better half.
+
+No CPU computes these graphs in half precision: ONNX Runtime keeps some values in single. So the gate runs a twin whose
+every value is rounded to half precision where the graph says so, which is what a GPU does that adds up in single.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+import onnx
+
+from mdexport.convert.graph import Graph
+from mdexport.convert.half import LARGEST, Half, rounded, to_half
+from mdexport.convert.ranges import measure_ranges, too_large
+from mdexport.pairs import PairSet
+from mdexport.proof import GATE_LIST, Ready, finish, prepare, progress, run_model
+from mdrun.manifest import Manifest, Parity
+
+RANGE_SCENES = 16  # of the gate's, to see how large values become
+MARGIN = 4.0  # between the largest value seen and the largest that FP16 holds
+
+
+def export_half(
+    source: Path,
+    output: Path,
+    pairs: PairSet,
+    half: Half | Literal["auto"] = "auto",
+    split: str = GATE_LIST,
+    accept: str | None = None,
+) -> Manifest:
+    """Convert, judge, write.
+
+    Args:
+        source: FP32 engine of `mdexport onnx`.
+        output: ONNX file to write.
+        pairs: labelled pairs of the gate.
+        half: `auto` takes FP16, and BF16 where FP16 overflows or does not pass.
+        split: list of the pairs.
+        accept: why an engine that does not pass is wanted nevertheless.
+
+    Raises:
+        UsageError, EngineError, SourceError, DataError: as `prepare`.
+        GateError: it does not follow its source; nothing is written.
+        OutputError: the file cannot be written.
+    """
+    ready = prepare(source, pairs, split)
+    return convert_half(ready, output, half, accept)
+
+
+def convert_half(
+    ready: Ready, output: Path, half: Half | Literal["auto"] = "auto", accept: str | None = None
+) -> Manifest:
+    """The same for an engine whose scenes are ready."""
+    large = _too_large(ready)
+    tried: dict[Half, tuple[onnx.ModelProto, list[str], Parity]] = {}
+    for kind in _order(half):
+        model, kept, twin = _convert(ready.engine.model, kind, large)
+        parity = ready.judge(twin, kind)
+        tried[kind] = (
+            model,
+            kept,
+            dataclasses.replace(parity, reference=f"{parity.reference}, rounded after every node"),
+        )
+        if parity.passed:
+            break
+    kind = next((kind for kind, (_, _, parity) in tried.items() if parity.passed), next(iter(tried)))
+    model, kept, parity = tried[kind]
+    if kind == "fp16":
+        run_model(model, ready.scenes[:1], "the file itself")  # BF16 files run in OpenVINO and TensorRT
+
+    def change(manifest: Manifest) -> Manifest:
+        tools = manifest.origin.tools | {"onnx": onnx.__version__}
+        return dataclasses.replace(
+            manifest, origin=dataclasses.replace(manifest.origin, precision=kind, kept=kept, tools=tools)
+        )
+
+    return finish(ready, model, change, parity, output, accept)
+
+
+def _order(half: Half | Literal["auto"]) -> tuple[Half, ...]:
+    return ("fp16", "bf16") if half == "auto" else (half,)
+
+
+def _too_large(ready: Ready) -> set[str]:
+    """Nodes with values that FP16 does not hold with a margin, on scenes with and without a failing camera."""
+    chosen = ready.scenes[:: max(1, len(ready.scenes) // RANGE_SCENES)]
+    ranges = measure_ranges(ready.engine.model, chosen, lambda scenes: progress(scenes, "range of values"))
+    return too_large(ready.engine.model, ranges, LARGEST["fp16"] / MARGIN)
+
+
+def _convert(model: onnx.ModelProto, half: Half, large: set[str]) -> tuple[onnx.ModelProto, list[str], onnx.ModelProto]:
+    """The graph, the nodes kept by measurement, and the twin that rounds.
+
+    What comes after the last convolutions stays in FP32 always: FP16 would round coordinates above 512 to half a pixel.
+    """
+    before = Graph(model).before_last_convolutions()
+    kept = before & large if half == "fp16" else set()
+    region = before - kept
+    names = [node.name for node in model.graph.node if node.name in kept]
+    return to_half(model, region, half), names, rounded(model, region, half)

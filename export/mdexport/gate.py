@@ -1,0 +1,187 @@
+"""The parity gate: the same scenes through an engine and through what it was made from.
+
+Outputs are compared over all scenes, also those with a failing camera; accuracy is measured on the intact ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mdexport.pairs import INTACT, Scene
+from mdrun.backends.base import Backend, Outputs
+from mdrun.boxes import iou_matrix
+from mdrun.errors import EngineError
+from mdrun.frames import Detections
+from mdrun.manifest import Change, Manifest, Parity
+from mdrun.postprocess import Postprocess
+from mdrun.segment import resize_labels
+from mdtrain.data.records import LABEL_CLASSES
+from mdtrain.metrics.coco import Found
+from mdtrain.metrics.pairs import pair_scores
+from mdtrain.metrics.segmentation import confusion, rtfnet_scores
+
+MATCHED_IOU = 0.5  # a detection is found again where a box of its class overlaps it so far
+# Largest loss of each measure and least share of detections found again, by precision.
+LOSS = {"fp16": 0.003, "bf16": 0.003, "int8": 0.01}
+LEAST_MATCHED = {"fp16": 0.98, "bf16": 0.98, "int8": 0.9}
+MOST_LABELS = {"fp16": 0.01, "bf16": 0.02, "int8": 0.1}  # mean share of a scene's pixels with another class
+
+
+class GateError(EngineError):
+    """An engine that does not follow what it was made from."""
+
+
+class Differences(NamedTuple):
+    """Differences of one engine from its reference, over all scenes.
+
+    Attributes:
+        largest: by quantity.
+        mean: by quantity.
+        matched: share of the reference's detections found again; None for label maps.
+    """
+
+    largest: dict[str, float]
+    mean: dict[str, float]
+    matched: float | None
+
+
+def run(backend: Backend, scenes: Iterable[Scene]) -> list[Outputs]:
+    """Outputs of an engine for every scene."""
+    return [{name: array.copy() for name, array in backend.infer(scene.feeds).items()} for scene in scenes]
+
+
+def judge(
+    manifest: Manifest,
+    scenes: Sequence[Scene],
+    reference: Sequence[Outputs],
+    got: Sequence[Outputs],
+    precision: str,
+    names: tuple[str, str],
+) -> Parity:
+    """Compare outputs, scene by scene, and measure both on the labels.
+
+    Args:
+        manifest: of both engines.
+        scenes: what both saw.
+        reference: outputs of the reference.
+        got: outputs of the engine.
+        precision: of the engine; picks the limits.
+        names: of the reference and of the data, for the report.
+    """
+    segments = manifest.task == "segment"
+    differences = (label_differences if segments else box_differences)(manifest, reference, got)
+    measure: Callable[..., dict[str, float]] = label_measures if segments else box_measures
+    before, after = (measure(manifest, scenes, outputs) for outputs in (reference, got))
+    metrics = {name: Change(before[name], after[name]) for name in before}
+    limits = dict.fromkeys(metrics, LOSS[precision])
+    limits |= {"labels": MOST_LABELS[precision]} if segments else {"matched": LEAST_MATCHED[precision]}
+    passed = all(change.reference - change.engine <= limits[name] for name, change in metrics.items())
+    if differences.matched is not None:
+        passed = passed and differences.matched >= limits["matched"]
+    else:
+        passed = passed and differences.mean["labels"] <= limits["labels"]
+    finite = {name: min(value, 1e9) for name, value in differences.largest.items()}  # JSON has no infinity
+    return Parity(
+        reference=names[0],
+        pairs=len(scenes),
+        data=names[1],
+        max_abs=finite,
+        limits=limits,
+        passed=passed and all(math.isfinite(value) for value in differences.largest.values()),
+        mean_abs={name: min(value, 1e9) for name, value in differences.mean.items()},
+        matched=differences.matched,
+        metrics=metrics,
+    )
+
+
+def box_differences(manifest: Manifest, reference: Sequence[Outputs], got: Sequence[Outputs]) -> Differences:
+    """Detections above the display threshold against those of the engine, at the network's size.
+
+    A detection is found again where the engine has one of its class that overlaps it by MATCHED_IOU, above the report
+    threshold; of those found, scores and corners are compared.
+    """
+    wanted_scores = Postprocess(manifest, manifest.thresholds.display)
+    all_scores = Postprocess(manifest, None)
+    size = (manifest.inputs["visible"].width, manifest.inputs["visible"].height)
+    scores: list[float] = []
+    corners: list[float] = []
+    missed = 0
+    for before, after in zip(reference, got, strict=True):
+        if not all(np.isfinite(after[name]).all() for name in ("boxes", "scores")):
+            return Differences(dict.fromkeys(("scores", "boxes_px"), math.inf), {}, 0.0)
+        found = all_scores(after, size)
+        for box, score, partner in _pairs(wanted_scores(before, size), found):
+            if partner is None:
+                missed += 1
+                continue
+            scores.append(abs(score - float(found.scores[partner])))
+            corners.append(float(np.abs(box - found.boxes_xyxy[partner]).max()))
+    total = len(scores) + missed
+    largest = {"scores": max(scores, default=0.0), "boxes_px": max(corners, default=0.0)}
+    mean = {"scores": float(np.mean(scores or [0.0])), "boxes_px": float(np.mean(corners or [0.0]))}
+    return Differences(largest, mean, len(scores) / total if total else 1.0)
+
+
+def _pairs(wanted: Detections, found: Detections) -> list[tuple[NDArray[np.float32], float, int | None]]:
+    """Every wanted box and score with the index of the best overlapping detection of its class, each used once."""
+    overlaps = iou_matrix(wanted.boxes_xyxy, found.boxes_xyxy)
+    overlaps[wanted.classes[:, None] != found.classes[None]] = 0
+    pairs: list[tuple[NDArray[np.float32], float, int | None]] = []
+    for index, row in enumerate(overlaps):
+        partner = int(row.argmax()) if row.size and row.max() >= MATCHED_IOU else None
+        if partner is not None:
+            overlaps[:, partner] = 0
+        pairs.append((wanted.boxes_xyxy[index], float(wanted.scores[index]), partner))
+    return pairs
+
+
+def label_differences(manifest: Manifest, reference: Sequence[Outputs], got: Sequence[Outputs]) -> Differences:  # noqa: ARG001  # same call as box_differences
+    """Share of a scene's pixels with another class."""
+    shares = [float((a["labels"] != b["labels"]).mean()) for a, b in zip(reference, got, strict=True)]
+    return Differences({"labels": max(shares)}, {"labels": float(np.mean(shares))}, None)
+
+
+def box_measures(manifest: Manifest, scenes: Sequence[Scene], outputs: Sequence[Outputs]) -> dict[str, float]:
+    """AP50 of persons and the mean over the classes that occur, on the intact scenes."""
+    postprocess = Postprocess(manifest, None)
+    records, found = [], []
+    for scene, output in zip(scenes, outputs, strict=True):
+        if scene.condition == INTACT:
+            height, width = scene.record.visible.shape[:2]
+            detections = postprocess(output, (width, height))
+            records.append(scene.record)
+            found.append(Found(detections.boxes_xyxy, detections.scores, detections.classes))
+    scores = pair_scores(records, found)["all"]
+    person = scores["classes"]["person"]["ap50"]
+    measures = {"person/ap50": person, "mean/ap50": scores["ap50"]}
+    return {name: value for name, value in measures.items() if value is not None}
+
+
+def label_measures(manifest: Manifest, scenes: Sequence[Scene], outputs: Sequence[Outputs]) -> dict[str, float]:
+    """Mean class accuracy (RTFNet's definition) and mean IoU, on the intact scenes."""
+    classes = len(manifest.classes)
+    matrix = np.zeros((len(LABEL_CLASSES),) * 2, np.int64)
+    for scene, output in zip(scenes, outputs, strict=True):
+        truth = scene.record.label_map
+        if scene.condition == INTACT and truth is not None:
+            labels = np.minimum(output["labels"][0], classes - 1).astype(np.uint8)
+            matrix += confusion(truth, resize_labels(labels, (truth.shape[1], truth.shape[0])), len(LABEL_CLASSES))
+    scores = rtfnet_scores(matrix)
+    return {"mean/accuracy": scores.mean_accuracy, "mean/iou": scores.mean_iou}
+
+
+def describe(parity: Parity) -> str:
+    """One line: every measure, what was found again, and the limits."""
+    parts = [
+        f"{name} {change.reference:.4f} → {change.engine:.4f} (may lose {parity.limits[name]:g})"
+        for name, change in parity.metrics.items()
+    ]
+    if parity.matched is not None:
+        parts.append(f"{parity.matched:.1%} of detections found again (least {parity.limits['matched']:.0%})")
+    parts += [f"{name} differ by {value:.2g} at most" for name, value in parity.max_abs.items()]
+    return f"{'; '.join(parts)}; {parity.pairs} scenes of {parity.data}"

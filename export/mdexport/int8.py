@@ -1,0 +1,139 @@
+"""`mdexport int8`: an FP32 engine to INT8, calibrated on real pairs, layers that hurt left in single precision."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+from onnxruntime.quantization import TensorsData
+
+from mdexport.convert.graph import Graph
+from mdexport.convert.int8 import Target, to_int8
+from mdexport.convert.ranges import measure_ranges
+from mdexport.pairs import PairSet, altered, intact, spread
+from mdexport.proof import GATE_LIST, Ready, finish, prepare, progress, run_model
+from mdrun.backends.base import Outputs
+from mdrun.manifest import Manifest, Parity
+
+CALIBRATION_LIST = "train"
+CALIBRATION_PAIRS = 64
+SENSITIVITY_SCENES = 8
+MOST_KEPT = 16  # layers; an engine that wants more of them is better trained for INT8
+
+
+class Calibration(NamedTuple):
+    """Pairs that INT8 ranges are measured on.
+
+    Attributes:
+        pairs: the set.
+        split: its list.
+        number: of pairs, half of them by night where the set has both.
+        degraded: also measure with black and frozen cameras, for engines that must work then.
+    """
+
+    pairs: PairSet
+    split: str = CALIBRATION_LIST
+    number: int = CALIBRATION_PAIRS
+    degraded: bool = False
+
+
+def export_int8(
+    source: Path,
+    output: Path,
+    calibration: Calibration,
+    pairs: PairSet,
+    split: str = GATE_LIST,
+    target: Target = "cpu",
+    accept: str | None = None,
+) -> Manifest:
+    """Calibrate, convert, judge, write.
+
+    Args:
+        source: FP32 engine of `mdexport onnx`.
+        output: ONNX file to write.
+        calibration: pairs of the ranges.
+        pairs: labelled pairs of the gate.
+        split: their list.
+        target: who runs the engine.
+        accept: why an engine that does not pass is wanted nevertheless.
+
+    Raises:
+        UsageError, EngineError, SourceError, DataError: as `prepare`.
+        GateError: it does not follow its source, also with MOST_KEPT layers in single precision; nothing is written.
+        OutputError: the file cannot be written.
+    """
+    ready = prepare(source, pairs, split)
+    return convert_int8(ready, output, calibrate(ready, calibration), calibration, target, accept)
+
+
+def calibrate(ready: Ready, calibration: Calibration) -> TensorsData:
+    """Ranges of the body's tensors on the calibration pairs."""
+    records = calibration.pairs.read(calibration.split)
+    scenes = intact(ready.engine.manifest, spread(records, min(calibration.number, len(records))))
+    if calibration.degraded:
+        scenes += altered(scenes)
+    return measure_ranges(ready.engine.model, scenes, lambda scenes: progress(scenes, "calibration"))
+
+
+def convert_int8(
+    ready: Ready,
+    output: Path,
+    ranges: TensorsData,
+    calibration: Calibration,
+    target: Target,
+    accept: str | None = None,
+) -> Manifest:
+    """The same for an engine whose scenes and ranges are ready."""
+    model, kept, parity = _search(ready, ranges, target)
+    described = f"{calibration.number} pairs of {calibration.pairs} {calibration.split}, for {target}"
+
+    def change(manifest: Manifest) -> Manifest:
+        origin = dataclasses.replace(manifest.origin, precision="int8", kept=kept, calibration=described)
+        return dataclasses.replace(manifest, origin=origin)
+
+    return finish(ready, model, change, parity, output, accept)
+
+
+def _search(ready: Ready, ranges: TensorsData, target: Target) -> tuple[onnx.ModelProto, list[str], Parity]:
+    """All of the body in INT8; where that does not pass, without the 1, 2, 4, … convolutions that hurt most."""
+    model = to_int8(ready.engine.model, ranges, target)
+    parity = ready.judge(model, "int8")
+    order: list[str] = []
+    count = 1
+    best = model, list[str](), parity
+    while not best[2].passed and count <= MOST_KEPT:
+        order = order or [name for name, _ in sensitivity(ready, ranges, target)]
+        kept = order[:count]
+        model = to_int8(ready.engine.model, ranges, target, frozenset(kept))
+        best = model, kept, ready.judge(model, "int8")
+        count *= 2
+    return best
+
+
+def sensitivity(ready: Ready, ranges: TensorsData, target: Target) -> list[tuple[str, float]]:
+    """Each convolution with the error that quantising it alone makes, largest first.
+
+    The error is the mean absolute difference of the scores of a detector, rank by rank, and the share of pixels with
+    another class of a segmenter.
+    """
+    graph = Graph(ready.engine.model)
+    body = graph.body()
+    convolutions = [node.name for node in graph.nodes(body) if node.op_type == "Conv"]
+    step = max(1, len(ready.scenes) // SENSITIVITY_SCENES)
+    scenes, reference = ready.scenes[::step], ready.reference[::step]
+    errors = []
+    for name in progress(convolutions, "sensitivity of layers"):
+        alone = to_int8(ready.engine.model, ranges, target, frozenset(body) - {name})
+        errors.append((name, _error(reference, run_model(alone, scenes, name))))
+    return sorted(errors, key=lambda item: -item[1])
+
+
+def _error(reference: Sequence[Outputs], got: Sequence[Outputs]) -> float:
+    pairs = list(zip(reference, got, strict=True))
+    if "labels" in reference[0]:
+        return float(np.mean([(a["labels"] != b["labels"]).mean() for a, b in pairs]))
+    return float(np.mean([np.abs(a["scores"] - b["scores"]).mean() for a, b in pairs]))

@@ -1,0 +1,140 @@
+"""Labelled pairs for calibration and for the parity gate, and what a camera can do to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mdrun.backends.base import Feeds
+from mdrun.errors import UsageError
+from mdrun.manifest import Manifest
+from mdrun.preprocess import Preprocess
+from mdtrain.data.records import Record, check_records
+from mdtrain.data.sets import SET_NAMES, SetName, read_set
+
+FEWEST = 16  # pairs: below it neither ranges nor rates say anything
+ALTERED_EVERY = 4  # one of so many pairs also goes through the gate with a camera that fails
+INTACT = "intact"
+
+
+class PairSet(NamedTuple):
+    """A folder of labelled pairs and the layout that it has.
+
+    Attributes:
+        name: layout, one of `mdtrain`'s sets.
+        folder: where it is.
+    """
+
+    name: SetName
+    folder: Path
+
+    def read(self, split: str) -> list[Record]:
+        """Pairs of one list, all of whose files are there.
+
+        Raises:
+            SourceError: a list or a file is missing, or the list is empty.
+            DataError: a malformed label, or the folders of the two cameras are swapped.
+        """
+        records = read_set(self.name, self.folder, split)
+        check_records(records, self.folder)
+        return records
+
+    def __str__(self) -> str:
+        """Its name in reports: the layout and the folder's own name, not where the exporting machine has it."""
+        return self.folder.name if self.folder.name == self.name else f"{self.name} {self.folder.name}"
+
+
+def parse_pairs(text: str) -> PairSet:
+    """`FOLDER` or `SET=FOLDER`.
+
+    Raises:
+        UsageError: no such folder, or its layout is not told by its name or by what is in it.
+    """
+    name, found, rest = text.partition("=")
+    if found and name in SET_NAMES:
+        folder = Path(rest)
+    else:
+        folder = Path(text)
+        name = _layout(folder)
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder, wanted labelled pairs; name one such as DATA/rgbt/msrs")
+    if name not in SET_NAMES:
+        raise UsageError(
+            f"{folder}: its layout is not known by its name or its folders; say which of {', '.join(SET_NAMES)} "
+            f"it has: msrs={folder}"
+        )
+    return PairSet(name, folder)
+
+
+def _layout(folder: Path) -> str:
+    if folder.name in SET_NAMES:
+        return folder.name
+    if (folder / "label_maps").is_dir():
+        return "street"
+    return "msrs" if (folder / "vi").is_dir() and (folder / "ir").is_dir() else ""
+
+
+def spread(records: Sequence[Record], count: int) -> list[Record]:
+    """`count` of the records, evenly spread over those by day and those by night, half of each where both exist.
+
+    Raises:
+        UsageError: fewer than FEWEST pairs.
+    """
+    if min(count, len(records)) < FEWEST:
+        raise UsageError(
+            f"got {min(count, len(records))} pairs, wanted at least {FEWEST}: fewer show neither the range "
+            "of values nor what is lost; name a larger set or ask for more"
+        )
+    nights = [record for record in records if record.night]
+    others = [record for record in records if not record.night]
+    share = min(len(nights), max(count // 2, count - len(others)))
+    chosen = [*_evenly(nights, share), *_evenly(others, min(len(others), count - share))]
+    return sorted(chosen, key=records.index)
+
+
+def _evenly(records: Sequence[Record], count: int) -> list[Record]:
+    return [records[index] for index in np.linspace(0, len(records) - 1, count).round().astype(int)] if count else []
+
+
+class Scene(NamedTuple):
+    """What the cameras give, at the engine's sizes.
+
+    Attributes:
+        feeds: inputs of the engine.
+        record: the labelled pair.
+        condition: INTACT, or what is wrong with a camera.
+    """
+
+    feeds: Feeds
+    record: Record
+    condition: str
+
+
+def intact(manifest: Manifest, records: Iterable[Record]) -> list[Scene]:
+    """Every pair as it was recorded, brought to the engine's sizes by the runtime's own code."""
+    preprocess = Preprocess(manifest)
+    scenes = []
+    for record in records:
+        feeds = preprocess(record.visible, record.thermal if "thermal" in manifest.inputs else None)
+        scenes.append(Scene({name: array.copy() for name, array in feeds.items()}, record, INTACT))
+    return scenes
+
+
+def altered(scenes: Sequence[Scene], every: int = ALTERED_EVERY) -> list[Scene]:
+    """Some scenes again with a camera that is black, or a thermal one whose shutter still shows the scene before."""
+    made = []
+    for index in range(0, len(scenes), every):
+        scene, before = scenes[index], scenes[index - 1]
+        made.append(_with(scene, "visible", np.zeros_like(scene.feeds["visible"]), "visible black"))
+        if "thermal" in scene.feeds:
+            made.append(_with(scene, "thermal", np.zeros_like(scene.feeds["thermal"]), "thermal black"))
+            made.append(_with(scene, "thermal", before.feeds["thermal"], "thermal frozen"))
+    return made
+
+
+def _with(scene: Scene, name: str, array: NDArray[np.uint8], condition: str) -> Scene:
+    return scene._replace(feeds=scene.feeds | {name: array}, condition=condition)

@@ -1,0 +1,125 @@
+"""What every conversion of an FP32 engine needs: scenes, what the FP32 engine says about them, and a verdict."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import onnx
+from tqdm import tqdm
+
+from mdexport.engine_file import OnnxEngine, read_engine, stamp, write_engine
+from mdexport.gate import GateError, describe, judge
+from mdexport.pairs import PairSet, Scene, altered, intact, spread
+from mdrun.backends.base import Outputs
+from mdrun.backends.ort import import_onnxruntime
+from mdrun.errors import UsageError
+from mdrun.manifest import Manifest, Parity
+from mdtrain.outputs import result_file
+
+GATE_LIST = "val"
+MOST_GATE_PAIRS = 64
+T = TypeVar("T")
+
+
+class Ready(NamedTuple):
+    """An FP32 engine with the scenes that judge its conversions.
+
+    Attributes:
+        path: of the engine.
+        engine: its graph and manifest.
+        scenes: intact ones, and some with a failing camera.
+        reference: what the engine says about each.
+        data: where the scenes come from.
+    """
+
+    path: Path
+    engine: OnnxEngine
+    scenes: list[Scene]
+    reference: list[Outputs]
+    data: str
+
+    def judge(self, model: onnx.ModelProto, precision: str) -> Parity:
+        """The verdict on a converted graph."""
+        outputs = run_model(model, self.scenes, f"{precision} on the gate's scenes")
+        names = f"{self.path.name} fp32", self.data
+        return judge(self.engine.manifest, self.scenes, self.reference, outputs, precision, names)
+
+
+def prepare(source: Path, pairs: PairSet, split: str = GATE_LIST) -> Ready:
+    """Read an FP32 engine and run it on the scenes of the gate.
+
+    Raises:
+        UsageError: the engine has another precision, or there are too few pairs.
+        EngineError: the engine cannot be read.
+        SourceError, DataError: the pairs cannot be read.
+    """
+    engine = read_engine(source)
+    if engine.manifest.origin.precision != "fp32":
+        raise UsageError(
+            f"{source}: its precision is {engine.manifest.origin.precision}, wanted fp32, of which all others are "
+            "made; name the file that `mdexport onnx` wrote"
+        )
+    records = pairs.read(split)
+    scenes = intact(engine.manifest, spread(records, min(MOST_GATE_PAIRS, len(records))))
+    scenes += altered(scenes)
+    reference = run_model(engine.model, scenes, "fp32 on the gate's scenes")
+    return Ready(source, engine, scenes, reference, f"{pairs} {split}")
+
+
+def run_model(model: onnx.ModelProto, scenes: Sequence[Scene], title: str) -> list[Outputs]:
+    """Outputs of a graph in memory for every scene, in ONNX Runtime."""
+    onnxruntime = import_onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session: Any = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return [dict(zip(names, session.run(names, scene.feeds), strict=True)) for scene in progress(scenes, title)]
+
+
+def progress(items: Sequence[T], title: str) -> Iterator[T]:
+    """The items, with a bar on a terminal."""
+    bar: Iterable[T] = tqdm(items, desc=title, disable=None, leave=False)
+    return iter(bar)
+
+
+def finish(
+    ready: Ready,
+    model: onnx.ModelProto,
+    change: Callable[[Manifest], Manifest],
+    parity: Parity,
+    output: Path,
+    accept: str | None,
+) -> Manifest:
+    """Write a converted engine that passed, or that somebody accepts.
+
+    Args:
+        ready: what it was made of.
+        model: the converted graph.
+        change: completes the manifest.
+        parity: the verdict.
+        output: file to write.
+        accept: why an engine that did not pass is wanted; goes into the manifest.
+
+    Raises:
+        GateError: it did not pass; nothing is written.
+        OutputError: the file cannot be written.
+    """
+    if not parity.passed:
+        if accept is None:
+            raise GateError(
+                f"{ready.path}: the converted engine does not follow it: {describe(parity)}; "
+                "try other calibration pairs or --sensitivity, or take it with --accept REASON"
+            )
+        parity = dataclasses.replace(parity, accepted=accept)
+    for entry in model.opset_import:
+        if not entry.domain:
+            opset = entry.version
+    manifest = change(dataclasses.replace(ready.engine.manifest, parity=parity))
+    manifest = dataclasses.replace(manifest, origin=dataclasses.replace(manifest.origin, opset=opset))
+    manifest = stamp(model, manifest)
+    with result_file(output):
+        write_engine(model, manifest, output)
+    return manifest

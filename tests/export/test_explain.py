@@ -1,0 +1,174 @@
+"""`mdexport explain`: what an engine needs, held against machines it will and will not run on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mdexport.cli import mdexport
+from mdexport.plan import explain as explain_module
+from mdexport.plan.driver import Driver, Gpu
+from mdexport.plan.explain import explain
+from mdexport.plan.machine import Machine, this_machine
+from mdrun.command import run_command
+from mdrun.errors import EngineError
+from mdrun.manifest import Build, ManifestError
+from tests.runtime.engines import make_manifest
+
+ORIN = Machine("linux-aarch64", "10.3.0", Driver("12.6", (Gpu("Orin", "8.7"),)), l4t="36.4.3")
+DESK = Machine("linux-x86_64", "10.16.1.11", Driver("13.0", (Gpu("RTX 3090", "8.6"),)))
+BARE = Machine("linux-x86_64", None, None, "no CUDA driver here")
+PLAN = Build(
+    target="tensorrt",
+    version="10.3.0",
+    compute_capabilities=["8.7"],
+    device="Orin",
+    platform="linux-aarch64",
+    onnx_sha256=hashlib.sha256(b"onnx").hexdigest(),
+    options={},
+    command="mdexport plan student_fp16.onnx --output student_fp16.plan",
+    driver="12.6",
+    l4t="36.4.3",
+    layers={"fp16": 45, "fp32": 1},
+)
+RTX = replace(
+    PLAN,
+    target="rtx",
+    version="1.7.1.116",
+    compute_capabilities=["8.6", "12.0"],
+    device=None,
+    platform="linux-x86_64",
+    command="mdexport plan student_fp16.onnx --output student.rtx --target rtx",
+    driver=None,
+    l4t=None,
+)
+
+
+def with_gpu(machine: Machine, name: str, capability: str) -> Machine:
+    assert machine.driver is not None
+    return replace(machine, driver=replace(machine.driver, gpus=(Gpu(name, capability),)))
+
+
+def write(folder: Path, build: Build | None, content: bytes = b"engine", name: str = "student_fp16") -> Path:
+    path = folder / (name + (".rtx" if build and build.target == "rtx" else ".plan"))
+    path.write_bytes(content)
+    path.with_suffix(".json").write_text(replace(make_manifest("student"), build=build).to_json())
+    return path
+
+
+def asked(**options: str) -> Build:
+    return replace(PLAN, options={name.replace("_", "-"): text for name, text in options.items()})
+
+
+@pytest.mark.parametrize(
+    ("build", "machine", "runs", "differs"),
+    [
+        (PLAN, ORIN, "yes", {}),
+        (PLAN, BARE, "no", {"GPU": "no", "library": "no", "platform": "no", "driver": "no", "L4T": "unsure"}),
+        (PLAN, DESK, "no", {"GPU": "no", "library": "no", "platform": "no", "L4T": "unsure"}),
+        (PLAN, replace(ORIN, library="10.4.0"), "no", {"library": "no"}),
+        (PLAN, with_gpu(ORIN, "Orin NX", "8.7"), "unsure", {"GPU": "unsure"}),
+        (PLAN, replace(ORIN, driver=Driver("12.4", (Gpu("Orin", "8.7"),))), "unsure", {"driver": "unsure"}),
+        (PLAN, replace(ORIN, l4t="36.4.4"), "unsure", {"L4T": "unsure"}),
+        (asked(version_compatible="yes"), replace(ORIN, library="10.16.1.11"), "yes", {}),
+        (asked(version_compatible="yes"), replace(ORIN, library="10.2.0"), "no", {"library": "no"}),
+        (asked(version_compatible="yes"), replace(ORIN, library="11.4.0.106"), "unsure", {"library": "unsure"}),
+        (asked(hardware_compatible="ampere-plus"), with_gpu(ORIN, "Thor", "11.0"), "unsure", {"GPU": "unsure"}),
+        (asked(hardware_compatible="ampere-plus"), with_gpu(ORIN, "Xavier", "7.2"), "no", {"GPU": "no"}),
+        (asked(hardware_compatible="same-compute-capability"), with_gpu(ORIN, "Orin NX", "8.7"), "yes", {}),
+        (RTX, replace(DESK, library="1.7.1.116"), "yes", {}),
+        (RTX, DESK, "no", {"library": "no"}),  # no other release, ever
+        (RTX, replace(with_gpu(DESK, "RTX 4090", "8.9"), library="1.7.1.116"), "no", {"GPU": "no"}),
+        (RTX, replace(with_gpu(DESK, "newest", "12.1"), library="1.7.1.116"), "unsure", {"GPU": "unsure"}),
+        (RTX, replace(DESK, library="1.7.1.116", platform="linux-aarch64"), "unsure", {"platform": "unsure"}),
+    ],
+)
+def test_verdicts(build: Build, machine: Machine, runs: str, differs: dict[str, str], tmp_path: Path) -> None:
+    explanation = explain(write(tmp_path, build), machine)
+    found = {need.what: need.verdict for need in explanation.needs if need.verdict != "yes"}
+    assert found == differs
+    assert explanation.runs_here == runs
+
+
+def test_the_command_that_builds_it_again(tmp_path: Path) -> None:
+    desk = with_gpu(DESK, "RTX 4090", "8.9")
+    assert explain(write(tmp_path, PLAN), DESK).rebuild == PLAN.command
+    assert explain(write(tmp_path, RTX, name="all"), desk).rebuild == RTX.command  # a newer release knows newer GPUs
+    chosen = replace(RTX, options={"compute-capability": "8.6 12.0"}, command=f"{RTX.command} --compute-capability 8.6")
+    assert explain(write(tmp_path, chosen, name="two"), desk).rebuild == f"{chosen.command} --compute-capability 8.9"
+    assert explain(write(tmp_path, chosen, name="fit"), DESK).rebuild == chosen.command
+
+
+def test_the_source_is_looked_for_beside_the_engine(tmp_path: Path) -> None:
+    path = write(tmp_path, PLAN)
+    assert explain(path, ORIN).source.endswith("not beside the engine")
+    (tmp_path / "student_fp16.onnx").write_bytes(b"onnx")
+    assert explain(path, ORIN).source.endswith("; beside the engine")
+    (tmp_path / "student_fp16.onnx").write_bytes(b"another")
+    assert explain(path, ORIN).source.endswith("is another")
+
+
+def test_an_engine_that_names_another_manifest_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, RTX)
+    assert explain(path, DESK).belongs is None
+    name = replace(make_manifest("student"), build=RTX).network_name()
+    path.write_bytes(b"vtrt\0" + name.encode() + b"\0")
+    assert explain(path, DESK).belongs is True
+    path.write_bytes(b"vtrt\0student@0123456789abcdef\0")
+    with pytest.raises(ManifestError, match="come from different exports"):
+        explain(path, DESK)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sidecar", "named"),
+    [
+        ("a.onnx", b"", None, "an ONNX file, which is bound to no GPU"),
+        ("a.txt", b"", None, r"wanted an engine, a file that ends in \.plan"),
+        ("none.plan", None, None, "does not exist"),
+        ("a.plan", b"plan", None, "no manifest beside it"),
+        ("a.plan", b"plan", make_manifest().to_json(), "does not say how it was built"),
+        ("a.plan", b"", replace(make_manifest(), build=PLAN).to_json(), "is empty"),
+    ],
+)
+def test_bad_input(name: str, content: bytes | None, sidecar: str | None, named: str, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    if sidecar is not None:
+        (tmp_path / name).with_suffix(".json").write_text(sidecar)
+    with pytest.raises(EngineError, match=named):
+        explain(tmp_path / name, ORIN)
+
+
+def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(write(tmp_path, PLAN))
+    machines = iter([ORIN, DESK, ORIN, DESK])
+
+    def machine(target: str) -> Any:
+        assert target == "tensorrt"
+        return next(machines)
+
+    monkeypatch.setattr(explain_module, "this_machine", machine)
+    assert run_command(mdexport, "mdexport", ["explain", path]) == 0
+    said = capsys.readouterr().out
+    assert "runs here: yes" in said
+    assert f"  {PLAN.command}\n" in said
+    assert run_command(mdexport, "mdexport", ["explain", path, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["runs_here"], document["rebuild"]) == ("no", PLAN.command)
+    assert document["build"]["layers"] == {"fp16": 45, "fp32": 1}
+    assert run_command(mdexport, "mdexport", ["explain", path, "--check"]) == 0
+    capsys.readouterr()
+    assert run_command(mdexport, "mdexport", ["explain", path, "--check"]) == 3
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "GPU is RTX 3090, compute capability 8.6, wanted Orin, compute capability 8.7" in line
+
+
+def test_this_machine() -> None:
+    here = this_machine("tensorrt")
+    assert here.platform.startswith("linux-")
+    assert (here.driver is None) == bool(here.without_driver)

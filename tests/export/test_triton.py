@@ -1,0 +1,234 @@
+"""Model repositories for Triton, read back with Triton's own messages; the served files run with what they say."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from google.protobuf import text_format
+from tritonclient.grpc import InferInput
+from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig, ModelInstanceGroup
+from tritonclient.utils import triton_to_np_dtype
+
+from mdexport.cli import mdexport
+from mdexport.triton_config import preferred_sizes
+from mdrun.command import run_command
+from mdrun.manifest import Build, Manifest, parse_manifest
+from mdrun.onnx_file import read_manifest
+from tests.runtime.engines import CLASSES, make_manifest, write_areas, write_blob
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+def name_batch(path: Path, *, only: str | None = None) -> Path:
+    """Give the first dimension of a graph's inputs and outputs (or of `only` one) the name that export gives it."""
+    model = onnx.load(path)
+    for value in (*model.graph.input, *model.graph.output):
+        if only in {None, value.name}:
+            value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    onnx.save(model, path)
+    return path
+
+
+def write_plan(path: Path, target: str = "tensorrt", **options: str) -> Path:
+    build = Build(target, "10.13.0", ["8.7"], "Orin", "linux-aarch64", "0" * 64, options, "mdexport plan")
+    path.write_bytes(b"plan")
+    path.with_suffix(".json").write_text(replace(make_manifest(path.stem), build=build).to_json(), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Engines of every kind; no test changes it."""
+    root = tmp_path_factory.mktemp("bench")
+    write_blob(root / "blob.onnx")
+    (root / "other").mkdir()
+    write_areas(root / "other" / "blob.onnx")
+    name_batch(write_areas(root / "areas.onnx"))
+    name_batch(write_areas(root / "half.onnx"), only="visible")
+    write_plan(root / "plan.plan")
+    write_plan(root / "many.plan", **{"max-batch": "6"})
+    write_plan(root / "rtx.plan", "rtx")
+    return root
+
+
+@pytest.fixture
+def call(bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Call:
+    """Run `mdexport triton … --output models` in an empty folder; `@name` stands for a file of the bench."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        words = [argument.replace("@", f"{bench}/") for argument in arguments]
+        code = run_command(mdexport, "mdexport", ["triton", *words, "--output", "models"])
+        return code, *capfd.readouterr()
+
+    return run
+
+
+def read_config(name: str) -> Any:
+    return text_format.Parse((Path("models") / name / "config.pbtxt").read_text(encoding="utf-8"), ModelConfig())
+
+
+def dims(tensors: Any) -> dict[str, tuple[str, list[int]]]:
+    return {tensor.name: (DataType.Name(tensor.data_type), list(tensor.dims)) for tensor in tensors}
+
+
+def files() -> list[str]:
+    return sorted(path.as_posix() for path in Path().rglob("*") if path.is_file())
+
+
+def test_one_pair_at_a_time(call: Call, bench: Path) -> None:
+    assert call("@blob.onnx") == (0, "models/blob/: version 1, onnxruntime_onnx, one pair at a time\n", "")
+    names = ["1/manifest.json", "1/model.onnx", "config.pbtxt", "labels.txt"]
+    assert files() == [f"models/blob/{name}" for name in names]
+    config = read_config("blob")
+    assert (config.name, config.platform, config.max_batch_size) == ("blob", "onnxruntime_onnx", 0)
+    assert dims(config.input) == {"visible": ("TYPE_UINT8", [1, 72, 96, 3]), "thermal": ("TYPE_UINT8", [1, 24, 32])}
+    assert dims(config.output) == {
+        "boxes": ("TYPE_FP32", [1, 2, 4]),
+        "scores": ("TYPE_FP32", [1, 2]),
+        "classes": ("TYPE_INT32", [1, 2]),
+    }
+    (group,) = config.instance_group
+    assert (group.count, ModelInstanceGroup.Kind.Name(group.kind)) == (1, "KIND_CPU")
+    assert not config.HasField("dynamic_batching")
+    manifest = read_manifest(bench / "blob.onnx")
+    assert config.parameters["mdrun.network"].string_value == manifest.network_name()
+    assert parse_manifest(Path("models/blob/1/manifest.json").read_text(encoding="utf-8"), "copy") == manifest
+    assert Path("models/blob/1/model.onnx").read_bytes() == (bench / "blob.onnx").read_bytes()
+    assert Path("models/blob/labels.txt").read_text(encoding="utf-8").splitlines() == CLASSES
+
+
+def test_many_pairs_at_once(call: Call) -> None:
+    options = ("--instances", "3", "--device", "gpu", "--max-batch", "6", "--queue-delay-us", "500")
+    code, out, _ = call("@areas.onnx", *options)
+    assert (code, out) == (0, "models/areas/: version 1, onnxruntime_onnx, batches up to 6\n")
+    config = read_config("areas")
+    assert dims(config.input) == {"visible": ("TYPE_UINT8", [72, 96, 3]), "thermal": ("TYPE_UINT8", [24, 32])}
+    assert dims(config.output) == {"labels": ("TYPE_INT32", [72, 96])}
+    assert config.max_batch_size == 6
+    assert list(config.dynamic_batching.preferred_batch_size) == [2, 4, 6]
+    assert config.dynamic_batching.max_queue_delay_microseconds == 500
+    (group,) = config.instance_group
+    assert (group.count, ModelInstanceGroup.Kind.Name(group.kind)) == (3, "KIND_GPU")
+
+
+@pytest.mark.parametrize(("name", "batch"), [("blob", None), ("areas", 3)])
+def test_the_served_file_takes_and_gives_what_the_configuration_says(call: Call, name: str, batch: int | None) -> None:
+    call(f"@{name}.onnx")
+    config = read_config(name)
+    lead = [] if batch is None else [batch]
+    feeds = {}
+    for tensor in config.input:
+        kind = DataType.Name(tensor.data_type).removeprefix("TYPE_")
+        feeds[tensor.name] = np.zeros([*lead, *tensor.dims], triton_to_np_dtype(kind))
+        InferInput(tensor.name, feeds[tensor.name].shape, kind).set_data_from_numpy(feeds[tensor.name])  # as a client
+    session = onnxruntime.InferenceSession(f"models/{name}/1/model.onnx", providers=["CPUExecutionProvider"])
+    for tensor, got in zip(config.output, session.run([tensor.name for tensor in config.output], feeds), strict=True):
+        assert list(got.shape) == [*lead, *tensor.dims]
+        kind = DataType.Name(tensor.data_type).removeprefix("TYPE_").replace("FP", "FLOAT")
+        assert str(got.dtype).upper() == kind
+
+
+def test_plans_run_on_the_gpu(call: Call) -> None:
+    code, out, _ = call("@plan.plan", "@many.plan")
+    assert code == 0
+    assert out.splitlines() == [
+        "models/plan/: version 1, tensorrt_plan, one pair at a time",
+        "models/many/: version 1, tensorrt_plan, batches up to 6",
+    ]
+    for name, most in (("plan", 0), ("many", 6)):
+        config = read_config(name)
+        assert (config.platform, config.max_batch_size) == ("tensorrt_plan", most)
+        assert ModelInstanceGroup.Kind.Name(config.instance_group[0].kind) == "KIND_GPU"
+        assert Path(f"models/{name}/1/model.plan").read_bytes() == b"plan"
+
+
+@pytest.mark.parametrize(("most", "sizes"), [(1, [1]), (2, [2]), (5, [2, 4, 5]), (8, [2, 4, 8]), (9, [2, 4, 8, 9])])
+def test_preferred_sizes(most: int, sizes: list[int]) -> None:
+    assert preferred_sizes(most) == sizes
+
+
+def test_versions_of_a_model(call: Call) -> None:
+    for version, instances in (("1", "1"), ("2", "1"), ("2", "4")):  # a version that is there is written again
+        assert call("@blob.onnx", "--model-version", version, "--instances", instances)[0] == 0
+    assert [name for name in files() if "model.onnx" in name] == [
+        "models/blob/1/model.onnx",
+        "models/blob/2/model.onnx",
+    ]
+    assert read_config("blob").instance_group[0].count == 4
+    assert call("@areas.onnx")[0] == 0  # other models stay
+    before = files()
+    code, _, err = call("@other/blob.onnx", "--model-version", "3")
+    assert code == 2
+    assert "version 1, 2 in it has another output and classes, and all versions share one configuration" in err
+    assert files() == before
+    assert call("@blob.onnx", "--model-version", "1")[0] == 0
+    assert files() == before
+
+
+def test_a_folder_that_is_no_model_stays(call: Call) -> None:
+    Path("models/blob").mkdir(parents=True)
+    Path("models/blob/notes.txt").write_text("mine")
+    code, _, err = call("@areas.onnx", "@blob.onnx")
+    assert code == 2
+    assert "models/blob: is there and no model of `mdexport triton`" in err
+    assert files() == ["models/blob/notes.txt"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ((), 2, "Missing argument"),
+        (("@blob.onnx", "--model-version", "0"), 2, "0"),
+        (("@blob.onnx", "@other/blob.onnx"), 2, "two engines of the name blob"),
+        (
+            ("@blob.onnx", "--max-batch", "4"),
+            2,
+            "takes one pair at a time; leave it out, or export with `mdexport onnx",
+        ),
+        (("@many.plan", "--max-batch", "7"), 2, "got --max-batch 7, it was built for batches up to 6"),
+        (("@plan.plan", "--max-batch", "2"), 2, "one pair at a time"),
+        (("@plan.plan", "--device", "cpu"), 2, "a plan runs on a GPU"),
+        (("@none.onnx",), 3, "does not exist"),
+        (("@areas.onnx", "@none.plan"), 3, "none.plan"),  # nothing is left of the first
+        (("@rtx.plan",), 3, "build one with `--target tensorrt`"),
+        (("@half.onnx",), 3, "only visible have a dynamic batch"),
+    ],
+)
+def test_bad_input_is_one_line_and_no_file(call: Call, arguments: tuple[str, ...], code: int, words: str) -> None:
+    got, out, err = call(*arguments)
+    assert (got, out) == (code, "")
+    assert re.fullmatch(r"mdexport: error: [^\n]+\n", err), err
+    assert words in err
+    assert not list(Path().iterdir())
+
+
+def test_without_the_client_package(bench: Path, tmp_path: Path) -> None:
+    """In a fresh process, with the import really failing."""
+    code = (
+        "import sys; sys.modules['tritonclient'] = None\n"
+        "from mdexport.cli import mdexport\n"
+        "from mdrun.command import run_command\n"
+        "sys.exit(run_command(mdexport, 'mdexport', ['triton', *sys.argv[1:]]))"
+    )
+    command = [sys.executable, "-c", code, str(bench / "blob.onnx"), "--output", "models"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert 'pip install "mdrun[triton]"' in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_manifest_of_a_plan_travels_along(call: Call, bench: Path) -> None:
+    call("@plan.plan")
+    copy: Manifest = parse_manifest(Path("models/plan/1/manifest.json").read_text(encoding="utf-8"), "copy")
+    assert copy == read_manifest(bench / "plan.plan")
