@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 RUNTIME = ROOT / "runtime"
 UPPER = frozenset({"torch", "mdtrain", "mdexport"})
-HEAVY = UPPER | {"cv2", "onnxruntime", "tensorrt"}
+HEAVY = UPPER | {"cv2", "onnxruntime", "openvino", "tensorrt"}
 
 # Modules that draw with OpenCV in nearly every function; nothing imports them before a picture is wanted.
 CV2_AT_MODULE_LEVEL = ("mdrun.street",)

@@ -6,6 +6,8 @@ import sys
 
 import click
 
+from mdexport.commands.bundle import bundle, everything
+from mdexport.commands.check import check
 from mdexport.commands.explain import explain
 from mdexport.commands.fp16 import fp16
 from mdexport.commands.int8 import int8
@@ -20,7 +22,7 @@ def mdexport() -> None:
     """Turn checkpoints into engines, each with proof that it still sees."""
 
 
-for command in (onnx, fp16, int8, plan, explain, triton):
+for command in (everything, onnx, fp16, int8, check, bundle, plan, explain, triton):
     mdexport.add_command(command)
 
 

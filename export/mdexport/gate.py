@@ -27,9 +27,9 @@ from mdtrain.metrics.segmentation import confusion, rtfnet_scores
 
 MATCHED_IOU = 0.5  # a detection is found again where a box of its class overlaps it so far
 # Largest loss of each measure and least share of detections found again, by precision.
-LOSS = {"fp16": 0.003, "bf16": 0.003, "int8": 0.01}
-LEAST_MATCHED = {"fp16": 0.98, "bf16": 0.98, "int8": 0.9}
-MOST_LABELS = {"fp16": 0.01, "bf16": 0.02, "int8": 0.1}  # mean share of a scene's pixels with another class
+LOSS = {"fp32": 0.001, "fp16": 0.003, "bf16": 0.003, "int8": 0.01}
+LEAST_MATCHED = {"fp32": 0.995, "fp16": 0.98, "bf16": 0.98, "int8": 0.9}
+MOST_LABELS = {"fp32": 1e-4, "fp16": 0.01, "bf16": 0.02, "int8": 0.1}  # mean share of pixels with another class
 
 
 class GateError(EngineError):
@@ -105,7 +105,7 @@ def box_differences(manifest: Manifest, reference: Sequence[Outputs], got: Seque
     A detection is found again where the engine has one of its class that overlaps it by MATCHED_IOU, above the report
     threshold; of those found, scores and corners are compared.
     """
-    wanted_scores = Postprocess(manifest, manifest.thresholds.display)
+    wanted_scores = Postprocess(manifest, max(manifest.thresholds.display, manifest.thresholds.report))
     all_scores = Postprocess(manifest, None)
     size = (manifest.inputs["visible"].width, manifest.inputs["visible"].height)
     scores: list[float] = []

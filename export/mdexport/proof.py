@@ -110,8 +110,8 @@ def finish(
     if not parity.passed:
         if accept is None:
             raise GateError(
-                f"{ready.path}: the converted engine does not follow it: {describe(parity)}; "
-                "try other calibration pairs or --sensitivity, or take it with --accept REASON"
+                f"{output.name}: does not follow {ready.path.name}: {describe(parity)}; "
+                "name more or other pairs, or take it with --accept REASON"
             )
         parity = dataclasses.replace(parity, accepted=accept)
     for entry in model.opset_import:

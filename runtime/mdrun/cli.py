@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from mdrun import __version__
-from mdrun.command import run_command
+from mdrun.command import run_command, warn
 from mdrun.errors import UsageError
 
 if TYPE_CHECKING:
@@ -76,6 +76,10 @@ def _folder(context: click.Context, option: click.Parameter, value: str | None) 
 @click.option("--no-overlay", is_flag=True, help="Write neither overlay.mp4 nor overlay.png")
 @click.option("--no-labels", is_flag=True, help="Write no label maps (engines with the task segment)")
 @click.option("--threads", type=click.IntRange(1, 256), metavar="N", help="CPU threads [default: one a core]")
+@click.option(
+    "--backend", metavar="NAME", help="Engine library: onnxruntime or openvino [default: the first that is installed]"
+)
+@click.option("--require-verified", is_flag=True, help="Refuse an engine whose manifest does not prove its export")
 @click.pass_context
 def cli(context: click.Context, /, **flags: Any) -> int | None:  # as the options say
     """Find people and cars with a visible camera and a cheap thermal one, by day and by night.
@@ -111,7 +115,7 @@ def info_command(engine: str, as_json: bool) -> None:
     if as_json:
         _print_json(asdict(manifest))
         return
-    from mdrun.report import print_manifest
+    from mdrun.manifest_report import print_manifest
 
     print_manifest(path, manifest)
 
@@ -126,25 +130,30 @@ def models_command(as_json: bool) -> None:
     if as_json:
         _print_json(models)
         return
-    from mdrun.report import print_models
+    from mdrun.manifest_report import print_models
 
     print_models(models)
 
 
 def _run(flags: dict[str, Any]) -> int:
     """Engine first, then sources, then files: whatever is wrong, nothing half-done is left."""
+    from mdrun.backends import AUTO
     from mdrun.engine import Engine
     from mdrun.models import default
     from mdrun.pipeline import check_display, check_needs
     from mdrun.report import print_report
+    from mdrun.verified import find_doubt
 
     options = _options(flags)
     choice = flags["engine"] if flags["engine"] is not None else default()
-    with Engine.load(choice, threshold=flags["threshold"], threads=flags["threads"]) as engine:
+    chosen = {name: flags[name] for name in ("threshold", "threads", "require_verified")}
+    with Engine.load(choice, backend=AUTO if flags["backend"] is None else flags["backend"], **chosen) as engine:
         check_needs(engine, flags["thermal"] is not None)
         check_display(engine, options)
         _check_output(flags)
         visible, thermal = _open_sources(flags["visible"], flags["thermal"])
+        if doubt := find_doubt(engine.manifest):
+            warn(PROGRAM, f"{engine.path}: not verified: {doubt}; --require-verified refuses such engines")
         try:
             output = flags["output"] if flags["output"] is not None else Path("runs") / engine.path.stem
             report = _run_with_progress(engine, visible, thermal, output, options)

@@ -65,7 +65,16 @@ def _not_installed(program: str, error: ModuleNotFoundError) -> str:
     return f'{program} wants {error.name}, which is not installed; pip install "mdrun[{extra}]" (in a clone: make test)'
 
 
+def warn(program: str, message: str) -> None:
+    """One line on stderr for what a user should know although the command goes on."""
+    _say(program, "warning", message)
+
+
 def _fail(program: str, message: str, code: int) -> int:
-    line = " ".join(message.split())
-    print(f"{program}: error: {line}", file=sys.stderr)  # noqa: T201  # the one place that reports errors
+    _say(program, "error", message)
     return code
+
+
+def _say(program: str, kind: str, message: str) -> None:
+    line = " ".join(message.split())
+    print(f"{program}: {kind}: {line}", file=sys.stderr)  # noqa: T201  # the one place that reports errors

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
-from mdrun.backends import Backend, open_backend
+from mdrun.backends import AUTO, Backend, check_backend, open_backend
 from mdrun.backends.base import Outputs
 from mdrun.errors import EngineError, UsageError
 from mdrun.frames import Detections, Segmentation
@@ -20,6 +20,7 @@ from mdrun.onnx_file import check_graph, read_manifest
 from mdrun.postprocess import Postprocess
 from mdrun.preprocess import Preprocess
 from mdrun.segment import SegmentPostprocess
+from mdrun.verified import check_verified
 
 TASKS = {"detect": "infer", "segment": "segment"}  # what this version runs, and the method for it
 STAGES = ("preprocess", "infer", "postprocess")
@@ -50,30 +51,54 @@ class Engine:
         self._postprocess = make_postprocess(manifest, threshold)
 
     @classmethod
-    def load(cls, engine: str | Path, *, threshold: float | None = None, threads: int | None = None) -> Engine:
+    def load(
+        cls,
+        engine: str | Path,
+        *,
+        threshold: float | None = None,
+        threads: int | None = None,
+        backend: str = AUTO,
+        require_verified: bool = False,
+    ) -> Engine:
         """Load an engine.
 
         Args:
             engine: path of an engine file, or the name of one that ships (`mdrun models`).
             threshold: lowest score to report, in [0, 1]; None takes the manifest's. Label maps have no scores.
             threads: CPU threads; None takes one a core.
+            backend: library that runs it, `onnxruntime` or `openvino`; `auto` takes the first that is installed.
+            require_verified: refuse an engine whose manifest does not prove that it follows what it was made from.
 
         Raises:
-            EngineError: no such engine, damaged, changed after export, without a manifest, or for another task.
-            UsageError: a threshold or number of threads out of range, or a threshold for label maps.
+            EngineError: no such engine, damaged, changed after export, without a manifest, for another task, or not
+                verified; or the library is not installed.
+            UsageError: a threshold or number of threads out of range, a threshold for label maps, no such backend.
         """
         from mdrun.models import resolve
 
         check_range("threshold", threshold, 0, 1)
         check_range("threads", threads, 1, MAX_THREADS)
+        check_backend(backend)
         path = resolve(engine)
         manifest = read_manifest(path)
         check_task(manifest, path)
+        if require_verified:
+            check_verified(manifest, path)
         if threshold is not None:
             check_scores(manifest, "threshold")
         make_postprocess(manifest, threshold)  # outputs it cannot read are refused before a library loads the engine
         check_graph(path, manifest)
-        return cls(path, manifest, open_backend(path, manifest, threads), threshold)
+        return cls(path, manifest, open_backend(path, manifest, threads, backend), threshold)
+
+    @property
+    def backend(self) -> str:
+        """The library that runs it, for example `onnxruntime`."""
+        return self._backend.name
+
+    @property
+    def device(self) -> str:
+        """Where it runs, for example `cpu`."""
+        return self._backend.device
 
     @property
     def takes_thermal(self) -> bool:

@@ -219,6 +219,8 @@ def _summary(
         "schema_version": SCHEMA_VERSION,
         "engine": engine.manifest.name,
         "engine_digest": engine.manifest.digest(),
+        "backend": engine.backend,
+        "device": engine.device,
         "captured": {"visible": pairs.captured_visible, "thermal": pairs.captured_thermal},
         "thermal_unused": pairs.thermal_unused,
         **statistics.to_dict(),

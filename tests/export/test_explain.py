@@ -47,6 +47,15 @@ RTX = replace(
     driver=None,
     l4t=None,
 )
+SERVER = replace(
+    PLAN,
+    version="10.16.1.11",
+    compute_capabilities=["8.0"],
+    device="A100",
+    platform="linux-x86_64",
+    options={"hardware-compatible": "ampere-plus"},
+    l4t=None,
+)
 
 
 def with_gpu(machine: Machine, name: str, capability: str) -> Machine:
@@ -80,7 +89,14 @@ def asked(**options: str) -> Build:
         (asked(version_compatible="yes"), replace(ORIN, library="11.4.0.106"), "unsure", {"library": "unsure"}),
         (asked(hardware_compatible="ampere-plus"), with_gpu(ORIN, "Thor", "11.0"), "unsure", {"GPU": "unsure"}),
         (asked(hardware_compatible="ampere-plus"), with_gpu(ORIN, "Xavier", "7.2"), "no", {"GPU": "no"}),
-        (asked(hardware_compatible="same-compute-capability"), with_gpu(ORIN, "Orin NX", "8.7"), "yes", {}),
+        (
+            asked(hardware_compatible="same-compute-capability"),
+            with_gpu(ORIN, "Orin NX", "8.7"),
+            "unsure",
+            {"GPU": "unsure"},
+        ),
+        (asked(hardware_compatible="ampere-plus"), ORIN, "yes", {}),  # the very GPU that built it
+        (SERVER, DESK, "yes", {}),
         (RTX, replace(DESK, library="1.7.1.116"), "yes", {}),
         (RTX, DESK, "no", {"library": "no"}),  # no other release, ever
         (RTX, replace(with_gpu(DESK, "RTX 4090", "8.9"), library="1.7.1.116"), "no", {"GPU": "no"}),

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU, with real engines."""
+"""The engine libraries, with real engines: each keeps the same contract."""
 
 from __future__ import annotations
 
@@ -11,17 +11,28 @@ import numpy as np
 import onnx
 import pytest
 
-from mdrun.backends import Backend, Feeds, open_backend
-from mdrun.errors import DataError, EngineError
+from mdrun.backends import LIBRARIES, Backend, Feeds, open_backend
+from mdrun.errors import DataError, EngineError, UsageError
 from mdrun.manifest import InputSpec, Manifest, OutputSpec
-from tests.runtime.engines import THERMAL_WH, VISIBLE_WH, make_manifest, save, write_blob, write_constant
+from mdrun.models import default
+from mdrun.onnx_file import read_manifest
+from mdrun.preprocess import Preprocess
+from mdrun.street import Street, StreetConfig
+from tests.runtime.engines import THERMAL_WH, VISIBLE_WH, make_manifest, save, write_areas, write_blob
 
 PAIR = make_manifest(thermal_wh=THERMAL_WH)
+TITLES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 
 
 @pytest.fixture(scope="module")
 def blob(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_blob(tmp_path_factory.mktemp("engine") / "blob.onnx")
+
+
+@pytest.fixture(params=LIBRARIES)
+def library(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
 
 
 def feeds() -> Feeds:
@@ -31,12 +42,12 @@ def feeds() -> Feeds:
     }
 
 
-def test_outputs_are_those_of_the_manifest(blob: Path) -> None:
+def test_outputs_are_those_of_the_manifest(blob: Path, library: str) -> None:
     warm = feeds()
     warm["thermal"][0, 6:12, 8:16] = 255
-    with open_backend(blob, PAIR, threads=1) as backend:
+    with open_backend(blob, PAIR, threads=1, backend=library) as backend:
         got = backend.infer(warm)
-        assert (backend.name, backend.device) == ("onnxruntime", "cpu")
+        assert (backend.name, backend.device) == (library, "cpu")
     assert {name: (str(array.dtype), list(array.shape)) for name, array in got.items()} == {
         name: (spec.dtype, spec.shape) for name, spec in PAIR.outputs.items()
     }
@@ -61,8 +72,17 @@ def test_feeds_are_checked(blob: Path, change: Feeds, words: str) -> None:
         backend.infer(given)
 
 
-def test_a_closed_backend_says_so(blob: Path) -> None:
-    backend: Backend = open_backend(blob, PAIR)
+def test_feeds_may_lie_anywhere_in_memory(blob: Path, library: str) -> None:
+    """Every second pixel of a larger image is no block of memory, and it is what the engine has to see."""
+    large = np.zeros((1, 2 * THERMAL_WH[1], 2 * THERMAL_WH[0]), np.uint8)
+    large[:, 12:24, 16:32] = 255
+    with open_backend(blob, PAIR, backend=library) as backend:
+        got = backend.infer(feeds() | {"thermal": large[:, ::2, ::2]})
+        assert got["boxes"][0, 0].tolist() == [24, 18, 48, 36]
+
+
+def test_a_closed_backend_says_so(blob: Path, library: str) -> None:
+    backend: Backend = open_backend(blob, PAIR, backend=library)
     backend.close()
     backend.close()
     with pytest.raises(EngineError, match="closed"):
@@ -89,29 +109,48 @@ def _with_input(spec: InputSpec) -> Manifest:
         ),
     ],
 )
-def test_a_graph_that_is_not_its_manifest_is_refused(blob: Path, manifest: Manifest, words: str) -> None:
+def test_a_graph_that_is_not_its_manifest_is_refused(blob: Path, manifest: Manifest, words: str, library: str) -> None:
     with pytest.raises(EngineError, match=words):
-        open_backend(blob, manifest)
+        open_backend(blob, manifest, backend=library)
 
 
-def test_a_named_batch_is_accepted(tmp_path: Path) -> None:
-    path = write_constant(
-        tmp_path / "n.onnx", np.zeros((2, 4), np.float32), np.zeros(2, np.float32), np.zeros(2, np.int32)
-    )
+def test_a_named_batch_is_accepted(tmp_path: Path, library: str) -> None:
+    path = write_areas(tmp_path / "n.onnx")
     model = onnx.load(str(path))
-    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "N"
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
     onnx.save(model, str(path))
-    with open_backend(path, make_manifest("constant")) as backend:
-        assert backend.infer({"visible": feeds()["visible"]})["scores"].shape == (1, 2)
+    with open_backend(path, read_manifest(path), backend=library) as backend:
+        assert backend.infer(feeds())["labels"].shape == (1, *VISIBLE_WH[::-1])
 
 
-def test_damage_inside_the_graph_is_one_line(blob: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """The header is sound, an operator does not exist: ONNX Runtime's own words, ours around them, no log lines."""
-    node = onnx.helper.make_node("NoSuchOperator", ["visible"], ["boxes"])
+def test_damage_inside_the_graph_is_one_line(tmp_path: Path, library: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """The header is sound, an operator does not exist: the library's own words, ours around them, no log lines."""
+    node = onnx.helper.make_node("NoSuchOperator", ["visible"], list(make_manifest().outputs))
     path = save(tmp_path / "odd.onnx", make_manifest(), [node], {})
-    with pytest.raises(EngineError, match="ONNX Runtime refuses it"):
-        open_backend(path, make_manifest())
+    with pytest.raises(EngineError, match=f"{TITLES[library]} refuses it: .*NoSuchOperator") as caught:
+        open_backend(path, make_manifest(), backend=library)
+    assert len(str(caught.value).splitlines()) == 1
     assert capfd.readouterr().err == ""
+
+
+def test_openvino_calculates_what_onnx_runtime_does() -> None:
+    """On the shipped engine and a scene with boxes; in bfloat16, OpenVINO's own choice, scores would be 2e-3 off."""
+    path = default()
+    manifest = read_manifest(path)
+    street = Street(StreetConfig(seed=1, time="night"))
+    given = Preprocess(manifest)(street.visible(1.0), street.thermal(1.0))
+    found = {}
+    for name in LIBRARIES:
+        with open_backend(path, manifest, threads=1, backend=name) as backend:
+            found[name] = {key: array.copy() for key, array in backend.infer(given).items()}
+    wanted, got = (found[name] for name in LIBRARIES)
+    assert wanted["scores"].max() > 0.5
+    np.testing.assert_allclose(got["scores"], wanted["scores"], atol=1e-5)
+    clear = wanted["scores"][0] > manifest.thresholds.report  # below, equal scores may swap ranks
+    assert clear.sum() > 3
+    np.testing.assert_array_equal(got["classes"][0, clear], wanted["classes"][0, clear])
+    np.testing.assert_allclose(got["boxes"][0, clear], wanted["boxes"][0, clear], atol=1e-2)
 
 
 def test_plans_are_refused_with_the_way_out(tmp_path: Path) -> None:
@@ -119,14 +158,38 @@ def test_plans_are_refused_with_the_way_out(tmp_path: Path) -> None:
         open_backend(tmp_path / "student.plan", PAIR)
 
 
-def test_missing_library_names_the_extra(blob: Path) -> None:
+def test_bfloat16_wants_openvino(blob: Path) -> None:
+    manifest = replace(PAIR, origin=replace(PAIR.origin, precision="bf16"))
+    with open_backend(blob, manifest) as backend:
+        assert backend.name == "openvino"
+
+
+def test_a_library_that_nobody_knows(blob: Path) -> None:
+    with pytest.raises(UsageError, match="backend is 'ncnn', wanted one of auto, onnxruntime, openvino"):
+        open_backend(blob, PAIR, backend="ncnn")
+
+
+@pytest.mark.parametrize(
+    ("missing", "backend", "said"),
+    [
+        ([], "auto", "onnxruntime"),
+        (["onnxruntime"], "auto", "openvino"),
+        (["onnxruntime", "openvino"], "auto", 'pip install "mdrun[cpu]"'),
+        (["onnxruntime"], "onnxruntime", 'pip install "mdrun[cpu]"'),
+        (["openvino"], "openvino", 'pip install "mdrun[openvino]"'),
+    ],
+)
+def test_which_library_runs_where_some_are_missing(blob: Path, missing: list[str], backend: str, said: str) -> None:
     """In a fresh process, with the import really failing."""
     code = (
-        "import sys; sys.modules['onnxruntime'] = None\n"
+        "import sys\n"
+        "for name in sys.argv[3:]: sys.modules[name] = None\n"
         "from mdrun import Engine\n"
         "from mdrun.errors import EngineError\n"
-        "try: Engine.load(sys.argv[1])\n"
+        "try: print(Engine.load(sys.argv[1], backend=sys.argv[2]).backend)\n"
         "except EngineError as error: print(error)"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(blob)], capture_output=True, text=True, check=True)
-    assert 'pip install "mdrun[cpu]"' in done.stdout
+    arguments = [str(blob), backend, *missing]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    assert said in done.stdout
+    assert len(done.stdout.splitlines()) == 1

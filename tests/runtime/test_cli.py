@@ -219,6 +219,16 @@ def test_a_terminal_that_knows_ascii_only(tmp_path: Path) -> None:
     assert b"md-r18-slim" in done.stdout
 
 
+@pytest.mark.parametrize("flags", [(), ("--backend", "openvino")])
+def test_the_summary_says_which_library_ran(call: Call, tmp_path: Path, flags: tuple[str, ...]) -> None:
+    library = flags[1] if flags else "onnxruntime"
+    code, out, err = call(*GOOD, "--no-overlay", *flags)
+    assert (code, err) == (0, "")
+    assert f"engine library {library} on cpu" in " ".join(out.split())
+    summary = json.loads((tmp_path / "runs" / "blob" / "summary.json").read_text(encoding="utf-8"))
+    assert (summary["backend"], summary["device"]) == (library, "cpu")
+
+
 def test_the_engine_library_keeps_no_diary(bench: Path, tmp_path: Path) -> None:
     """ONNX Runtime from 1.32 on writes a device id and a queue of events into the user's cache."""
     command = [sys.executable, "-m", "mdrun", *(word.replace("@", f"{bench}/") for word in GOOD), "--output", "out"]
@@ -257,6 +267,8 @@ def test_thresholds(call: Call, tmp_path: Path) -> None:
         ((*GOOD, "--max-skew", "300"), 2, "skew"),  # above the default age
         ((*GOOD, "--max-age", "inf"), 2, "inf"),
         ((*GOOD, "info", "@blob.onnx"), 2, "does not go with"),
+        ((*GOOD, "--backend", "ncnn"), 2, "backend is 'ncnn', wanted one of auto, onnxruntime, openvino"),
+        ((*GOOD, "--backend", ""), 2, "backend is ''"),
         (swap("--visible", "ftp://host/video"), 2, "ftp"),  # unknown scheme
         (swap("--visible", "test://beach"), 2, "beach"),
         (swap("--visible", "@visible?fsp=30"), 2, "fsp"),
@@ -390,5 +402,5 @@ def test_help_loads_nothing_heavy() -> None:
     began = _children_s()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert _children_s() - began < 0.5
-    loaded = set(done.stdout.split())
-    assert not {"numpy", "cv2", "av", "onnxruntime", "rich", "torch"} & loaded
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert not {"numpy", "cv2", "av", "onnxruntime", "openvino", "rich", "torch"} & loaded

@@ -1,7 +1,7 @@
 """The CUDA driver and the GPUs of this machine, asked without any package of NVIDIA's.
 
-TensorRT gives a runtime object even where there is no driver, and the next call on it kills the process
-(seen with 10.16.1 and 11.4). So the driver is asked first.
+TensorRT gives a runtime object even where there is no driver, and the next call on it, even freeing it, kills the
+process (seen with 10.16.1 and 11.4). So the driver is asked first.
 """
 
 from __future__ import annotations

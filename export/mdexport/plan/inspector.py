@@ -49,7 +49,9 @@ def count_engine(library: Library, plan: bytes, *, host_code: bool) -> tuple[Lay
         BuildError: the plan does not load, or its inspector cannot be read.
     """
     runtime = library.call("start a runtime", library.api.Runtime, library.log)
-    if library.log.errors:  # it gives an object even then; freeing it kills the process (seen with 10.16.1), so it stays
+    if (
+        library.log.errors
+    ):  # it gives an object even then; freeing it kills the process (seen with 10.16.1), so it stays
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(runtime))
         raise BuildError(f"{library.title} did not start a runtime: {library.said()}")
     if host_code:

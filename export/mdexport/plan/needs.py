@@ -76,14 +76,16 @@ def _tensorrt_gpu(build: Build, machine: Machine) -> Need:
     here = machine.driver.gpus[0]
     shown = f"{here.name}, compute capability {here.compute_capability}"
     if level == "ampere-plus":
-        fits = _numbers(here.compute_capability) >= AMPERE
-        unproven = fits and machine.l4t is not None
-        remark = "unproven on Jetson" if unproven else "" if fits else "older than Ampere"
-        return Need("GPU", needs, shown, "unsure" if unproven else "yes" if fits else "no", remark)
-    if here.compute_capability != built_for:
+        if _numbers(here.compute_capability) < AMPERE:
+            return Need("GPU", needs, shown, "no", "older than Ampere")
+    elif here.compute_capability != built_for:
         return Need("GPU", needs, shown, "no", "another compute capability")
-    if level is None and here.name != build.device:
+    if here.name == build.device:
+        return Need("GPU", needs, shown, "yes")
+    if level is None:
         return Need("GPU", needs, shown, "unsure", "another GPU of the same compute capability")
+    if machine.l4t is not None:
+        return Need("GPU", needs, shown, "unsure", "another GPU, which is unproven on Jetson")
     return Need("GPU", needs, shown, "yes")
 
 

@@ -10,10 +10,10 @@ from mdrun.errors import EngineError, UsageError
 from mdrun.manifest import Manifest
 from mdrun.onnx_file import PLAN_SUFFIXES
 
-__all__ = ["Backend", "Feeds", "Outputs", "check_backend", "open_backend"]
+__all__ = ["AUTO", "Backend", "Feeds", "Outputs", "check_backend", "open_backend"]
 
 AUTO = "auto"
-LIBRARIES = ("onnxruntime", "openvino")  # of .onnx files; `auto` takes the first that is installed
+LIBRARIES = ("onnxruntime", "openvino")  # of .onnx files; `auto` takes the first that is installed and can run it
 
 
 def open_backend(path: Path, manifest: Manifest, threads: int | None = None, backend: str = AUTO) -> Backend:
@@ -23,7 +23,7 @@ def open_backend(path: Path, manifest: Manifest, threads: int | None = None, bac
         path: the engine file.
         manifest: what the engine takes and gives.
         threads: CPU threads of the engine; None takes one a core.
-        backend: one of LIBRARIES, or `auto`.
+        backend: one of LIBRARIES, or AUTO.
 
     Raises:
         UsageError: no such backend.
@@ -37,7 +37,7 @@ def open_backend(path: Path, manifest: Manifest, threads: int | None = None, bac
             "run the .onnx file it was built from"
         )
     if backend == AUTO:
-        backend = next((library for library in LIBRARIES if find_spec(library) is not None), LIBRARIES[0])
+        backend = _choose(manifest)
     if backend == "openvino":
         from mdrun.backends.openvino import OpenVinoBackend
 
@@ -55,3 +55,10 @@ def check_backend(backend: str) -> None:
     """
     if backend not in {AUTO, *LIBRARIES}:
         raise UsageError(f"backend is {backend!r}, wanted one of {', '.join((AUTO, *LIBRARIES))}")
+
+
+def _choose(manifest: Manifest) -> str:
+    """The first library that is installed; where none is, the one whose absence is worth an error."""
+    if manifest.origin.precision == "bf16":  # ONNX Runtime has no bfloat16 on a CPU
+        return "openvino"
+    return next((library for library in LIBRARIES if find_spec(library) is not None), LIBRARIES[0])

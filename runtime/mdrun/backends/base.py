@@ -21,6 +21,11 @@ def input_shape(spec: InputSpec) -> tuple[int, ...]:
     return (1, spec.height, spec.width, 3) if spec.layout == "NHWC" else (1, spec.height, spec.width)
 
 
+def one_line(text: str) -> str:
+    """A library's words without line breaks, as part of an error."""
+    return " ".join(text.split())
+
+
 class Backend(ABC):
     """One loaded engine. Not for use by two threads at once.
 

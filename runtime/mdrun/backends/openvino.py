@@ -6,7 +6,7 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mdrun.backends.base import Backend, Feeds, Outputs, input_shape
+from mdrun.backends.base import Backend, Feeds, Outputs, input_shape, one_line
 from mdrun.backends.tensors import Tensor, check_tensors
 from mdrun.errors import EngineError
 from mdrun.manifest import Manifest
@@ -69,7 +69,7 @@ class OpenVinoBackend(Backend):
 
 def _properties(manifest: Manifest, threads: int | None) -> dict[str, str | int]:
     """One pair at a time, as fast as it goes."""
-    precision = PRECISIONS[manifest.origin.precision or "fp32"]
+    precision = PRECISIONS.get(manifest.origin.precision or "fp32", "f32")
     chosen: dict[str, str | int] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
     return chosen if threads is None else chosen | {"INFERENCE_NUM_THREADS": threads}
 
@@ -93,5 +93,5 @@ def _shape(port: Any) -> list[int | str]:
 
 def _line(error: Exception) -> str:
     """What went wrong, of an error of many lines."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    return " ".join(line for line in lines if line and not line.startswith(PREAMBLE)) or " ".join(lines)
+    lines = str(error).splitlines()
+    return one_line(" ".join(line for line in lines if not line.startswith(PREAMBLE)) or " ".join(lines))

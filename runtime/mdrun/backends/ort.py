@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from mdrun.backends.base import Backend, Feeds, Outputs
+from mdrun.backends.base import Backend, Feeds, Outputs, one_line
 from mdrun.backends.tensors import Tensor, check_tensors
 from mdrun.errors import EngineError
 from mdrun.manifest import Manifest
@@ -54,7 +54,7 @@ class OrtBackend(Backend):
             arrays = self._session.run(self._names, feeds)
         except _library_errors() as error:
             raise EngineError(
-                f"{self._manifest.name}: ONNX Runtime failed: {error}; export the engine again"
+                f"{self._manifest.name}: ONNX Runtime failed: {one_line(str(error))}; export the engine again"
             ) from error
         return dict(zip(self._names, arrays, strict=True))
 
@@ -89,7 +89,9 @@ def _open_session(path: Path, threads: int | None) -> onnxruntime.InferenceSessi
     try:
         session: onnxruntime.InferenceSession = library.InferenceSession(str(path), options, providers=PROVIDERS)
     except _library_errors() as error:
-        raise EngineError(f"{path}: ONNX Runtime refuses it: {error}; copy or export it again") from error
+        raise EngineError(
+            f"{path}: ONNX Runtime refuses it: {one_line(str(error))}; copy or export it again"
+        ) from error
     return session
 
 

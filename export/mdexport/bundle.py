@@ -1,0 +1,168 @@
+"""A bundle: one folder with every engine of one network, their manifests and the proof, whole or not there."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from mdexport.check import Report, check_engines
+from mdexport.fp16 import convert_half
+from mdexport.gate import GateError
+from mdexport.int8 import Calibration, calibrate, convert_int8
+from mdexport.onnx_export import export_onnx
+from mdexport.pairs import PairSet
+from mdexport.picture import draw_check
+from mdexport.plan.driver import DriverError, find_driver
+from mdexport.plan.library import library_version
+from mdexport.plan.maker import make_plan
+from mdexport.plan.options import PlanOptions
+from mdexport.proof import GATE_LIST, prepare
+from mdrun.errors import OutputError
+from mdrun.files import PartialFolder
+from mdrun.manifest import sidecar_path
+from mdrun.onnx_file import PLAN_SUFFIXES, read_manifest
+from mdtrain.outputs import result_folder
+
+PARITY, PICTURE = "parity.json", "parity.jpg"
+Say = Callable[[str], None]
+
+
+def write_bundle(
+    engines: Sequence[Path], output: Path, pairs: PairSet, split: str = GATE_LIST, weights: Path | None = None
+) -> Report:
+    """Check engines of one network together and put them into a folder.
+
+    Args:
+        engines: engine files.
+        output: folder to make; one that is there is replaced.
+        pairs: labelled pairs of the check.
+        split: their list.
+        weights: checkpoint to compare with; None takes the FP32 engine.
+
+    Raises:
+        GateError: an engine does not follow the reference and was not accepted; nothing is written.
+        UsageError, EngineError, SourceError, DataError, OutputError: as `check_engines`.
+    """
+    with result_folder(output.parent):
+        folder = PartialFolder(output)
+        try:
+            folder.part.mkdir()
+            for path in engines:
+                _copy(path, folder.part)
+            report = _prove(folder.part, pairs, split, weights)
+            folder.commit()
+        except OSError as error:
+            raise OutputError(f"{output}: cannot be written ({error.strerror}); choose another --output") from error
+        finally:
+            folder.discard()
+    return report
+
+
+def export_all(
+    weights: Path, output: Path, calibration: Calibration, pairs: PairSet, split: str, say: Say, accept: str | None
+) -> Report:
+    """From a checkpoint to a bundle: FP32, half, INT8 for processors and for TensorRT, and plans where they build.
+
+    Args:
+        weights: `weights.safetensors` of a student.
+        output: folder to make; one that is there is replaced.
+        calibration: pairs of the INT8 ranges.
+        pairs: labelled pairs of the gate.
+        split: their list.
+        say: is told what was done, a line each.
+        accept: why engines that do not pass are wanted nevertheless.
+
+    Raises:
+        GateError, ParityError: an engine does not follow what it was made of; nothing is written.
+        UsageError, EngineError, SourceError, DataError, OutputError: as the single commands.
+    """
+    with result_folder(output.parent):
+        folder = PartialFolder(output)
+        try:
+            folder.part.mkdir()
+            _fill(weights, folder.part, calibration, pairs, split, say, accept)
+            report = _prove(folder.part, pairs, split, weights)
+            folder.commit()
+        except OSError as error:
+            raise OutputError(f"{output}: cannot be written ({error.strerror}); choose another --output") from error
+        finally:
+            folder.discard()
+    return report
+
+
+def _fill(
+    weights: Path, folder: Path, calibration: Calibration, pairs: PairSet, split: str, say: Say, accept: str | None
+) -> None:
+    """Every engine, each made of the one before."""
+    sources = _parity_sources(pairs, split)
+    draft = folder / "fp32.onnx"
+    name = export_onnx(weights, draft, *sources, pairs=24).name
+    single = draft.rename(folder / f"{name}.onnx")
+    say(f"{single.name}: follows the checkpoint")
+    ready = prepare(single, pairs, split)
+    half = folder / f"{name}_half.onnx"
+    precision = convert_half(ready, half, accept=accept).origin.precision
+    half = half.rename(folder / f"{name}_{precision}.onnx")
+    say(f"{half.name}: passed")
+    ranges = calibrate(ready, calibration)
+    integers = {"cpu": folder / f"{name}_int8.onnx", "tensorrt": folder / f"{name}_int8_tensorrt.onnx"}
+    convert_int8(ready, integers["cpu"], ranges, calibration, "cpu", accept)
+    say(f"{integers['cpu'].name}: passed")
+    convert_int8(ready, integers["tensorrt"], ranges, calibration, "tensorrt", accept)
+    say(f"{integers['tensorrt'].name}: passed")
+    for target in _builders():
+        for source in (half, integers["tensorrt"]):
+            plan = make_plan(source, folder, PlanOptions(target=target), name_it=True)
+            say(f"{plan.path.name}: built")
+
+
+def _builders() -> list[str]:
+    """Targets whose builder works here: TensorRT wants a GPU, TensorRT for RTX does not."""
+    found = []
+    if library_version("rtx") is not None:
+        found.append("rtx")
+    if library_version("tensorrt") is not None:
+        with suppress(DriverError):
+            find_driver()
+            found.append("tensorrt")
+    return found
+
+
+def _parity_sources(pairs: PairSet, split: str) -> tuple[str, str]:
+    """Folders of the two cameras, as `mdrun` takes them."""
+    first = pairs.read(split)[0]
+    return str(first.visible_file.path.parent), str(first.thermal_file.path.parent)
+
+
+def _copy(path: Path, folder: Path) -> None:
+    shutil.copyfile(path, folder / path.name)
+    if path.suffix in PLAN_SUFFIXES:
+        shutil.copyfile(sidecar_path(path), sidecar_path(folder / path.name))
+
+
+def _prove(folder: Path, pairs: PairSet, split: str, weights: Path | None) -> Report:
+    """Manifests as files, the report and its picture.
+
+    Raises:
+        GateError: an engine does not pass and was not accepted.
+    """
+    engines = sorted(path for path in folder.iterdir() if path.suffix in (".onnx", *PLAN_SUFFIXES))
+    checked = check_engines(engines, pairs, split, weights)
+    refuse_failing(checked.report)
+    for path in engines:
+        if path.suffix == ".onnx":
+            path.with_suffix(".json").write_text(read_manifest(path).to_json(), encoding="utf-8")
+    (folder / PARITY).write_text(checked.report.to_json(), encoding="utf-8")
+    draw_check(checked, folder / PICTURE)
+    return checked.report
+
+
+def refuse_failing(report: Report) -> None:
+    """Raises GateError that names every engine that does not follow the reference and was not accepted."""
+    if failing := [verdict.name for verdict in report.verdicts if verdict.fails]:
+        raise GateError(
+            f"{', '.join(failing)}: {'do' if len(failing) > 1 else 'does'} not follow {report.reference} on "
+            f"{report.data}; `mdexport check` shows by how much, export again or take it with --accept REASON"
+        )

@@ -1,0 +1,229 @@
+"""`mdexport check`: the same scenes through every engine that can run here, against the checkpoint or the FP32 one."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from mdexport.gate import judge
+from mdexport.pairs import PairSet, Scene, altered, intact, spread
+from mdexport.parity import Feed, reference, reference_labels
+from mdexport.proof import GATE_LIST, MOST_GATE_PAIRS, progress
+from mdrun.backends import open_backend
+from mdrun.backends.base import Outputs
+from mdrun.errors import EngineError, UsageError
+from mdrun.manifest import Manifest, Parity
+from mdrun.models import SUFFIXES
+from mdrun.onnx_file import check_graph, read_manifest
+from mdtrain.build import load_trained
+from mdtrain.contract import TOP_K
+from mdtrain.models.segmenter import SegmenterSpec
+from mdtrain.models.streams import Student
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One engine of a check.
+
+    Attributes:
+        name: of its file.
+        precision: as its manifest says.
+        backend: library that ran it; None where none here can.
+        reason: why it was not run, else empty.
+        parity: what was found; None where it was not run.
+        accepted: why it was exported without passing, as its manifest says.
+        median_ms: of one scene on this machine.
+        megabytes: of its file.
+    """
+
+    name: str
+    precision: str
+    backend: str | None
+    reason: str
+    parity: Parity | None
+    accepted: str | None
+    median_ms: float | None
+    megabytes: float
+
+    @property
+    def fails(self) -> bool:
+        """It was run and does not follow the reference, and nobody has accepted that."""
+        return self.parity is not None and not self.parity.passed and self.accepted is None
+
+
+@dataclass(frozen=True)
+class Report:
+    """All engines of a check, against one reference.
+
+    Attributes:
+        reference: what they were compared with.
+        data: where the scenes come from.
+        scenes: their number.
+        verdicts: one an engine.
+    """
+
+    reference: str
+    data: str
+    scenes: int
+    verdicts: list[Verdict]
+
+    def to_json(self) -> str:
+        """For programs; keys are added, never renamed or removed."""
+        return json.dumps(asdict(self), indent=2)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A report with what it was made from, for a picture.
+
+    Attributes:
+        report: the numbers.
+        manifest: of the reference.
+        scenes: what every engine saw.
+        outputs: of the reference and of every engine that ran, by name.
+    """
+
+    report: Report
+    manifest: Manifest
+    scenes: list[Scene]
+    outputs: dict[str, list[Outputs]]
+
+
+def find_engines(paths: Sequence[Path]) -> list[Path]:
+    """Engine files, those of a folder in the order of their names.
+
+    Raises:
+        UsageError: a folder without engines.
+    """
+    found: list[Path] = []
+    for path in paths:
+        inside = sorted(file for file in path.glob("*") if file.suffix in SUFFIXES) if path.is_dir() else [path]
+        if not inside:
+            raise UsageError(
+                f"{path}: holds no engine ({', '.join(SUFFIXES)}), wanted at least one; name another folder"
+            )
+        found += inside
+    return found
+
+
+def check_engines(
+    paths: Sequence[Path], pairs: PairSet, split: str = GATE_LIST, weights: Path | None = None
+) -> Checked:
+    """Run everything that can run here.
+
+    Args:
+        paths: engine files, of one network.
+        pairs: labelled pairs.
+        split: their list.
+        weights: checkpoint to compare with; None takes the FP32 engine among them.
+
+    Raises:
+        UsageError: no FP32 engine and no checkpoint, engines of different networks, or too few pairs.
+        EngineError: a file cannot be read.
+        SourceError, DataError: the pairs cannot be read.
+    """
+    manifests = {path: read_manifest(path) for path in paths}
+    first = _reference_engine(manifests, weights)
+    manifest = manifests[first]
+    _refuse_strangers(manifests, first)
+    records = pairs.read(split)
+    scenes = intact(manifest, spread(records, min(MOST_GATE_PAIRS, len(records))))
+    scenes += altered(scenes)
+    data = f"{pairs} {split}"
+    if weights is None:
+        name = f"{first.name} fp32"
+        before = _run(first, manifest, scenes)[0]
+    else:
+        name = "the checkpoint in PyTorch"
+        before = checkpoint_outputs(weights, scenes)
+    outputs = {name: before}
+    verdicts = []
+    for path, of_engine in manifests.items():
+        verdict, found = _verdict(path, of_engine, scenes, before, (name, data))
+        verdicts.append(verdict)
+        if found is not None:
+            outputs[path.name] = found
+    return Checked(Report(name, data, len(scenes), verdicts), manifest, scenes, outputs)
+
+
+def _reference_engine(manifests: dict[Path, Manifest], weights: Path | None) -> Path:
+    for path, manifest in manifests.items():
+        if manifest.origin.precision == "fp32" and manifest.build is None:
+            return path
+    if weights is None:
+        raise UsageError(
+            f"got no FP32 engine among {', '.join(path.name for path in manifests)}, wanted something to compare with; "
+            "add it or name the checkpoint with --checkpoint"
+        )
+    return next(iter(manifests))
+
+
+def _refuse_strangers(manifests: dict[Path, Manifest], first: Path) -> None:
+    """All engines are of one checkpoint.
+
+    Raises:
+        UsageError: naming the first that is not.
+    """
+    wanted = manifests[first].origin.checkpoint_sha256
+    for path, manifest in manifests.items():
+        if manifest.origin.checkpoint_sha256 != wanted:
+            raise UsageError(
+                f"{path}: is of another checkpoint than {first.name}, wanted one network; check them apart"
+            )
+
+
+def _verdict(
+    path: Path, manifest: Manifest, scenes: list[Scene], before: list[Outputs], names: tuple[str, str]
+) -> tuple[Verdict, list[Outputs] | None]:
+    precision = manifest.origin.precision or "fp32"
+    accepted = manifest.parity.accepted if manifest.parity is not None else None
+    megabytes = path.stat().st_size / 1e6
+    check_graph(path, manifest)
+    try:
+        found, backend, median_ms = _run(path, manifest, scenes)
+    except EngineError as error:
+        return Verdict(path.name, precision, None, str(error), None, accepted, None, megabytes), None
+    parity = judge(manifest, scenes, before, found, precision, names)
+    return Verdict(path.name, precision, backend, "", parity, accepted, median_ms, megabytes), found
+
+
+def _run(path: Path, manifest: Manifest, scenes: list[Scene]) -> tuple[list[Outputs], str, float]:
+    """Outputs, the library and the median time of one scene.
+
+    Raises:
+        EngineError: no library here runs it.
+    """
+    # ONNX Runtime has no bfloat16 on the CPU
+    library = "openvino" if manifest.origin.precision == "bf16" else "auto"
+    times = []
+    outputs = []
+    with open_backend(path, manifest, None, library) as backend:
+        for scene in progress(scenes, path.name):
+            start = time.perf_counter()
+            found = backend.infer(scene.feeds)
+            times.append(time.perf_counter() - start)
+            outputs.append({name: array.copy() for name, array in found.items()})
+        return outputs, backend.name, 1e3 * statistics.median(times)
+
+
+def checkpoint_outputs(weights: Path, scenes: Sequence[Scene]) -> list[Outputs]:
+    """The same outputs from the checkpoint, in PyTorch in full precision.
+
+    Raises:
+        EngineError: the weights cannot be used.
+    """
+    student = load_trained(weights, "student").model
+    assert isinstance(student, Student)  # noqa: S101  # load_trained was asked for one
+    outputs: list[Outputs] = []
+    for scene in progress(scenes, "checkpoint in PyTorch"):
+        feed = Feed(scene.feeds["visible"], scene.feeds.get("thermal"))
+        if isinstance(student.spec, SegmenterSpec):
+            outputs.append({"labels": reference_labels(student, feed)[None]})
+        else:
+            boxes, scores, classes = reference(student, feed, TOP_K)
+            outputs.append({"boxes": boxes[None], "scores": scores[None], "classes": classes[None]})
+    return outputs

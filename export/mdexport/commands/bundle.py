@@ -1,0 +1,83 @@
+"""`mdexport bundle` and `mdexport all`: one folder with every engine of a network and the proof."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mdexport.commands.check import show_report
+from mdexport.commands.options import FILE, accept_option, json_option, list_option, pairs_option
+
+# ruff: noqa: PLC0415  # libraries load when a command runs, not for --help
+
+folder_option = click.option("--output", "--out", "output", type=FILE, required=True, help="Folder to make.")
+
+
+@click.command(
+    epilog="Example: mdexport bundle student.onnx student_fp16.onnx student_fp16.plan --pairs DATA/msrs --output "
+    "engines"
+)
+@click.argument("engines", type=FILE, nargs=-1, required=True)
+@folder_option
+@pairs_option
+@list_option
+@click.option("--checkpoint", type=FILE, help="weights.safetensors to compare with. [default: the FP32 engine]")
+@json_option
+def bundle(
+    engines: tuple[Path, ...], output: Path, pairs: str, split: str, checkpoint: Path | None, *, as_json: bool
+) -> None:
+    """Check engines of one network together and pack them with manifests, report and picture."""
+    from mdexport.bundle import write_bundle
+    from mdexport.check import find_engines
+    from mdexport.pairs import parse_pairs
+
+    report = write_bundle(find_engines(engines), output, parse_pairs(pairs), split, checkpoint)
+    show_report(report, as_json=as_json)
+    if not as_json:
+        click.echo(f"{output}: engines, manifests, parity.json, parity.jpg")
+
+
+@click.command(
+    "all", epilog="Example: mdexport all runs/student/weights.safetensors --calibration DATA/msrs --out student"
+)
+@click.argument("weights", type=FILE)
+@folder_option
+@click.option(
+    "--calibration", metavar="PAIRS", required=True, help="Pairs for INT8: a folder such as DATA/msrs, or SET=FOLDER."
+)
+@click.option("--calibration-list", default="train", show_default=True, help="List of these pairs.")
+@click.option(
+    "--pairs", metavar="PAIRS", help="Labelled pairs that judge the engines. [default: those of --calibration]"
+)
+@list_option
+@click.option("--degraded", is_flag=True, help="Calibrate also with a black or frozen camera.")
+@accept_option
+@json_option
+def everything(
+    weights: Path,
+    output: Path,
+    calibration: str,
+    calibration_list: str,
+    pairs: str | None,
+    split: str,
+    accept: str | None,
+    *,
+    degraded: bool,
+    as_json: bool,
+) -> None:
+    """Make every engine of a checkpoint: FP32, half, INT8 and plans, checked, in one folder."""
+    from mdexport.bundle import export_all
+    from mdexport.int8 import Calibration
+    from mdexport.pairs import parse_pairs
+
+    ranges = Calibration(parse_pairs(calibration), calibration_list, degraded=degraded)
+    judges = ranges.pairs if pairs is None else parse_pairs(pairs)
+
+    def say(line: str) -> None:
+        click.echo(line, err=as_json)
+
+    report = export_all(weights, output, ranges, judges, split, say, accept)
+    show_report(report, as_json=as_json)
+    if not as_json:
+        click.echo(f"{output}: engines, manifests, parity.json, parity.jpg")

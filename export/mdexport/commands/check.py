@@ -1,0 +1,85 @@
+"""`mdexport check`: engines of one network against what they were made from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mdexport.commands.options import FILE, json_option, list_option, pairs_option
+
+if TYPE_CHECKING:
+    from mdexport.check import Report
+
+# ruff: noqa: PLC0415  # libraries load when a command runs, not for --help
+
+
+@click.command(
+    epilog="Examples: mdexport check student/ --pairs DATA/msrs, "
+    "mdexport check student.onnx student_int8.onnx --pairs DATA/msrs --picture check.jpg"
+)
+@click.argument("engines", type=FILE, nargs=-1, required=True)
+@pairs_option
+@list_option
+@click.option("--checkpoint", type=FILE, help="weights.safetensors to compare with. [default: the FP32 engine]")
+@click.option("--picture", type=FILE, help="JPEG to draw: a few scenes through every engine.")
+@json_option
+def check(
+    engines: tuple[Path, ...], pairs: str, split: str, checkpoint: Path | None, picture: Path | None, *, as_json: bool
+) -> None:
+    """Run the same pairs through engines of one network, files or folders, and compare."""
+    from mdexport.bundle import refuse_failing
+    from mdexport.check import check_engines, find_engines
+    from mdexport.pairs import parse_pairs
+    from mdexport.picture import draw_check
+
+    checked = check_engines(find_engines(engines), parse_pairs(pairs), split, checkpoint)
+    if picture is not None:
+        draw_check(checked, picture)
+    show_report(checked.report, as_json=as_json)
+    refuse_failing(checked.report)
+
+
+def show_report(report: Report, *, as_json: bool) -> None:
+    """One row an engine."""
+    if as_json:
+        click.echo(report.to_json())
+        return
+    from mdtrain.commands.shown import print_table, shown
+
+    measures = sorted({name for v in report.verdicts if v.parity for name in v.parity.metrics}, reverse=True)
+    rows = []
+    for verdict in report.verdicts:
+        parity = verdict.parity
+        changes = [parity.metrics.get(name) if parity else None for name in measures]
+        rows.append(
+            [
+                verdict.name,
+                f"{verdict.megabytes:.1f}",
+                verdict.backend or "not run",
+                shown(verdict.median_ms, "{:.1f}"),
+                *(shown(change.engine if change else None, "{:.4f}") for change in changes),
+                shown(parity.matched if parity else None, "{:.1%}"),
+                *(shown(parity.max_abs.get(name) if parity else None, "{:.2g}") for name in ("scores", "labels")),
+                _verdict(verdict.accepted, passed=parity.passed if parity else None),
+            ]
+        )
+    columns = ["engine", "MB", "backend", "ms", *measures, "found again", "scores ±", "labels ±", "verdict"]
+    keep = [index for index in range(len(columns)) if any(row[index] != "-" for row in rows)]
+    print_table(
+        f"{report.scenes} scenes of {report.data} against {report.reference}",
+        [columns[index] for index in keep],
+        [[row[index] for index in keep] for row in rows],
+    )
+    for verdict in report.verdicts:
+        if verdict.reason:
+            click.echo(f"{verdict.name} was not run: {verdict.reason}")
+
+
+def _verdict(accepted: str | None, *, passed: bool | None) -> str:
+    if passed is None:
+        return "-"
+    if passed:
+        return "passed"
+    return "failed" if accepted is None else f"accepted: {accepted}"

@@ -1,0 +1,28 @@
+"""Tables on the terminal, all of one look."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+
+def make_console() -> Console:
+    """Standard output, without colours of its own for numbers and paths."""
+    return Console(highlight=False, markup=False)
+
+
+def make_table(*columns: str) -> Table:
+    """A table with a heading; its first column never wraps."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column(columns[0], no_wrap=True)
+    for column in columns[1:]:
+        table.add_column(column)
+    return table
+
+
+def join_values(values: dict[str, Any]) -> str:
+    """Names and numbers in one line."""
+    return ", ".join(f"{name} {value:g}" for name, value in values.items())
