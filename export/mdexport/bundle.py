@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mdexport.check import Report, check_engines
+from mdexport.commands.onnx import STREET
+from mdexport.convert.int8 import Target
 from mdexport.fp16 import convert_half
 from mdexport.gate import GateError
 from mdexport.int8 import Calibration, calibrate, convert_int8
 from mdexport.onnx_export import export_onnx
-from mdexport.pairs import PairSet
+from mdexport.pairs import FEWEST, PairSet
 from mdexport.picture import draw_check
 from mdexport.plan.driver import DriverError, find_driver
 from mdexport.plan.library import library_version
 from mdexport.plan.maker import make_plan
 from mdexport.plan.options import PlanOptions
 from mdexport.proof import GATE_LIST, prepare
-from mdrun.errors import OutputError
+from mdrun.errors import OutputError, UsageError
 from mdrun.files import PartialFolder
-from mdrun.manifest import sidecar_path
+from mdrun.manifest import Manifest, sidecar_path
 from mdrun.onnx_file import PLAN_SUFFIXES, read_manifest
+from mdrun.verified import find_doubt
 from mdtrain.outputs import result_folder
 
 PARITY, PICTURE = "parity.json", "parity.jpg"
@@ -45,19 +48,10 @@ def write_bundle(
         GateError: an engine does not follow the reference and was not accepted; nothing is written.
         UsageError, EngineError, SourceError, DataError, OutputError: as `check_engines`.
     """
-    with result_folder(output.parent):
-        folder = PartialFolder(output)
-        try:
-            folder.part.mkdir()
-            for path in engines:
-                _copy(path, folder.part)
-            report = _prove(folder.part, pairs, split, weights)
-            folder.commit()
-        except OSError as error:
-            raise OutputError(f"{output}: cannot be written ({error.strerror}); choose another --output") from error
-        finally:
-            folder.discard()
-    return report
+    with _bundle(output) as folder:
+        for path in engines:
+            _copy(path, folder)
+        return _prove(folder, pairs, split, weights)
 
 
 def export_all(
@@ -78,18 +72,35 @@ def export_all(
         GateError, ParityError: an engine does not follow what it was made of; nothing is written.
         UsageError, EngineError, SourceError, DataError, OutputError: as the single commands.
     """
-    with result_folder(output.parent):
-        folder = PartialFolder(output)
+    with _bundle(output) as folder:
+        _fill(weights, folder, calibration, pairs, split, say, accept)
+        return _prove(folder, pairs, split, weights)
+
+
+@contextmanager
+def _bundle(output: Path) -> Iterator[Path]:
+    """A folder to fill, which has its final name if nothing is raised and is gone if something is.
+
+    Raises:
+        OutputError: the place is not writable, or holds something that is no bundle.
+    """
+    place = output.resolve()  # `.` has no name of its own
+    free = place.is_dir() and ((place / PARITY).is_file() or not any(place.iterdir()))
+    if place.exists() and not free:
+        raise OutputError(
+            f"{output}: is there and no bundle (it holds no {PARITY}), wanted a new or empty folder or a bundle to "
+            "replace; choose another --output"
+        )
+    with result_folder(place.parent):
+        folder = PartialFolder(place)
         try:
             folder.part.mkdir()
-            _fill(weights, folder.part, calibration, pairs, split, say, accept)
-            report = _prove(folder.part, pairs, split, weights)
+            yield folder.part
             folder.commit()
         except OSError as error:
             raise OutputError(f"{output}: cannot be written ({error.strerror}); choose another --output") from error
         finally:
             folder.discard()
-    return report
 
 
 def _fill(
@@ -98,24 +109,30 @@ def _fill(
     """Every engine, each made of the one before."""
     sources = _parity_sources(pairs, split)
     draft = folder / "fp32.onnx"
-    name = export_onnx(weights, draft, *sources, pairs=24).name
+    name = export_onnx(weights, draft, *sources, pairs=FEWEST).name
     single = draft.rename(folder / f"{name}.onnx")
     say(f"{single.name}: follows the checkpoint")
     ready = prepare(single, pairs, split)
     half = folder / f"{name}_half.onnx"
-    precision = convert_half(ready, half, accept=accept).origin.precision
-    half = half.rename(folder / f"{name}_{precision}.onnx")
-    say(f"{half.name}: passed")
-    ranges = calibrate(ready, calibration)
-    integers = {"cpu": folder / f"{name}_int8.onnx", "tensorrt": folder / f"{name}_int8_tensorrt.onnx"}
-    convert_int8(ready, integers["cpu"], ranges, calibration, "cpu", accept)
-    say(f"{integers['cpu'].name}: passed")
-    convert_int8(ready, integers["tensorrt"], ranges, calibration, "tensorrt", accept)
-    say(f"{integers['tensorrt'].name}: passed")
-    for target in _builders():
+    manifest = convert_half(ready, half, accept=accept)
+    half = half.rename(folder / f"{name}_{manifest.origin.precision}.onnx")
+    say(f"{half.name}: {_verdict(manifest)}")
+    calibrated = calibrate(ready, calibration)
+    integers: dict[Target, Path] = {
+        "cpu": folder / f"{name}_int8.onnx",
+        "tensorrt": folder / f"{name}_int8_tensorrt.onnx",
+    }
+    for target, path in integers.items():
+        say(f"{path.name}: {_verdict(convert_int8(ready, path, calibrated, target, accept))}")
+    for builder in _builders():
         for source in (half, integers["tensorrt"]):
-            plan = make_plan(source, folder, PlanOptions(target=target), name_it=True)
+            plan = make_plan(source, folder, PlanOptions(target=builder), name_it=True)
             say(f"{plan.path.name}: built")
+
+
+def _verdict(manifest: Manifest) -> str:
+    doubt = find_doubt(manifest)
+    return "passed" if doubt is None else f"not verified: {doubt}"
 
 
 def _builders() -> list[str]:
@@ -131,15 +148,24 @@ def _builders() -> list[str]:
 
 
 def _parity_sources(pairs: PairSet, split: str) -> tuple[str, str]:
-    """Folders of the two cameras, as `mdrun` takes them."""
+    """Folders of the two cameras, as `mdrun` takes them; the built-in street for sets that have one for both."""
     first = pairs.read(split)[0]
-    return str(first.visible_file.path.parent), str(first.thermal_file.path.parent)
+    folders = first.visible_file.path.parent, first.thermal_file.path.parent
+    return (str(folders[0]), str(folders[1])) if folders[0] != folders[1] else (STREET, STREET)
 
 
 def _copy(path: Path, folder: Path) -> None:
-    shutil.copyfile(path, folder / path.name)
-    if path.suffix in PLAN_SUFFIXES:
-        shutil.copyfile(sidecar_path(path), sidecar_path(folder / path.name))
+    """An engine, and the manifest beside it.
+
+    Raises:
+        UsageError: two files have one name.
+        OSError: it cannot be read or written.
+    """
+    files = [path, sidecar_path(path)] if path.suffix in PLAN_SUFFIXES else [path]
+    for file in files:
+        if (folder / file.name).exists():
+            raise UsageError(f"{file}: another file of the bundle has that name; rename one of them")
+        shutil.copyfile(file, folder / file.name)
 
 
 def _prove(folder: Path, pairs: PairSet, split: str, weights: Path | None) -> Report:
@@ -152,8 +178,8 @@ def _prove(folder: Path, pairs: PairSet, split: str, weights: Path | None) -> Re
     checked = check_engines(engines, pairs, split, weights)
     refuse_failing(checked.report)
     for path in engines:
-        if path.suffix == ".onnx":
-            path.with_suffix(".json").write_text(read_manifest(path).to_json(), encoding="utf-8")
+        if not sidecar_path(path).exists():  # a plan of the same name has its own there
+            sidecar_path(path).write_text(read_manifest(path).to_json(), encoding="utf-8")
     (folder / PARITY).write_text(checked.report.to_json(), encoding="utf-8")
     draw_check(checked, folder / PICTURE)
     return checked.report

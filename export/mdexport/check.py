@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mdexport.gate import judge
-from mdexport.pairs import PairSet, Scene, altered, intact, spread
+from mdexport.pairs import PairSet, Scene
 from mdexport.parity import Feed, reference, reference_labels
-from mdexport.proof import GATE_LIST, MOST_GATE_PAIRS, progress
+from mdexport.proof import GATE_LIST, gate_scenes, progress
 from mdrun.backends import open_backend
 from mdrun.backends.base import Outputs
 from mdrun.errors import EngineError, UsageError
@@ -23,6 +23,7 @@ from mdtrain.build import load_trained
 from mdtrain.contract import TOP_K
 from mdtrain.models.segmenter import SegmenterSpec
 from mdtrain.models.streams import Student
+from mdtrain.models.weights import hash_weights
 
 
 @dataclass(frozen=True)
@@ -130,16 +131,17 @@ def check_engines(
     first = _reference_engine(manifests, weights)
     manifest = manifests[first]
     _refuse_strangers(manifests, first)
-    records = pairs.read(split)
-    scenes = intact(manifest, spread(records, min(MOST_GATE_PAIRS, len(records))))
-    scenes += altered(scenes)
+    for path, of_engine in manifests.items():
+        check_graph(path, of_engine)
+    student = None if weights is None else _load_student(weights, first, manifest)
+    scenes = gate_scenes(manifest, pairs, split)
     data = f"{pairs} {split}"
-    if weights is None:
+    if student is None:
         name = f"{first.name} fp32"
         before = _run(first, manifest, scenes)[0]
     else:
         name = "the checkpoint in PyTorch"
-        before = checkpoint_outputs(weights, scenes)
+        before = checkpoint_outputs(student, scenes)
     outputs = {name: before}
     verdicts = []
     for path, of_engine in manifests.items():
@@ -182,7 +184,6 @@ def _verdict(
     precision = manifest.origin.precision or "fp32"
     accepted = manifest.parity.accepted if manifest.parity is not None else None
     megabytes = path.stat().st_size / 1e6
-    check_graph(path, manifest)
     try:
         found, backend, median_ms = _run(path, manifest, scenes)
     except EngineError as error:
@@ -197,11 +198,9 @@ def _run(path: Path, manifest: Manifest, scenes: list[Scene]) -> tuple[list[Outp
     Raises:
         EngineError: no library here runs it.
     """
-    # ONNX Runtime has no bfloat16 on the CPU
-    library = "openvino" if manifest.origin.precision == "bf16" else "auto"
     times = []
     outputs = []
-    with open_backend(path, manifest, None, library) as backend:
+    with open_backend(path, manifest) as backend:
         for scene in progress(scenes, path.name):
             start = time.perf_counter()
             found = backend.infer(scene.feeds)
@@ -210,19 +209,28 @@ def _run(path: Path, manifest: Manifest, scenes: list[Scene]) -> tuple[list[Outp
         return outputs, backend.name, 1e3 * statistics.median(times)
 
 
-def checkpoint_outputs(weights: Path, scenes: Sequence[Scene]) -> list[Outputs]:
-    """The same outputs from the checkpoint, in PyTorch in full precision.
+def _load_student(weights: Path, engine: Path, manifest: Manifest) -> Student:
+    """The checkpoint that an engine was made of.
 
     Raises:
         EngineError: the weights cannot be used.
+        UsageError: they are of another network.
     """
     student = load_trained(weights, "student").model
     assert isinstance(student, Student)  # noqa: S101  # load_trained was asked for one
+    if hash_weights(student.state_dict()) != manifest.origin.checkpoint_sha256:
+        raise UsageError(f"{weights}: not the checkpoint that {engine.name} was made of; name that one")
+    return student
+
+
+def checkpoint_outputs(student: Student, scenes: Sequence[Scene]) -> list[Outputs]:
+    """The same outputs from the checkpoint, in PyTorch in full precision."""
     outputs: list[Outputs] = []
     for scene in progress(scenes, "checkpoint in PyTorch"):
         feed = Feed(scene.feeds["visible"], scene.feeds.get("thermal"))
         if isinstance(student.spec, SegmenterSpec):
-            outputs.append({"labels": reference_labels(student, feed)[None]})
+            labels, energy = reference_labels(student, feed)
+            outputs.append({"labels": labels[None], "energy": energy})
         else:
             boxes, scores, classes = reference(student, feed, TOP_K)
             outputs.append({"boxes": boxes[None], "scores": scores[None], "classes": classes[None]})

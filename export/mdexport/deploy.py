@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mdexport.rewrites import LabelMap, MeanSubtraction, TopBoxes, fold_scale, read_blocks, sum_thermal_kernels
 from mdtrain.data.batches import MEAN, STD, THERMAL_MEAN, THERMAL_STD
 from mdtrain.models.detector import DetectorSpec
-from mdtrain.models.segmenter import SegmenterSpec, pooling_weights
+from mdtrain.models.segmenter import SegmenterSpec, free_energy, pooling_weights
 from mdtrain.models.streams import Output, Student
 
 PROBE = 8  # pixels a side of the image that shows how a student fuses its inputs
@@ -80,7 +80,7 @@ class DeployedDetector(Deployed):
 
 
 class DeployedSegmenter(Deployed):
-    """To the class of every pixel."""
+    """To the class of every pixel, and to the energy of the pair."""
 
     def __init__(self, student: Student, visible_size: tuple[int, int]) -> None:
         super().__init__(student)
@@ -90,10 +90,10 @@ class DeployedSegmenter(Deployed):
         pooling_weights(small[1], small[0])  # kept: the tracer wants real numbers
         self.labels = LabelMap(student.spec.classes, small, visible_size)
 
-    def forward(self, visible: Tensor, thermal: Tensor | None = None) -> Tensor:
-        """Segment; see `image` for the arguments. Gives labels (B, H, W) int32."""
-        labels: Tensor = self.labels(self.predict(visible, thermal).logits)
-        return labels
+    def forward(self, visible: Tensor, thermal: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Segment; see `image` for the arguments. Gives labels (B, H, W) int32 and energy (B,) float32."""
+        logits = self.predict(visible, thermal).logits
+        return self.labels(logits), free_energy(logits)
 
 
 def rewrite_first(student: Student) -> nn.Module:

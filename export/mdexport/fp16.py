@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import onnx
 
@@ -16,8 +16,9 @@ from mdexport.convert.graph import Graph
 from mdexport.convert.half import LARGEST, Half, rounded, to_half
 from mdexport.convert.ranges import measure_ranges, too_large
 from mdexport.pairs import PairSet
-from mdexport.proof import GATE_LIST, Ready, finish, prepare, progress, run_model
-from mdrun.manifest import Manifest, Parity
+from mdexport.proof import GATE_LIST, Judged, Ready, finish, prepare, progress, run_model
+from mdrun.manifest import Manifest
+from mdtrain.outputs import result_file
 
 RANGE_SCENES = 16  # of the gate's, to see how large values become
 MARGIN = 4.0  # between the largest value seen and the largest that FP16 holds
@@ -46,8 +47,8 @@ def export_half(
         GateError: it does not follow its source; nothing is written.
         OutputError: the file cannot be written.
     """
-    ready = prepare(source, pairs, split)
-    return convert_half(ready, output, half, accept)
+    with result_file(output):
+        return convert_half(prepare(source, pairs, split), output, half, accept)
 
 
 def convert_half(
@@ -55,19 +56,13 @@ def convert_half(
 ) -> Manifest:
     """The same for an engine whose scenes are ready."""
     large = _too_large(ready)
-    tried: dict[Half, tuple[onnx.ModelProto, list[str], Parity]] = {}
+    tried: dict[Half, _Attempt] = {}
     for kind in _order(half):
-        model, kept, twin = _convert(ready.engine.model, kind, large)
-        parity = ready.judge(twin, kind)
-        tried[kind] = (
-            model,
-            kept,
-            dataclasses.replace(parity, reference=f"{parity.reference}, rounded after every node"),
-        )
-        if parity.passed:
+        tried[kind] = _attempt(ready, kind, large)
+        if tried[kind].judged.parity.passed:
             break
-    kind = next((kind for kind, (_, _, parity) in tried.items() if parity.passed), next(iter(tried)))
-    model, kept, parity = tried[kind]
+    kind = next((kind for kind, attempt in tried.items() if attempt.judged.parity.passed), next(iter(tried)))
+    model, kept, judged = tried[kind]
     if kind == "fp16":
         run_model(model, ready.scenes[:1], "the file itself")  # BF16 files run in OpenVINO and TensorRT
 
@@ -77,7 +72,7 @@ def convert_half(
             manifest, origin=dataclasses.replace(manifest.origin, precision=kind, kept=kept, tools=tools)
         )
 
-    return finish(ready, model, change, parity, output, accept)
+    return finish(ready, model, change, judged, output, accept)
 
 
 def _order(half: Half | Literal["auto"]) -> tuple[Half, ...]:
@@ -91,13 +86,25 @@ def _too_large(ready: Ready) -> set[str]:
     return too_large(ready.engine.model, ranges, LARGEST["fp16"] / MARGIN)
 
 
-def _convert(model: onnx.ModelProto, half: Half, large: set[str]) -> tuple[onnx.ModelProto, list[str], onnx.ModelProto]:
-    """The graph, the nodes kept by measurement, and the twin that rounds.
+class _Attempt(NamedTuple):
+    """A graph in half precision, the nodes that measurement kept in FP32, and the verdict."""
 
-    What comes after the last convolutions stays in FP32 always: FP16 would round coordinates above 512 to half a pixel.
+    model: onnx.ModelProto
+    kept: list[str]
+    judged: Judged
+
+
+def _attempt(ready: Ready, half: Half, large: set[str]) -> _Attempt:
+    """Convert what comes up to the last convolutions, without the nodes whose values are too large.
+
+    What comes after them stays in FP32 always: FP16 would round coordinates above 512 to half a pixel.
     """
+    model = ready.engine.model
     before = Graph(model).before_last_convolutions()
-    kept = before & large if half == "fp16" else set()
-    region = before - kept
-    names = [node.name for node in model.graph.node if node.name in kept]
-    return to_half(model, region, half), names, rounded(model, region, half)
+    too_much = before & large if half == "fp16" else set()
+    region = before - too_much
+    judged = ready.judge(rounded(model, region, half), half)
+    parity = judged.parity
+    parity = dataclasses.replace(parity, reference=f"{parity.reference}; the engine's values rounded after every node")
+    kept = [node.name for node in model.graph.node if node.name in too_much]
+    return _Attempt(to_half(model, region, half), kept, judged._replace(parity=parity))

@@ -6,7 +6,7 @@ Outputs are compared over all scenes, also those with a failing camera; accuracy
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,13 +22,16 @@ from mdrun.postprocess import Postprocess
 from mdrun.segment import resize_labels
 from mdtrain.data.records import LABEL_CLASSES
 from mdtrain.metrics.coco import Found
+from mdtrain.metrics.energy import separation
 from mdtrain.metrics.pairs import pair_scores
 from mdtrain.metrics.segmentation import confusion, rtfnet_scores
 
+AUROC, TNR95 = "energy/auroc", "energy/tnr95"  # TNR95 = 1 - FPR95: higher is better, as for every measure
 MATCHED_IOU = 0.5  # a detection is found again where a box of its class overlaps it so far
 # Largest loss of each measure and least share of detections found again, by precision.
 LOSS = {"fp32": 0.001, "fp16": 0.003, "bf16": 0.003, "int8": 0.01}
 LEAST_MATCHED = {"fp32": 0.995, "fp16": 0.98, "bf16": 0.98, "int8": 0.9}
+AUROC_LOSS = {"fp32": 0.002, "fp16": 0.01, "bf16": 0.01, "int8": 0.05}  # of the energy
 MOST_LABELS = {"fp32": 1e-4, "fp16": 0.01, "bf16": 0.02, "int8": 0.1}  # mean share of pixels with another class
 
 
@@ -78,13 +81,7 @@ def judge(
     measure: Callable[..., dict[str, float]] = label_measures if segments else box_measures
     before, after = (measure(manifest, scenes, outputs) for outputs in (reference, got))
     metrics = {name: Change(before[name], after[name]) for name in before}
-    limits = dict.fromkeys(metrics, LOSS[precision])
-    limits |= {"labels": MOST_LABELS[precision]} if segments else {"matched": LEAST_MATCHED[precision]}
-    passed = all(change.reference - change.engine <= limits[name] for name, change in metrics.items())
-    if differences.matched is not None:
-        passed = passed and differences.matched >= limits["matched"]
-    else:
-        passed = passed and differences.mean["labels"] <= limits["labels"]
+    limits = _limits(precision, metrics, segments=segments)
     finite = {name: min(value, 1e9) for name, value in differences.largest.items()}  # JSON has no infinity
     return Parity(
         reference=names[0],
@@ -92,10 +89,27 @@ def judge(
         data=names[1],
         max_abs=finite,
         limits=limits,
-        passed=passed and all(math.isfinite(value) for value in differences.largest.values()),
+        passed=_passes(differences, metrics, limits),
         mean_abs={name: min(value, 1e9) for name, value in differences.mean.items()},
         matched=differences.matched,
         metrics=metrics,
+    )
+
+
+def _limits(precision: str, metrics: Collection[str], *, segments: bool) -> dict[str, float]:
+    """What may be lost, by measure; what has no limit is only reported."""
+    limits = {name: LOSS[precision] for name in metrics if not name.startswith("energy/")}
+    if AUROC in metrics:
+        limits[AUROC] = AUROC_LOSS[precision]
+    return limits | ({"labels": MOST_LABELS[precision]} if segments else {"matched": LEAST_MATCHED[precision]})
+
+
+def _passes(differences: Differences, metrics: Mapping[str, Change], limits: Mapping[str, float]) -> bool:
+    losses = {name: change.reference - change.engine for name, change in metrics.items()} | differences.mean
+    return (
+        all(math.isfinite(value) for value in differences.largest.values())
+        and all(losses[name] <= limit for name, limit in limits.items() if name in losses)
+        and (differences.matched is None or differences.matched >= limits["matched"])
     )
 
 
@@ -141,9 +155,13 @@ def _pairs(wanted: Detections, found: Detections) -> list[tuple[NDArray[np.float
 
 
 def label_differences(manifest: Manifest, reference: Sequence[Outputs], got: Sequence[Outputs]) -> Differences:  # noqa: ARG001  # same call as box_differences
-    """Share of a scene's pixels with another class."""
-    shares = [float((a["labels"] != b["labels"]).mean()) for a, b in zip(reference, got, strict=True)]
-    return Differences({"labels": max(shares)}, {"labels": float(np.mean(shares))}, None)
+    """Share of a scene's pixels with another class, and the shift of its energy."""
+    pairs = list(zip(reference, got, strict=True))
+    found = {"labels": [float((a["labels"] != b["labels"]).mean()) for a, b in pairs]}
+    if "energy" in reference[0]:
+        found["energy"] = [float(np.abs(a["energy"] - b["energy"]).max()) for a, b in pairs]
+    largest = {name: math.inf if np.isnan(values).any() else max(values) for name, values in found.items()}
+    return Differences(largest, {name: float(np.mean(values)) for name, values in found.items()}, None)
 
 
 def box_measures(manifest: Manifest, scenes: Sequence[Scene], outputs: Sequence[Outputs]) -> dict[str, float]:
@@ -163,7 +181,10 @@ def box_measures(manifest: Manifest, scenes: Sequence[Scene], outputs: Sequence[
 
 
 def label_measures(manifest: Manifest, scenes: Sequence[Scene], outputs: Sequence[Outputs]) -> dict[str, float]:
-    """Mean class accuracy (RTFNet's definition) and mean IoU, on the intact scenes."""
+    """Mean class accuracy (RTFNet's definition) and mean IoU on the intact scenes, and what the energy is worth.
+
+    That is how well it tells the intact scenes from those with a failing camera.
+    """
     classes = len(manifest.classes)
     matrix = np.zeros((len(LABEL_CLASSES),) * 2, np.int64)
     for scene, output in zip(scenes, outputs, strict=True):
@@ -172,13 +193,28 @@ def label_measures(manifest: Manifest, scenes: Sequence[Scene], outputs: Sequenc
             labels = np.minimum(output["labels"][0], classes - 1).astype(np.uint8)
             matrix += confusion(truth, resize_labels(labels, (truth.shape[1], truth.shape[0])), len(LABEL_CLASSES))
     scores = rtfnet_scores(matrix)
-    return {"mean/accuracy": scores.mean_accuracy, "mean/iou": scores.mean_iou}
+    measures = {"mean/accuracy": scores.mean_accuracy, "mean/iou": scores.mean_iou}
+    familiar, strange = energies(scenes, outputs)
+    if strange:
+        apart = separation(familiar, strange)
+        measures |= {AUROC: apart.auroc, TNR95: 1 - apart.fpr95}
+    return measures
+
+
+def energies(scenes: Sequence[Scene], outputs: Sequence[Outputs]) -> tuple[list[float], list[float]]:
+    """Energies of the intact scenes and of those with a failing camera; empty for engines without."""
+    found: tuple[list[float], list[float]] = ([], [])
+    for scene, output in zip(scenes, outputs, strict=True):
+        if "energy" in output:
+            found[scene.condition != INTACT].append(float(output["energy"][0]))
+    return found
 
 
 def describe(parity: Parity) -> str:
     """One line: every measure, what was found again, and the limits."""
     parts = [
-        f"{name} {change.reference:.4f} → {change.engine:.4f} (may lose {parity.limits[name]:g})"
+        f"{name} {change.reference:.4f} → {change.engine:.4f}"
+        + (f" (may lose {parity.limits[name]:g})" if name in parity.limits else "")
         for name, change in parity.metrics.items()
     ]
     if parity.matched is not None:

@@ -15,9 +15,10 @@ from mdexport.convert.graph import Graph
 from mdexport.convert.int8 import Target, to_int8
 from mdexport.convert.ranges import measure_ranges
 from mdexport.pairs import PairSet, altered, intact, spread
-from mdexport.proof import GATE_LIST, Ready, finish, prepare, progress, run_model
+from mdexport.proof import GATE_LIST, Judged, Ready, finish, prepare, progress, run_model
 from mdrun.backends.base import Outputs
-from mdrun.manifest import Manifest, Parity
+from mdrun.manifest import Manifest
+from mdtrain.outputs import result_file
 
 CALIBRATION_LIST = "train"
 CALIBRATION_PAIRS = 64
@@ -39,6 +40,13 @@ class Calibration(NamedTuple):
     split: str = CALIBRATION_LIST
     number: int = CALIBRATION_PAIRS
     degraded: bool = False
+
+
+class Calibrated(NamedTuple):
+    """Ranges of the body's tensors, and the pairs that they were measured on."""
+
+    ranges: TensorsData
+    described: str
 
 
 def export_int8(
@@ -66,52 +74,53 @@ def export_int8(
         GateError: it does not follow its source, also with MOST_KEPT layers in single precision; nothing is written.
         OutputError: the file cannot be written.
     """
-    ready = prepare(source, pairs, split)
-    return convert_int8(ready, output, calibrate(ready, calibration), calibration, target, accept)
+    with result_file(output):
+        ready = prepare(source, pairs, split)
+        return convert_int8(ready, output, calibrate(ready, calibration), target, accept)
 
 
-def calibrate(ready: Ready, calibration: Calibration) -> TensorsData:
-    """Ranges of the body's tensors on the calibration pairs."""
+def calibrate(ready: Ready, calibration: Calibration) -> Calibrated:
+    """Run the calibration pairs."""
     records = calibration.pairs.read(calibration.split)
     scenes = intact(ready.engine.manifest, spread(records, min(calibration.number, len(records))))
+    described = f"{len(scenes)} pairs of {calibration.pairs} {calibration.split}"
     if calibration.degraded:
         scenes += altered(scenes)
-    return measure_ranges(ready.engine.model, scenes, lambda scenes: progress(scenes, "calibration"))
+        described += ", some also with a failing camera"
+    ranges = measure_ranges(ready.engine.model, scenes, lambda scenes: progress(scenes, "calibration"))
+    return Calibrated(ranges, described)
 
 
 def convert_int8(
-    ready: Ready,
-    output: Path,
-    ranges: TensorsData,
-    calibration: Calibration,
-    target: Target,
-    accept: str | None = None,
+    ready: Ready, output: Path, calibrated: Calibrated, target: Target, accept: str | None = None
 ) -> Manifest:
     """The same for an engine whose scenes and ranges are ready."""
-    model, kept, parity = _search(ready, ranges, target)
-    described = f"{calibration.number} pairs of {calibration.pairs} {calibration.split}, for {target}"
+    model, kept, judged = _search(ready, calibrated.ranges, target)
+    described = f"{calibrated.described}, for {target}"
 
     def change(manifest: Manifest) -> Manifest:
         origin = dataclasses.replace(manifest.origin, precision="int8", kept=kept, calibration=described)
         return dataclasses.replace(manifest, origin=origin)
 
-    return finish(ready, model, change, parity, output, accept)
+    return finish(ready, model, change, judged, output, accept)
 
 
-def _search(ready: Ready, ranges: TensorsData, target: Target) -> tuple[onnx.ModelProto, list[str], Parity]:
+def _search(ready: Ready, ranges: TensorsData, target: Target) -> tuple[onnx.ModelProto, list[str], Judged]:
     """All of the body in INT8; where that does not pass, without the 1, 2, 4, … convolutions that hurt most."""
     model = to_int8(ready.engine.model, ranges, target)
-    parity = ready.judge(model, "int8")
+    judged = ready.judge(model, "int8")
+    kept: list[str] = []
     order: list[str] = []
     count = 1
-    best = model, list[str](), parity
-    while not best[2].passed and count <= MOST_KEPT:
+    while not judged.parity.passed and count <= MOST_KEPT:
         order = order or [name for name, _ in sensitivity(ready, ranges, target)]
+        if count >= len(order):  # nothing would be left in INT8
+            break
         kept = order[:count]
         model = to_int8(ready.engine.model, ranges, target, frozenset(kept))
-        best = model, kept, ready.judge(model, "int8")
+        judged = ready.judge(model, "int8")
         count *= 2
-    return best
+    return model, kept, judged
 
 
 def sensitivity(ready: Ready, ranges: TensorsData, target: Target) -> list[tuple[str, float]]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mdrun.backends.base import Feeds
-from mdrun.errors import UsageError
+from mdrun.errors import DataError, UsageError
 from mdrun.manifest import Manifest
 from mdrun.preprocess import Preprocess
 from mdtrain.data.records import Record, check_records
@@ -18,6 +18,7 @@ from mdtrain.data.sets import SET_NAMES, SetName, read_set
 
 FEWEST = 16  # pairs: below it neither ranges nor rates say anything
 ALTERED_EVERY = 4  # one of so many pairs also goes through the gate with a camera that fails
+MOST_STRETCH = 1.1  # between the proportions of the two images of a pair: beyond it they do not show one scene
 INTACT = "intact"
 
 
@@ -89,15 +90,15 @@ def spread(records: Sequence[Record], count: int) -> list[Record]:
             f"got {min(count, len(records))} pairs, wanted at least {FEWEST}: fewer show neither the range "
             "of values nor what is lost; name a larger set or ask for more"
         )
-    nights = [record for record in records if record.night]
-    others = [record for record in records if not record.night]
+    nights = [index for index, record in enumerate(records) if record.night]
+    others = [index for index, record in enumerate(records) if not record.night]
     share = min(len(nights), max(count // 2, count - len(others)))
     chosen = [*_evenly(nights, share), *_evenly(others, min(len(others), count - share))]
-    return sorted(chosen, key=records.index)
+    return [records[index] for index in sorted(chosen)]
 
 
-def _evenly(records: Sequence[Record], count: int) -> list[Record]:
-    return [records[index] for index in np.linspace(0, len(records) - 1, count).round().astype(int)] if count else []
+def _evenly(indices: Sequence[int], count: int) -> list[int]:
+    return [indices[place] for place in np.linspace(0, len(indices) - 1, count).round().astype(int)] if count else []
 
 
 class Scene(NamedTuple):
@@ -115,13 +116,30 @@ class Scene(NamedTuple):
 
 
 def intact(manifest: Manifest, records: Iterable[Record]) -> list[Scene]:
-    """Every pair as it was recorded, brought to the engine's sizes by the runtime's own code."""
+    """Every pair as it was recorded, brought to the engine's sizes by the runtime's own code.
+
+    Raises:
+        SourceError: an image cannot be read.
+        DataError: an image of another kind, or two of a pair that do not show the same field of view.
+    """
     preprocess = Preprocess(manifest)
     scenes = []
     for record in records:
-        feeds = preprocess(record.visible, record.thermal if "thermal" in manifest.inputs else None)
+        visible, thermal = record.visible, record.thermal if "thermal" in manifest.inputs else None
+        if thermal is not None:
+            _refuse_other_view(record, visible, thermal)
+        feeds = preprocess(visible, thermal)
         scenes.append(Scene({name: array.copy() for name, array in feeds.items()}, record, INTACT))
     return scenes
+
+
+def _refuse_other_view(record: Record, visible: NDArray[np.uint8], thermal: NDArray[np.uint8]) -> None:
+    wide, thermal_wide = (image.shape[1] / image.shape[0] for image in (visible, thermal))
+    if not 1 / MOST_STRETCH <= wide / thermal_wide <= MOST_STRETCH:
+        raise DataError(
+            f"{record.thermal_file.path}: is {thermal_wide:.2f} times as wide as high, its visible image {wide:.2f} "
+            "times; wanted one field of view, proportions within 10 %; crop one of them"
+        )
 
 
 def altered(scenes: Sequence[Scene], every: int = ALTERED_EVERY) -> list[Scene]:

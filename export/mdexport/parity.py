@@ -17,11 +17,11 @@ from mdrun.manifest import Parity
 from mdtrain.data.batches import normalise_thermal, normalise_visible
 from mdtrain.models.anchors import decode
 from mdtrain.models.detector import Boxes, DetectorSpec
-from mdtrain.models.segmenter import SegmenterSpec, Segments, label_map
+from mdtrain.models.segmenter import SegmenterSpec, Segments, free_energy, label_map
 from mdtrain.models.streams import Output, Prediction, Student
 
 LIMITS = {"scores": 1e-3, "boxes_px": 0.5}  # of detectors
-LABEL_LIMITS = {"labels": 1e-4}  # of segmenters: share of a pair's pixels with another class
+LABEL_LIMITS = {"labels": 1e-4, "energy": 1e-3}  # of segmenters: share of a pair's pixels with another class
 COMPARED_SCORE = 0.01  # boxes below it never reach a result
 Outputs = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[Any]]
 
@@ -54,14 +54,15 @@ def reference(student: Student, feed: Feed, top_k: int) -> Outputs:
     return boxes.numpy(), best.sigmoid().numpy(), (index % logits.shape[1]).numpy()
 
 
-def reference_labels(student: Student, feed: Feed) -> NDArray[np.int64]:
-    """Label map (H, W) of a segmenter in PyTorch."""
+def reference_labels(student: Student, feed: Feed) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Label map (H, W) and energy (1,) of a segmenter in PyTorch."""
     height, width = feed.visible.shape[1:3]
     with torch.inference_mode():
         output = predict(student, feed)
         assert isinstance(output, Segments)  # noqa: S101
         labels: NDArray[np.int64] = label_map(output.logits, (width, height))[0].numpy()
-    return labels
+        energy: NDArray[np.float32] = free_energy(output.logits).numpy()
+    return labels, energy
 
 
 def difference(wanted: Outputs, got: Outputs) -> dict[str, float]:
@@ -99,8 +100,13 @@ def compare(student: Student, session: Any, feeds: Iterable[Feed], top_k: int, d
     for feed in feeds:
         arrays = {"visible": feed.visible} | ({} if feed.thermal is None else {"thermal": feed.thermal})
         if segments:
-            (labels,) = session.run(["labels"], arrays)
-            found = {"labels": float((labels[0] != reference_labels(student, feed)).mean())}
+            labels, energy = session.run(["labels", "energy"], arrays)
+            wanted = reference_labels(student, feed)
+            shift = float(np.abs(energy - wanted[1]).max())
+            found = {
+                "labels": float((labels[0] != wanted[0]).mean()),
+                "energy": math.inf if math.isnan(shift) else shift,
+            }
         else:
             boxes, scores, classes = session.run(["boxes", "scores", "classes"], arrays)
             found = difference(reference(student, feed, top_k), (boxes[0], scores[0], classes[0]))

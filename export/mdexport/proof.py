@@ -11,17 +11,30 @@ import onnx
 from tqdm import tqdm
 
 from mdexport.engine_file import OnnxEngine, read_engine, stamp, write_engine
-from mdexport.gate import GateError, describe, judge
+from mdexport.gate import GateError, describe, energies, judge
 from mdexport.pairs import PairSet, Scene, altered, intact, spread
 from mdrun.backends.base import Outputs
 from mdrun.backends.ort import import_onnxruntime
-from mdrun.errors import UsageError
+from mdrun.errors import DataError, UsageError
 from mdrun.manifest import Manifest, Parity
-from mdtrain.outputs import result_file
+from mdtrain.data.records import Record
+from mdtrain.metrics.energy import energy_threshold
 
 GATE_LIST = "val"
 MOST_GATE_PAIRS = 64
 T = TypeVar("T")
+
+
+class Judged(NamedTuple):
+    """What the gate says of a converted graph.
+
+    Attributes:
+        parity: the verdict.
+        energy_threshold: energy below which 95 % of the intact scenes lie; None for engines without energy.
+    """
+
+    parity: Parity
+    energy_threshold: float | None
 
 
 class Ready(NamedTuple):
@@ -41,11 +54,13 @@ class Ready(NamedTuple):
     reference: list[Outputs]
     data: str
 
-    def judge(self, model: onnx.ModelProto, precision: str) -> Parity:
-        """The verdict on a converted graph."""
+    def judge(self, model: onnx.ModelProto, precision: str) -> Judged:
+        """The verdict on a converted graph, and the energy threshold that goes with it."""
         outputs = run_model(model, self.scenes, f"{precision} on the gate's scenes")
         names = f"{self.path.name} fp32", self.data
-        return judge(self.engine.manifest, self.scenes, self.reference, outputs, precision, names)
+        parity = judge(self.engine.manifest, self.scenes, self.reference, outputs, precision, names)
+        familiar, _ = energies(self.scenes, outputs)
+        return Judged(parity, energy_threshold(familiar) if familiar else None)
 
 
 def prepare(source: Path, pairs: PairSet, split: str = GATE_LIST) -> Ready:
@@ -62,11 +77,36 @@ def prepare(source: Path, pairs: PairSet, split: str = GATE_LIST) -> Ready:
             f"{source}: its precision is {engine.manifest.origin.precision}, wanted fp32, of which all others are "
             "made; name the file that `mdexport onnx` wrote"
         )
-    records = pairs.read(split)
-    scenes = intact(engine.manifest, spread(records, min(MOST_GATE_PAIRS, len(records))))
-    scenes += altered(scenes)
+    scenes = gate_scenes(engine.manifest, pairs, split)
     reference = run_model(engine.model, scenes, "fp32 on the gate's scenes")
     return Ready(source, engine, scenes, reference, f"{pairs} {split}")
+
+
+def gate_scenes(manifest: Manifest, pairs: PairSet, split: str) -> list[Scene]:
+    """Intact scenes of the pairs, and some again with a failing camera.
+
+    Raises:
+        UsageError: too few pairs.
+        SourceError: they cannot be read.
+        DataError: they cannot be read, or have no labels of the engine's task.
+    """
+    records = pairs.read(split)
+    _refuse_unlabelled(manifest, records)
+    scenes = intact(manifest, spread(records, min(MOST_GATE_PAIRS, len(records))))
+    return scenes + altered(scenes)
+
+
+def _refuse_unlabelled(manifest: Manifest, records: Sequence[Record]) -> None:
+    """Without labels nothing could be measured, and a gate that measures nothing lets everything through."""
+    if manifest.task == "segment":
+        wanted, labelled = "label map", any(record.label_map_file is not None for record in records)
+    else:
+        wanted, labelled = "box", any(len(record.boxes) for record in records)
+    if not labelled:
+        raise DataError(
+            f"{records[0].visible_file.path}: neither it nor any other of {len(records)} pairs has a {wanted}, and an "
+            f"engine of the task {manifest.task} is judged by them; name labelled pairs"
+        )
 
 
 def run_model(model: onnx.ModelProto, scenes: Sequence[Scene], title: str) -> list[Outputs]:
@@ -89,7 +129,7 @@ def finish(
     ready: Ready,
     model: onnx.ModelProto,
     change: Callable[[Manifest], Manifest],
-    parity: Parity,
+    judged: Judged,
     output: Path,
     accept: str | None,
 ) -> Manifest:
@@ -99,7 +139,7 @@ def finish(
         ready: what it was made of.
         model: the converted graph.
         change: completes the manifest.
-        parity: the verdict.
+        judged: the verdict.
         output: file to write.
         accept: why an engine that did not pass is wanted; goes into the manifest.
 
@@ -107,6 +147,7 @@ def finish(
         GateError: it did not pass; nothing is written.
         OutputError: the file cannot be written.
     """
+    parity = judged.parity
     if not parity.passed:
         if accept is None:
             raise GateError(
@@ -118,8 +159,10 @@ def finish(
         if not entry.domain:
             opset = entry.version
     manifest = change(dataclasses.replace(ready.engine.manifest, parity=parity))
+    if judged.energy_threshold is not None:  # logits of another precision want a threshold of their own
+        thresholds = (manifest.energy or {}) | {str(manifest.origin.precision): judged.energy_threshold}
+        manifest = dataclasses.replace(manifest, energy=thresholds)
     manifest = dataclasses.replace(manifest, origin=dataclasses.replace(manifest.origin, opset=opset))
     manifest = stamp(model, manifest)
-    with result_file(output):
-        write_engine(model, manifest, output)
+    write_engine(model, manifest, output)
     return manifest

@@ -109,9 +109,11 @@ class Segmentation:
 
     Attributes:
         label_map: (H, W) uint8, index into the manifest's class names, pixels of the visible frame as captured.
+        energy: free energy of the pair, high where it is strange; None where the engine gives none.
     """
 
     label_map: NDArray[np.uint8]
+    energy: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse what is no label map."""

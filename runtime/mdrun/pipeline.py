@@ -146,6 +146,7 @@ def process(
                 engine.manifest.name,
                 engine.manifest.task,
                 detections=found if isinstance(found, Detections) else None,
+                energy=found.energy if isinstance(found, Segmentation) else None,
                 stages_ms={"pair": waited_ms} | stages_ms,
                 segmentation=found if isinstance(found, Segmentation) else None,
             )

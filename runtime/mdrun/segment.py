@@ -24,15 +24,16 @@ class SegmentPostprocess:
         """Check that the engine gives a label map.
 
         Raises:
-            EngineError: other outputs than `labels` at the size of the visible input, or classes that no 8-bit map
-                can tell apart.
+            EngineError: other outputs than `labels` at the size of the visible input and perhaps `energy`, or classes
+                that no 8-bit map can tell apart.
         """
         visible = manifest.inputs["visible"]
-        wanted = f"labels int32 {[1, visible.height, visible.width]}"
-        got = ", ".join(f"{name} {spec.dtype} {spec.shape}" for name, spec in manifest.outputs.items())
-        if got != wanted:
+        labels, energy = f"labels int32 {[1, visible.height, visible.width]}", "energy float32 [1]"
+        got = sorted(f"{name} {spec.dtype} {spec.shape}" for name, spec in manifest.outputs.items())
+        if got not in ([labels], [energy, labels]):
             raise EngineError(
-                f"{manifest.name}: outputs are {got or 'none'}, wanted {wanted}; export again with `mdexport onnx`"
+                f"{manifest.name}: outputs are {', '.join(got) or 'none'}, wanted {labels} and perhaps {energy}; "
+                "export again with `mdexport onnx`"
             )
         self._count = len(manifest.classes)
         if self._count > MOST_CLASSES or len(set(manifest.classes)) < self._count:
@@ -45,14 +46,15 @@ class SegmentPostprocess:
         """Label map of one frame. A value that is no index of a class counts as class 0, the background.
 
         Args:
-            outputs: `labels` (1, H, W) int32, index into the classes.
+            outputs: `labels` (1, H, W) int32, index into the classes; `energy` (1,) float32 where the engine gives it.
             frame_wh: size of the captured visible frame; the label map comes back at it.
         """
         raw = outputs["labels"][0]
         unsigned = raw.view(np.uint32)  # a negative number becomes a large one: one comparison finds both
         if int(unsigned.max()) >= self._count:
             raw = np.where(unsigned < self._count, raw, BACKGROUND)
-        return Segmentation(resize_labels(raw.astype(np.uint8), frame_wh))
+        energy = float(outputs["energy"][0]) if "energy" in outputs else None
+        return Segmentation(resize_labels(raw.astype(np.uint8), frame_wh), energy)
 
 
 def resize_labels(label_map: NDArray[np.uint8], size_wh: tuple[int, int]) -> NDArray[np.uint8]:

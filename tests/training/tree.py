@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -11,13 +12,15 @@ import numpy as np
 NAMES = {"train": ("00001D", "00002N", "00003D", "00004N"), "val": ("00005D", "00006N")}
 
 
-def write_msrs(root: Path, size: tuple[int, int] = (160, 120)) -> Path:
+def write_msrs(
+    root: Path, size: tuple[int, int] = (160, 120), lists: Mapping[str, Sequence[str]] = NAMES
+) -> Path:
     """An MSRS-like set: a warm person-shaped ellipse that only the thermal image sees clearly; `size` is (w, h)."""
     width, height = size
     rng = np.random.default_rng(0)
     for part in ("vi", "ir", "labels/fusion"):
         (root / part).mkdir(parents=True, exist_ok=True)
-    for split, names in NAMES.items():
+    for split, names in lists.items():
         (root / f"{split}.txt").write_text("\n".join(names))
         for name in names:
             visible = rng.integers(0, 60, (height, width, 3), dtype=np.uint8)

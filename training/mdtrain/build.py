@@ -61,6 +61,7 @@ class Facts(BaseModel):
     accuracy: dict[str, float]
     display_score: float = Field(ge=0, le=1)
     teacher_sha256: str | None = None
+    energy_threshold: float | None = None
 
 
 class Trained(NamedTuple):

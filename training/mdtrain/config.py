@@ -18,6 +18,7 @@ PACKAGE = Path(__file__).parent
 SET = " (--set)"  # behind a key that an override has set
 Positive = Annotated[int, Field(ge=1)]
 TaskName = Literal["detect", "segment"]
+Int8Target = Literal["cpu", "tensorrt"]  # who runs an INT8 engine, as `mdexport int8 --target` names it
 LEAST_BATCH = 2  # pairs a process of a segmenter: one value a channel has no variance to normalise by
 
 
@@ -149,7 +150,7 @@ class DistillConfig(Strict):
 
 
 class Config(Strict):
-    """One run."""
+    """One run. `quantise` rounds the student as its INT8 engine for that target will."""
 
     name: str = "student"
     task: TaskName = "detect"
@@ -159,6 +160,7 @@ class Config(Strict):
     nodes: int = Field(1, ge=1, description="machines")
     precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
     inputs: Literal["both", "visible", "thermal"] = "both"
+    quantise: Int8Target | None = None
     evaluate_every: int = Field(250, ge=1)
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig.model_validate({})
@@ -194,8 +196,8 @@ class Config(Strict):
         return self
 
 
-def load_config(path: Path | None, overrides: tuple[str, ...] = ()) -> Config:
-    """Read a YAML file, then apply `key.path=value` overrides.
+def load_config(path: Path | None, overrides: tuple[str, ...] = (), base: Config | None = None) -> Config:
+    """Read a YAML file, then apply `key.path=value` overrides; what neither names is that of `base`, or the default.
 
     Raises:
         UsageError: one line that lists every problem with its place: line of the file, or the override.
@@ -215,6 +217,8 @@ def load_config(path: Path | None, overrides: tuple[str, ...] = ()) -> Config:
             raise UsageError(f"{_shown(path)}: cannot be read as YAML: {error}") from error
         if not isinstance(data, dict):
             raise UsageError(f"{_shown(path)}: holds a {type(data).__name__}, wanted keys and values")
+    if base is not None:
+        data = _over(base.model_dump(mode="json"), data)
     for override in overrides:
         _apply(data, override)
     try:
@@ -249,6 +253,15 @@ def key_lines(text: str) -> dict[str, int]:
 
     walk(yaml.compose(text, Loader=yaml.SafeLoader), ())
     return found
+
+
+def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Nested keys of both; those of `above` win."""
+    both = below | above
+    for key in below.keys() & above.keys():
+        if isinstance(below[key], dict) and isinstance(above[key], dict):
+            both[key] = _over(below[key], above[key])
+    return both
 
 
 def _describe(problem: ErrorDetails, lines: dict[str, int], given: set[str]) -> str:

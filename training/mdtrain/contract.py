@@ -36,7 +36,8 @@ def draft_manifest(config: Config, weights: Mapping[str, Tensor], facts: Mapping
     Args:
         config: of the run.
         weights: state dict, hashed into the manifest.
-        facts: `command`, `accuracy`, `display_score` and, of distilled students, `teacher_sha256` of the finished run.
+        facts: `command`, `accuracy`, `display_score`, `energy_threshold` of segmenters and, of distilled students,
+            `teacher_sha256` of the finished run.
     """
     width, height = config.model.visible
     inputs = {"visible": InputSpec(height, width, "uint8", "NHWC", "RGB")}
@@ -52,6 +53,7 @@ def draft_manifest(config: Config, weights: Mapping[str, Tensor], facts: Mapping
         needs=sorted(inputs, reverse=True),
         outputs=_outputs(config),
         classes=list(CLASSES if config.task == "detect" else LABEL_CLASSES),
+        energy=None if (limit := facts.get("energy_threshold")) is None else {"fp32": float(limit)},
         thresholds=Thresholds(REPORT_SCORE, float(facts["display_score"]), NMS_IOU, 100),
         origin=Origin(
             checkpoint_sha256=hash_weights(weights),
@@ -70,7 +72,10 @@ def _outputs(config: Config) -> dict[str, OutputSpec]:
     if config.task == "segment":
         width, height = config.model.visible
         meaning = "index into classes, per pixel of the visible input"
-        return {"labels": OutputSpec("int32", [1, height, width], meaning)}
+        return {
+            "labels": OutputSpec("int32", [1, height, width], meaning),
+            "energy": OutputSpec("float32", [1], "free energy of the pair, mean over the map; high is strange"),
+        }
     return {
         "boxes": OutputSpec("float32", [1, TOP_K, 4], "xyxy pixels of the visible input"),
         "scores": OutputSpec("float32", [1, TOP_K], "probability, descending"),

@@ -30,6 +30,7 @@ from mdtrain.data.sets.street import read_street
 from mdtrain.models.streams import Prediction
 from mdtrain.models.weights import load_backbone
 from mdtrain.outputs import result_folder
+from mdtrain.quantise import quantise
 from mdtrain.quiet import without_line
 from mdtrain.runlog import RunLog
 from mdtrain.state import TrainState, load_weights, save_weights
@@ -262,7 +263,7 @@ def prepare(config: Config, recipe: Recipe, start: Start = FRESH, checkpoint: Pa
     Raises:
         EngineError: weights of another network; names what differs.
         SourceError, DataError: what `read_records` raises.
-        UsageError: the accelerator is not there.
+        UsageError: the accelerator is not there, or nothing is there that `quantise` could fine-tune.
     """
     cv2.setNumThreads(0)  # the network owns the cores; samples are drawn by config.data.threads
     if start.backbone is not None:
@@ -275,6 +276,13 @@ def prepare(config: Config, recipe: Recipe, start: Start = FRESH, checkpoint: Pa
     if start.weights is not None:
         finished = load_trained(start.weights, recipe.kind).model
         load_weights(recipe.model, finished.state_dict(), start.weights)
+    if config.quantise is not None:
+        if start.weights is None and not start.resume:
+            raise UsageError(
+                f"quantise={config.quantise} fine-tunes a finished student, got none; "
+                "name it with --start RUN/weights.safetensors"
+            )
+        quantise(recipe.model, config.quantise)
     fabric = launch(config)
     state = TrainState(channels_last(recipe.model.to(fabric.device)), config)
     network: nn.Module = state.model if fabric.world_size == 1 else fabric.setup_module(state.model)
@@ -353,6 +361,7 @@ def _finish(session: Session, folder: Path, command: str, accuracy: Evaluation) 
         "pairs": session.pairs,
         "minutes": round(session.state.minutes, 1),
         "display_score": round(accuracy.display_score, 3),
+        "energy_threshold": accuracy.energy_threshold,
         "accuracy": {
             f"{session.config.data.validation_name}/{name}": round(value, 4)
             for name, value in accuracy.scores.items()

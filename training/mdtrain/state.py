@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from mdrun.errors import EngineError, UsageError
 from mdrun.files import PartialFile
 from mdtrain.config import Config, OptimiserConfig
+from mdtrain.quantise import plain_weights
 
 MAY_CHANGE = {
     "optimiser.iterations",
@@ -193,12 +194,12 @@ def save_weights(path: Path, model: nn.Module, config: Config, kind: str, facts:
 
     Args:
         path: file to write.
-        model: usually the average model.
+        model: usually the average model; INT8 ranges that it has learnt with are left out.
         config: of the run.
         kind: `teacher` or `student`.
         facts: command, accuracy, seed …; plain JSON values.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    tensors = {name: tensor.contiguous() for name, tensor in plain_weights(model.state_dict()).items()}
     metadata = {"kind": kind, "config": config.model_dump_json(), "facts": json.dumps(facts)}
     save_file(tensors, path, metadata)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,10 +34,12 @@ def check(
     from mdexport.check import check_engines, find_engines
     from mdexport.pairs import parse_pairs
     from mdexport.picture import draw_check
+    from mdtrain.outputs import result_file
 
-    checked = check_engines(find_engines(engines), parse_pairs(pairs), split, checkpoint)
-    if picture is not None:
-        draw_check(checked, picture)
+    with nullcontext() if picture is None else result_file(picture):
+        checked = check_engines(find_engines(engines), parse_pairs(pairs), split, checkpoint)
+        if picture is not None:
+            draw_check(checked, picture)
     show_report(checked.report, as_json=as_json)
     refuse_failing(checked.report)
 

@@ -39,7 +39,12 @@ def show(output: Path, manifest: Manifest, *, as_json: bool) -> None:
     parity = manifest.parity
     assert parity is not None  # noqa: S101  # every conversion writes one
     rows = [
-        [name, f"{change.reference:.4f}", f"{change.engine:.4f}", f"-{parity.limits[name]:g}"]
+        [
+            name,
+            f"{change.reference:.4f}",
+            f"{change.engine:.4f}",
+            f"-{parity.limits[name]:g}" if name in parity.limits else "-",
+        ]
         for name, change in parity.metrics.items()
     ]
     if parity.matched is not None:
@@ -50,6 +55,8 @@ def show(output: Path, manifest: Manifest, *, as_json: bool) -> None:
     verdict = "passed" if parity.passed else f"accepted without passing: {parity.accepted}"
     columns = ["", "reference", manifest.origin.precision or "", "limit"]
     print_table(f"{parity.pairs} scenes of {parity.data} against {parity.reference}: {verdict}", columns, rows)
+    for precision, threshold in (manifest.energy or {}).items():
+        click.echo(f"energy threshold {precision}: {threshold:.3f} (95 % of the intact pairs lie below)")
     if manifest.origin.kept:
         click.echo(f"left in higher precision: {', '.join(manifest.origin.kept)}")
     click.echo(f"{output}: {manifest.network_name()}, {output.stat().st_size / 1e6:.1f} MB")

@@ -55,29 +55,59 @@ def to_half(model: ModelProto, region: Set[str], half: Half) -> ModelProto:
 
 
 def rounded(model: ModelProto, region: Set[str], half: Half) -> ModelProto:
-    """A twin in FP32 in which every value of the region, weights included, is rounded to half precision."""
+    """A twin in FP32 in which every value that the region reads or makes is rounded to half precision."""
     twin = ModelProto()
     twin.CopyFrom(model)
     graph = Graph(twin)
+    inside = _made_in(graph, region)
+    entered: dict[str, str] = {}
     nodes: list[NodeProto] = []
     for node in twin.graph.node:
-        nodes.append(node)
         if node.name not in region:
+            nodes.append(node)
             continue
+        for index, name in _entering(graph, inside, node):
+            if name not in entered:
+                entered[name] = f"{name}_rounded"
+                if name in graph.initialisers:
+                    values = _half_values(graph.initialisers[name], half).astype(np.float32)
+                    twin.graph.initializer.append(numpy_helper.from_array(values, entered[name]))
+                else:
+                    nodes += _round_nodes(name, entered[name], half)
+            node.input[index] = entered[name]
+        nodes.append(node)
         for index, name in enumerate(node.output):
-            if graph.is_float(name):
+            if name in inside:
                 node.output[index] = f"{name}_exact"
-                nodes.append(_cast_node(f"{name}_exact", f"{name}_{half}", TYPES[half]))
-                nodes.append(_cast_node(f"{name}_{half}", name, TensorProto.FLOAT))
-    inside = {name for node in graph.nodes(region) for name in node.input}
-    for tensor in twin.graph.initializer:
-        if tensor.name in inside and tensor.data_type == TensorProto.FLOAT:
-            values = _half_values(tensor, half).astype(np.float32)
-            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+                nodes += _round_nodes(f"{name}_exact", name, half)
     del twin.graph.node[:]
     twin.graph.node.extend(nodes)
+    _drop_unused(twin)
     del twin.graph.value_info[:]
     return twin
+
+
+def _round_nodes(source: str, target: str, half: Half) -> list[NodeProto]:
+    """To half precision and back."""
+    return [
+        _cast_node(source, f"{target}_{half}", TYPES[half]),
+        _cast_node(f"{target}_{half}", target, TensorProto.FLOAT),
+    ]
+
+
+def _made_in(graph: Graph, region: Set[str]) -> set[str]:
+    """Floating-point values that nodes of the region make."""
+    return {name for node in graph.nodes(region) for name in node.output if graph.is_float(name)}
+
+
+def _entering(graph: Graph, inside: Set[str], node: NodeProto) -> list[tuple[int, str]]:
+    """Inputs of a node of the region, by position, that are single precision and must become half."""
+    kept = KEPT_INPUTS.get(node.op_type, ())
+    return [
+        (index, name)
+        for index, name in enumerate(node.input)
+        if index not in kept and graph.is_float(name) and name not in inside
+    ]
 
 
 def _half_values(tensor: TensorProto, half: Half) -> NDArray[Any]:
@@ -93,7 +123,7 @@ class _Border:
 
     def __init__(self, graph: Graph, region: Set[str], half: Half) -> None:
         self._graph = graph
-        self._inside = {o for n in graph.model.graph.node if n.name in region for o in n.output if graph.is_float(o)}
+        self._inside = _made_in(graph, region)
         self._half = half
         self._casts: dict[str, str] = {}
 
@@ -102,9 +132,7 @@ class _Border:
         for attribute in node.attribute:
             if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT:
                 attribute.i = TYPES[self._half]
-        for index, name in enumerate(node.input):
-            if index in KEPT_INPUTS.get(node.op_type, ()) or not self._graph.is_float(name) or name in self._inside:
-                continue
+        for index, name in _entering(self._graph, self._inside, node):
             if name in self._graph.initialisers:
                 node.input[index] = self._weights(name)
             else:

@@ -46,6 +46,8 @@ def to_int8(model: ModelProto, ranges: TensorsData, target: Target, kept: Set[st
     copy.CopyFrom(model)
     graph = Graph(copy)
     chosen = [n.name for n in graph.nodes(graph.body()) if n.op_type in OPERATORS[target] and n.name not in kept]
+    if not chosen:  # the quantizer would take an empty list for all nodes
+        return copy
     quantizer = QDQQuantizer(
         copy,
         per_channel=True,

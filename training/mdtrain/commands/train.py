@@ -27,27 +27,39 @@ def train_group() -> None:
     """Train a teacher or a student."""
 
 
-def _options(function: Callable[..., None]) -> Callable[..., None]:
-    for option in reversed(
-        (
-            click.option(
-                "--config", type=click.Path(path_type=Path), help="YAML file, or `paper`; default: the recipe's own."
-            ),
-            click.option("--task", type=click.Choice(TASKS), help="Boxes (default) or a class for every pixel."),
-            click.option("--data", type=click.Path(path_type=Path), help="Folder with a folder of each set."),
-            click.option("--street", type=click.Path(path_type=Path), help="Synthetic scenes of `mdtrain street`."),
-            click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder of the run."),
-            click.option("--seed", type=click.IntRange(min=0), help="Seed of weights, batches and augmentation."),
-            click.option("--iterations", type=click.IntRange(min=1), help="Length of the run."),
-            click.option("--resume", is_flag=True, help="Continue the run in --output."),
-            click.option("--backbone-weights", type=click.Path(path_type=Path), help="ImageNet weights, resnet18.pth."),
-            click.option("--start", type=click.Path(path_type=Path), help="Begin with weights.safetensors of a run."),
-            click.option("--dry-run", is_flag=True, help="Print what the run will cost, measured on a few iterations."),
-            click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override any config key."),
-        )
-    ):
-        function = option(function)
-    return function
+def _add(options: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Any]:
+    """One decorator of several options, in the order of the help."""
+
+    def decorate(function: Any) -> Any:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+_network = _add(
+    (
+        click.option(
+            "--config", type=click.Path(path_type=Path), help="YAML file, or `paper`; default: the recipe's own."
+        ),
+        click.option("--task", type=click.Choice(TASKS), help="Boxes (default) or a class for every pixel."),
+        click.option("--backbone-weights", type=click.Path(path_type=Path), help="ImageNet weights, resnet18.pth."),
+        click.option("--start", type=click.Path(path_type=Path), help="Begin with weights.safetensors of a run."),
+    )
+)
+_options = _add(
+    (
+        click.option("--data", type=click.Path(path_type=Path), help="Folder with a folder of each set."),
+        click.option("--street", type=click.Path(path_type=Path), help="Synthetic scenes of `mdtrain street`."),
+        click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder of the run."),
+        click.option("--seed", type=click.IntRange(min=0), help="Seed of weights, batches and augmentation."),
+        click.option("--iterations", type=click.IntRange(min=1), help="Length of the run."),
+        click.option("--resume", is_flag=True, help="Continue the run in --output."),
+        click.option("--dry-run", is_flag=True, help="Print what the run will cost, measured on a few iterations."),
+        click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override any config key."),
+    )
+)
 
 
 def config_file(recipe: str, task: str | None, given: Path | None = None) -> Path:
@@ -63,17 +75,24 @@ def _config(recipe: str, options: dict[str, Any]) -> Any:
 
     if any(override.partition("=")[0] == "task" for override in options["overrides"]):
         raise UsageError("got --set task=…, wanted --task: each task has a configuration of its own")
+    return load_config(config_file(recipe, options["task"], options["config"]), _overrides(options))
+
+
+def _overrides(options: dict[str, Any], **more: Any) -> tuple[str, ...]:
+    """What is set on top of a configuration: --set, then the named flags, then `more`."""
     named = {
-        "task": options["task"],
+        "task": options.get("task"),
         "seed": options["seed"],
         "optimiser.iterations": options["iterations"],
         "data.root": options["data"],
         "data.street": options["street"],
+        **more,
     }
-    overrides = options["overrides"] + tuple(f"{key}={value}" for key, value in named.items() if value is not None)
+    overrides: tuple[str, ...] = options["overrides"]
+    overrides += tuple(f"{key}={value}" for key, value in named.items() if value is not None)
     if options["dry_run"]:
         overrides += ("distill.cache=null",)  # a plan writes nothing, and asks the teacher each time
-    return load_config(config_file(recipe, options["task"], options["config"]), overrides)
+    return overrides
 
 
 def _start(options: dict[str, Any]) -> Any:
@@ -123,9 +142,8 @@ def command_line(arguments: Sequence[str]) -> str:
     return shlex.join(["mdtrain", *("/".join(Path(p).parts[-2:]) if Path(p).is_absolute() else p for p in parts)])
 
 
-def _run(config: Any, recipe: Any, options: dict[str, Any]) -> None:
+def _run(config: Any, recipe: Any, options: dict[str, Any], start: Any) -> None:
     """Train, or say what it would cost."""
-    start = _start(options)
     if options["dry_run"]:
         from mdtrain.plan import plan  # noqa: PLC0415
 
@@ -137,26 +155,29 @@ def _run(config: Any, recipe: Any, options: dict[str, Any]) -> None:
 
 
 @train_group.command()
+@_network
 @_options
 def teacher(**options: Any) -> None:
     """Two-stream teacher on visible and equally large thermal images."""
     from mdtrain.recipes.teacher import make  # noqa: PLC0415
 
     config = _config("teacher", options)
-    _run(config, make(config), options)
+    _run(config, make(config), options, _start(options))
 
 
 @train_group.command()
+@_network
 @_options
 def baseline(**options: Any) -> None:
     """One-stream student without a teacher (also of one sensor: --set inputs=visible)."""
     from mdtrain.recipes.baseline import make  # noqa: PLC0415
 
     config = _config("student", options)
-    _run(config, make(config), options)
+    _run(config, make(config), options, _start(options))
 
 
 @train_group.command()
+@_network
 @_options
 @click.option("--teacher", "weights", type=click.Path(path_type=Path), required=True, help="weights.safetensors.")
 def distill(weights: Path, **options: Any) -> None:
@@ -164,4 +185,21 @@ def distill(weights: Path, **options: Any) -> None:
     from mdtrain.recipes.distill import make  # noqa: PLC0415
 
     config, recipe = make(_config("student", options), weights)
-    _run(config, recipe, options)
+    _run(config, recipe, options, _start(options))
+
+
+@train_group.command(
+    epilog="Example: mdtrain train quantise --start runs/student/weights.safetensors --data DATA/rgbt "
+    "--output runs/student-int8"
+)
+@click.option("--start", type=click.Path(path_type=Path), required=True, help="weights.safetensors of the student.")
+@click.option("--teacher", "weights", type=click.Path(path_type=Path), help="weights.safetensors; else labels alone.")
+@click.option("--target", type=click.Choice(("cpu", "tensorrt")), help="Who runs the engine, as in `mdexport int8`.")
+@_options
+def quantise(start: Path, weights: Path | None, target: str | None, **options: Any) -> None:
+    """Short fine-tuning of a finished student, so that its INT8 engine loses less."""
+    from mdtrain.build import load_trained  # noqa: PLC0415
+    from mdtrain.recipes.quantise import begin, make  # noqa: PLC0415
+
+    config, recipe = make(load_trained(start, "student"), _overrides(options, quantise=target), weights)
+    _run(config, recipe, options, begin(start, resume=options["resume"]))

@@ -31,10 +31,12 @@ class Evaluation(NamedTuple):
         scores: in [0, 1], by name: `person/ap50`, `person/night/ap50`, `mean/accuracy`, …; NaN where nothing of the
             class occurs.
         display_score: score threshold of the best F1 of persons; 0.5 where there are no boxes.
+        energy_threshold: energy below which 95 % of the pairs lie; None where the network has no energy.
     """
 
     scores: dict[str, float]
     display_score: float = 0.5
+    energy_threshold: float | None = None
 
 
 class Task(ABC):

@@ -17,8 +17,9 @@ from mdtrain.data.augment import Sizes
 from mdtrain.data.batches import Batch, evaluation_batches
 from mdtrain.data.records import LABEL_CLASSES, Record
 from mdtrain.losses.segmentation import AUXILIARY_WEIGHT, enet_weights, foreground_share, pixel_cross_entropy
+from mdtrain.metrics.energy import energy_threshold
 from mdtrain.metrics.segmentation import Matrix, confusion, rtfnet_scores
-from mdtrain.models.segmenter import Segments, label_map
+from mdtrain.models.segmenter import Segments, free_energy, label_map
 from mdtrain.models.streams import Output
 from mdtrain.tasks.base import CONDITIONS, Evaluation, Predict, Task, refuse_infinite
 
@@ -85,18 +86,21 @@ class Segment(Task):
         """Compare at each label map's own resolution, as an engine's result would be."""
         matrices = {suffix: np.zeros((len(LABEL_CLASSES),) * 2, np.int64) for suffix in CONDITIONS}
         waiting = iter(records)
+        energies: list[float] = []
         with torch.inference_mode():
             for batch in evaluation_batches(records, sizes, device):
                 output = predict(batch).output
                 assert isinstance(output, Segments)  # noqa: S101
                 refuse_infinite([output.logits])
+                energies += free_energy(output.logits).tolist()
                 for found in label_map(output.logits.float(), sizes.visible).cpu().numpy():
                     record = next(waiting)
                     of_pair = _compare(record, found)
                     for suffix, night in CONDITIONS.items():
                         if night is None or record.night is night:
                             matrices[suffix] += of_pair
-        return Evaluation({name: v for suffix, matrix in matrices.items() for name, v in _scores(matrix, suffix)})
+        scores = {name: v for suffix, matrix in matrices.items() for name, v in _scores(matrix, suffix)}
+        return Evaluation(scores, energy_threshold=energy_threshold(energies))
 
 
 def _compare(record: Record, found: NDArray[np.integer]) -> Matrix:
