@@ -18,7 +18,7 @@ import mdrun
 ROOT = Path(__file__).resolve().parent.parent
 EXTRAS = {"cpu", "gpu", "tensorrt", "pycuda", "openvino", "train", "export", "web", "mqtt", "fleet", "dev"}
 LONGEST_FILE_LINES = 500
-ENGINES_BYTES = 16_000_000  # the package stays small enough for a device's image
+ENGINES_BYTES = 24e6  # all that ship together; each has a limit of its own
 
 
 @pytest.fixture(scope="module")

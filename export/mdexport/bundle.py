@@ -24,6 +24,7 @@ from mdexport.proof import GATE_LIST, prepare
 from mdrun.errors import OutputError, UsageError
 from mdrun.files import PartialFolder
 from mdrun.manifest import Manifest, sidecar_path
+from mdrun.models import SUFFIXES
 from mdrun.onnx_file import PLAN_SUFFIXES, read_manifest
 from mdrun.verified import find_doubt
 from mdtrain.outputs import result_folder
@@ -49,9 +50,8 @@ def write_bundle(
         UsageError, EngineError, SourceError, DataError, OutputError: as `check_engines`.
     """
     with _bundle(output) as folder:
-        for path in engines:
-            _copy(path, folder)
-        return _prove(folder, pairs, split, weights)
+        copies = [_copy(path, folder) for path in engines]
+        return _prove(copies, folder, pairs, split, weights)
 
 
 def export_all(
@@ -74,7 +74,8 @@ def export_all(
     """
     with _bundle(output) as folder:
         _fill(weights, folder, calibration, pairs, split, say, accept)
-        return _prove(folder, pairs, split, weights)
+        engines = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
+        return _prove(engines, folder, pairs, split, weights)
 
 
 @contextmanager
@@ -154,27 +155,29 @@ def _parity_sources(pairs: PairSet, split: str) -> tuple[str, str]:
     return (str(folders[0]), str(folders[1])) if folders[0] != folders[1] else (STREET, STREET)
 
 
-def _copy(path: Path, folder: Path) -> None:
-    """An engine, and the manifest beside it.
+def _copy(path: Path, folder: Path) -> Path:
+    """An engine, and the manifest beside it; gives the copy of the engine.
 
     Raises:
+        EngineError: it cannot be read.
         UsageError: two files have one name.
-        OSError: it cannot be read or written.
+        OSError: it cannot be written.
     """
+    read_manifest(path)
     files = [path, sidecar_path(path)] if path.suffix in PLAN_SUFFIXES else [path]
     for file in files:
         if (folder / file.name).exists():
             raise UsageError(f"{file}: another file of the bundle has that name; rename one of them")
         shutil.copyfile(file, folder / file.name)
+    return folder / path.name
 
 
-def _prove(folder: Path, pairs: PairSet, split: str, weights: Path | None) -> Report:
+def _prove(engines: Sequence[Path], folder: Path, pairs: PairSet, split: str, weights: Path | None) -> Report:
     """Manifests as files, the report and its picture.
 
     Raises:
         GateError: an engine does not pass and was not accepted.
     """
-    engines = sorted(path for path in folder.iterdir() if path.suffix in (".onnx", *PLAN_SUFFIXES))
     checked = check_engines(engines, pairs, split, weights)
     refuse_failing(checked.report)
     for path in engines:

@@ -187,7 +187,8 @@ def _verdict(
     try:
         found, backend, median_ms = _run(path, manifest, scenes)
     except EngineError as error:
-        return Verdict(path.name, precision, None, str(error), None, accepted, None, megabytes), None
+        reason = str(error).removeprefix(f"{path}: ")
+        return Verdict(path.name, precision, None, reason, None, accepted, None, megabytes), None
     parity = judge(manifest, scenes, before, found, precision, names)
     return Verdict(path.name, precision, backend, "", parity, accepted, median_ms, megabytes), found
 

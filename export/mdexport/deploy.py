@@ -12,7 +12,15 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from mdexport.rewrites import LabelMap, MeanSubtraction, TopBoxes, fold_scale, read_blocks, sum_thermal_kernels
+from mdexport.rewrites import (
+    LabelMap,
+    MeanSubtraction,
+    TopBoxes,
+    fold_scale,
+    read_blocks,
+    sum_thermal_kernels,
+    to_planes,
+)
 from mdtrain.data.batches import MEAN, STD, THERMAL_MEAN, THERMAL_STD
 from mdtrain.models.detector import DetectorSpec
 from mdtrain.models.segmenter import SegmenterSpec, free_energy, pooling_weights
@@ -22,11 +30,7 @@ PROBE = 8  # pixels a side of the image that shows how a student fuses its input
 
 
 class Deployed(nn.Module):
-    """A copy of a student with fused preprocessing and a rewritten first convolution; subclasses finish the output.
-
-    Attributes:
-        thermal: preprocessing of the thermal image; None in visible-only students.
-    """
+    """A copy of a student with fused preprocessing and a rewritten first convolution; subclasses finish the output."""
 
     def __init__(self, student: Student) -> None:
         """Copy and rewrite.
@@ -37,22 +41,20 @@ class Deployed(nn.Module):
         super().__init__()
         self.student = copy.deepcopy(student)
         self.student.stem.replace_first(rewrite_first(student))
-        self.visible = MeanSubtraction(MEAN * 255)
-        both = student.inputs == "both"
-        self.thermal = MeanSubtraction(torch.tensor([THERMAL_MEAN * 255])) if both else None
+        self.has_thermal = student.inputs == "both"
 
     def image(self, visible: Tensor, thermal: Tensor | None) -> Tensor:
-        """What the first convolution sees, (B, 3 or 4, H, W): mean-free, in units of a byte.
+        """What the first convolution sees, (B, 3 or 4, H, W), values of bytes.
 
         Args:
             visible: (B, H, W, 3) uint8 RGB.
             thermal: (B, h, w) uint8 at the sensor's resolution; None for visible-only students.
         """
-        planes: Tensor = self.visible(visible)
-        if self.thermal is None:
+        planes = to_planes(visible)
+        if not self.has_thermal:
             return planes
         assert thermal is not None  # noqa: S101  # the traced graph has both inputs
-        grey = F.interpolate(self.thermal(thermal), planes.shape[-2:], mode="bilinear", align_corners=False)
+        grey = F.interpolate(to_planes(thermal), planes.shape[-2:], mode="bilinear", align_corners=False)
         return torch.cat([planes, grey], 1)
 
     def predict(self, visible: Tensor, thermal: Tensor | None) -> Output:
@@ -97,21 +99,19 @@ class DeployedSegmenter(Deployed):
 
 
 def rewrite_first(student: Student) -> nn.Module:
-    """First convolution of a student for mean-free pixels in units of a byte, thermal in one channel.
+    """First convolution of a student for bytes, thermal in one channel.
 
     Raises:
         RewriteError: the student is of another kind than those of mdtrain.
     """
-    conv = _mean_free(student)
-    # VGG's first convolution is another one, with stride 1
-    return read_blocks(conv) if conv.stride == (2, 2) else conv
-
-
-def _mean_free(student: Student) -> nn.Conv2d:
-    conv, scale = student.stem.first, STD * 255
-    if student.inputs == "visible":
-        return fold_scale(conv, scale)
-    generator = torch.Generator().manual_seed(0)
-    visible, thermal = (torch.rand(1, channels, PROBE, PROBE, generator=generator) for channels in (3, 1))
-    single = sum_thermal_kernels(conv, student.fuse_images(visible, thermal))
-    return fold_scale(single, torch.cat([scale, torch.tensor([THERMAL_STD * 255])]))
+    conv, scale, mean = student.stem.first, STD * 255, MEAN * 255
+    if student.inputs == "both":
+        generator = torch.Generator().manual_seed(0)
+        visible, thermal = (torch.rand(1, channels, PROBE, PROBE, generator=generator) for channels in (3, 1))
+        conv = sum_thermal_kernels(conv, student.fuse_images(visible, thermal))
+        scale = torch.cat([scale, torch.tensor([THERMAL_STD * 255])])
+        mean = torch.cat([mean, torch.tensor([THERMAL_MEAN * 255])])
+    conv = fold_scale(conv, scale)
+    if conv.stride == (1, 1):  # VGG's
+        return nn.Sequential(MeanSubtraction(mean), conv)
+    return read_blocks(conv, mean)

@@ -6,14 +6,14 @@ Outputs are compared over all scenes, also those with a failing camera; accuracy
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mdexport.pairs import INTACT, Scene
-from mdrun.backends.base import Backend, Outputs
+from mdrun.backends.base import Outputs
 from mdrun.boxes import iou_matrix
 from mdrun.errors import EngineError
 from mdrun.frames import Detections
@@ -53,11 +53,6 @@ class Differences(NamedTuple):
     matched: float | None
 
 
-def run(backend: Backend, scenes: Iterable[Scene]) -> list[Outputs]:
-    """Outputs of an engine for every scene."""
-    return [{name: array.copy() for name, array in backend.infer(scene.feeds).items()} for scene in scenes]
-
-
 def judge(
     manifest: Manifest,
     scenes: Sequence[Scene],
@@ -82,18 +77,22 @@ def judge(
     before, after = (measure(manifest, scenes, outputs) for outputs in (reference, got))
     metrics = {name: Change(before[name], after[name]) for name in before}
     limits = _limits(precision, metrics, segments=segments)
-    finite = {name: min(value, 1e9) for name, value in differences.largest.items()}  # JSON has no infinity
     return Parity(
         reference=names[0],
         pairs=len(scenes),
         data=names[1],
-        max_abs=finite,
+        max_abs=_finite(differences.largest),
         limits=limits,
         passed=_passes(differences, metrics, limits),
-        mean_abs={name: min(value, 1e9) for name, value in differences.mean.items()},
+        mean_abs=_finite(differences.mean),
         matched=differences.matched,
         metrics=metrics,
     )
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float]:
+    """For reports: JSON knows neither infinity nor NaN."""
+    return {name: value if math.isfinite(value) else 1e9 for name, value in values.items()}
 
 
 def _limits(precision: str, metrics: Collection[str], *, segments: bool) -> dict[str, float]:
@@ -171,12 +170,12 @@ def box_measures(manifest: Manifest, scenes: Sequence[Scene], outputs: Sequence[
     for scene, output in zip(scenes, outputs, strict=True):
         if scene.condition == INTACT:
             height, width = scene.record.visible.shape[:2]
-            detections = postprocess(output, (width, height))
+            scores = np.nan_to_num(output["scores"], posinf=0, neginf=0)  # what is no number is no detection
+            detections = postprocess(output | {"scores": scores}, (width, height))
             records.append(scene.record)
             found.append(Found(detections.boxes_xyxy, detections.scores, detections.classes))
-    scores = pair_scores(records, found)["all"]
-    person = scores["classes"]["person"]["ap50"]
-    measures = {"person/ap50": person, "mean/ap50": scores["ap50"]}
+    of_all = pair_scores(records, found)["all"]
+    measures = {"person/ap50": of_all["classes"]["person"]["ap50"], "mean/ap50": of_all["ap50"]}
     return {name: value for name, value in measures.items() if value is not None}
 
 

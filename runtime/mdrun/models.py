@@ -12,7 +12,7 @@ from mdrun.onnx_file import PLAN_SUFFIXES, read_manifest
 
 FOLDER = Path(__file__).resolve().parent / "engines"
 SUFFIXES = (".onnx", *PLAN_SUFFIXES)
-DEFAULT_TASK = "detect"  # of the engine that runs where none is named
+DEFAULT_TASK, DEFAULT_PRECISION = "detect", "fp32"  # of the engine that runs where none is named
 
 
 @dataclass(frozen=True)
@@ -73,13 +73,15 @@ def resolve(engine: str | Path, folder: Path | None = None) -> Path:
 
 
 def default(folder: Path | None = None) -> Path:
-    """Path of the shipped detector, where there is exactly one; engines of other tasks must be named.
+    """Path of the shipped detector in single precision, where there is exactly one; all others must be named.
 
     Raises:
         UsageError: no detector ships, or several do.
         EngineError: an engine that ships is damaged.
     """
-    found = [model.path for model in shipped(folder) if model.manifest.task == DEFAULT_TASK]
+    detectors = [model for model in shipped(folder) if model.manifest.task == DEFAULT_TASK]
+    # an engine of another precision is the same network, for those who ask for it
+    found = [model.path for model in detectors if model.manifest.origin.precision == DEFAULT_PRECISION]
     if len(found) == 1:
         return found[0]
     raise UsageError(f"--engine is missing and there is no single default ({_names(folder)}); name one")

@@ -55,7 +55,7 @@ def make_detector(folder: Path) -> Made:
 
 def make_segmenter(folder: Path) -> Made:
     pairs = write_pairs(folder / "street")
-    config = config_of(pairs, *SHORT, "optimiser.iterations=60", "evaluate_every=60", "optimiser.class_weights=none")
+    config = config_of(pairs, *SHORT, "optimiser.iterations=60", "evaluate_every=60")
     return _export(folder, pairs, baseline.train(config, folder / "run", "mdtrain train baseline").weights)
 
 

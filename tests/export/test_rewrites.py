@@ -18,6 +18,7 @@ from mdexport.rewrites import (
     fold_scale,
     read_blocks,
     sum_thermal_kernels,
+    to_planes,
 )
 from mdtrain.build import build_student
 from mdtrain.config import load_config
@@ -80,10 +81,11 @@ def test_thermal_kernels_of_another_network() -> None:
 @pytest.mark.parametrize("channels", [3, 4])
 def test_pixel_blocks(channels: int) -> None:
     """Also at the border, where zeros are padded, and with odd numbers of blocks."""
-    before = conv(channels)
+    before, mean = conv(channels), torch.rand(channels, dtype=torch.float64) * 255
     for size in ((32, 48), (2, 6), (34, 30)):
         seen = torch.randn(2, channels, *size, dtype=torch.float64)
-        assert_equal_numbers(read_blocks(before)(seen), before(seen))
+        got = read_blocks(before, mean)(seen + mean[:, None, None])
+        torch.testing.assert_close(got, before(seen), rtol=0, atol=1e-12)
 
 
 def test_pixel_blocks_of_another_convolution() -> None:
@@ -95,7 +97,7 @@ def test_pixel_blocks_of_another_convolution() -> None:
         conv(4, groups=2),
         nn.Conv2d(4, 8, 7, 2, 3, padding_mode="reflect"),
     ):
-        refuses("wanted", lambda other=other: read_blocks(other))  # type: ignore[misc]
+        refuses("wanted", lambda other=other: read_blocks(other, torch.zeros(4)))  # type: ignore[misc]
 
 
 def test_scale() -> None:
@@ -117,19 +119,19 @@ def test_scale_of_another_image() -> None:
 
 def test_mean() -> None:
     colour = pixels(2, *SIZE[::-1], 3)
-    got = MeanSubtraction(MEAN * 255)(colour)
+    got = MeanSubtraction(MEAN * 255)(to_planes(colour))
     assert_equal_numbers(got, normalise_visible(colour) * 255 * STD[:, None, None])
     # the mean commutes with an upsampling
     grey, mean = pixels(2, 8, 12), THERMAL_MEAN * 255
-    upsampled = F.interpolate(grey[:, None].float(), SIZE[::-1], mode="bilinear", align_corners=False) - mean
-    got = F.interpolate(MeanSubtraction(torch.tensor([mean]))(grey), SIZE[::-1], mode="bilinear", align_corners=False)
-    assert_equal_numbers(got, upsampled)
+    upsampled = F.interpolate(to_planes(grey), SIZE[::-1], mode="bilinear", align_corners=False)
+    before = F.interpolate(to_planes(grey) - mean, SIZE[::-1], mode="bilinear", align_corners=False)
+    assert_equal_numbers(MeanSubtraction(torch.tensor([mean]))(upsampled), before)
 
 
 def test_mean_of_another_image() -> None:
-    refuses("means of 4 channels, wanted 3 or 1", lambda: MeanSubtraction(torch.ones(4)))
-    refuses("wanted that of bytes, 0 to 255", lambda: MeanSubtraction(torch.tensor([32768.0])))
-    refuses("nan", lambda: MeanSubtraction(torch.tensor([float("nan")])))
+    for make in (MeanSubtraction, lambda mean: read_blocks(conv(len(mean)), mean)):
+        refuses("wanted that of bytes, 0 to 255", lambda make=make: make(torch.tensor([32768.0])))  # type: ignore[misc]
+        refuses("nan", lambda make=make: make(torch.tensor([float("nan")])))  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("batch", [1, 3])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import cv2
@@ -60,8 +61,22 @@ def test_the_graph_follows_the_checkpoint(weights: Path, tmp_path: Path) -> None
     assert (manifest.task, manifest.classes) == ("segment", list(LABEL_NAMES))
     assert manifest.parity is not None
     assert manifest.parity.passed
-    assert manifest.parity.limits == {"labels": 1e-4}
+    assert manifest.parity.limits == {"labels": 1e-4, "energy": 1e-3}
     assert manifest.parity.pairs == 3
+
+
+def test_the_energy_is_that_of_the_checkpoint_and_its_threshold_travels(weights: Path, tmp_path: Path) -> None:
+    manifest = export_onnx(weights, tmp_path / "segment.onnx", *sources(weights), pairs=1)
+    small, low = read_pair(weights)
+    with Engine.load(tmp_path / "segment.onnx") as engine:
+        energy = engine.segment(small, low).energy
+    student = load_trained(weights, "student").model
+    assert isinstance(student, Student)
+    _, wanted = parity.reference_labels(student, parity.Feed(small[None], low[None]))
+    assert energy == pytest.approx(float(wanted[0]), abs=1e-4)
+    assert manifest.energy is not None
+    assert set(manifest.energy) == {"fp32"}
+    assert math.isfinite(manifest.energy["fp32"])
 
 
 def test_nothing_of_the_training_reaches_the_graph(weights: Path, tmp_path: Path) -> None:
@@ -93,7 +108,7 @@ def test_the_runtime_gives_the_labels_of_the_checkpoint(weights: Path, tmp_path:
         found = engine.segment(small, low).label_map
     student = load_trained(weights, "student").model
     assert isinstance(student, Student)
-    wanted = parity.reference_labels(student, parity.Feed(small[None], low[None]))
+    wanted, _ = parity.reference_labels(student, parity.Feed(small[None], low[None]))
     assert found.shape == (96, 128)
     assert (found != wanted).mean() <= 1e-4
     assert len(np.unique(found)) > 3
@@ -112,8 +127,8 @@ def test_mdrun_writes_label_maps(weights: Path, tmp_path: Path) -> None:
 
 
 def test_a_graph_that_differs_is_not_written(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def other_labels(student: Student, feed: parity.Feed) -> NDArray[np.int64]:
-        return np.full((96, 128), -1, np.int64)  # a class that no graph gives
+    def other_labels(student: Student, feed: parity.Feed) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        return np.full((96, 128), -1, np.int64), np.zeros(1, np.float32)  # a class that no graph gives
 
     monkeypatch.setattr(parity, "reference_labels", other_labels)
     with pytest.raises(ParityError, match=r"labels 1\.00e\+00 \(limit 0\.0001\)"):

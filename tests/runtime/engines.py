@@ -60,9 +60,12 @@ def make_manifest(
     )
 
 
-def write_blob(path: Path, name: str = "blob", thermal_wh: tuple[int, int] = THERMAL_WH) -> Path:
+def write_blob(
+    path: Path, name: str = "blob", thermal_wh: tuple[int, int] = THERMAL_WH, precision: str = "fp32"
+) -> Path:
     """An engine that boxes all pixels warmer than `WARM` as one person, score = hottest pixel / 255."""
     manifest = make_manifest(name, thermal_wh=thermal_wh)
+    manifest = replace(manifest, origin=replace(manifest.origin, precision=precision))
     scale_x, scale_y = VISIBLE_WH[0] / thermal_wh[0], VISIBLE_WH[1] / thermal_wh[1]
     scales = np.array([scale_x, scale_y, scale_x, scale_y], np.float32)
     constants: dict[str, NDArray[Any]] = {

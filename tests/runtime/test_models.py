@@ -14,6 +14,7 @@ from tests.runtime.engines import write_areas, write_blob
 def test_the_default_is_the_detector_whatever_ships_beside_it(tmp_path: Path) -> None:
     detector = write_blob(tmp_path / "blob.onnx")
     assert default(tmp_path) == detector
+    write_blob(tmp_path / "blob_int8.onnx", precision="int8")  # the same network for those who ask for it
     for name in ("areas", "zones"):  # before and behind it
         write_areas(tmp_path / f"{name}.onnx", name)
     assert default(tmp_path) == detector

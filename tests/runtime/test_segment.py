@@ -104,7 +104,9 @@ SPEC = OutputSpec("int32", [1, HEIGHT, WIDTH], "index into classes")
     [
         {},
         {"classes": SPEC},
-        {"labels": SPEC, "energy": OutputSpec("float32", [1], "energy")},
+        {"labels": SPEC, "energy": OutputSpec("float32", [2], "energy")},
+        {"labels": SPEC, "logits": OutputSpec("float32", [1], "energy")},
+        {"energy": OutputSpec("float32", [1], "energy")},
         {"labels": replace(SPEC, dtype="int64")},
         {"labels": replace(SPEC, shape=[1, HEIGHT // 4, WIDTH // 4])},
         {"labels": replace(SPEC, shape=[1, WIDTH, HEIGHT])},
@@ -113,10 +115,20 @@ SPEC = OutputSpec("int32", [1, HEIGHT, WIDTH], "index into classes")
 )
 def test_other_outputs_are_refused(outputs: dict[str, OutputSpec]) -> None:
     with pytest.raises(
-        EngineError, match=r"areas: outputs are .*, wanted labels int32 \[1, 72, 96\]; export"
+        EngineError,
+        match=r"areas: outputs are .*, wanted labels int32 \[1, 72, 96\] and perhaps energy float32 \[1\]; export",
     ) as caught:
         SegmentPostprocess(replace(make_segment_manifest(), outputs=outputs))
     assert "\n" not in str(caught.value)
+
+
+def test_the_energy_comes_with_the_labels() -> None:
+    outputs = {"labels": SPEC, "energy": OutputSpec("float32", [1], "energy")}
+    postprocess = SegmentPostprocess(replace(make_segment_manifest(), outputs=outputs))
+    labels = np.zeros((1, HEIGHT, WIDTH), np.int32)
+    found = postprocess({"labels": labels, "energy": np.array([-3.5], np.float32)}, (WIDTH, HEIGHT))
+    assert found.energy == -3.5
+    assert SegmentPostprocess(make_segment_manifest())({"labels": labels}, (WIDTH, HEIGHT)).energy is None
 
 
 @pytest.mark.parametrize("classes", [[f"class {index}" for index in range(257)], ["road", "car", "car"]])

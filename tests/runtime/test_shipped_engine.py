@@ -26,7 +26,7 @@ SEGMENTERS = [name for name, model in MODELS.items() if model.manifest.task == "
 @pytest.mark.parametrize("name", MODELS)
 def test_it_fits_the_package_and_states_data_terms_command_and_accuracy(name: str) -> None:
     model = MODELS[name]
-    assert model.manifest.name == name
+    assert name in {model.manifest.name, f"{model.manifest.name}_{model.manifest.origin.precision}"}
     assert model.path.stat().st_size <= MOST_BYTES
     origin = model.manifest.origin
     photographs = [data for data in origin.data if "synthetic" not in data]
@@ -47,11 +47,22 @@ def test_the_detector_is_the_default() -> None:
     assert any("MSRS" in data for data in MODELS[NAME].manifest.origin.data)
 
 
-def test_it_finds_warm_persons_in_the_dark() -> None:
+def test_the_int8_engine_is_the_same_network_and_says_what_it_loses() -> None:
+    single, integer = MODELS[NAME].manifest, MODELS[f"{NAME}_int8"].manifest
+    assert integer.origin.checkpoint_sha256 == single.origin.checkpoint_sha256
+    assert integer.origin.precision == "int8"
+    assert integer.parity is not None
+    losses = {name: change.reference - change.engine for name, change in integer.parity.metrics.items()}
+    assert set(losses) == {"person/ap50", "mean/ap50"}
+    assert max(losses.values()) <= 0.01
+
+
+@pytest.mark.parametrize("name", [NAME, f"{NAME}_int8"])
+def test_it_finds_warm_persons_in_the_dark(name: str) -> None:
     """Persons of a synthetic night street: most of the large ones are found, in the right place."""
     street = Street(StreetConfig(seed=1, time="night"))
     found = wanted = 0
-    with Engine.load(NAME) as engine:
+    with Engine.load(name) as engine:
         person = engine.manifest.classes.index("person")
         for time_s in (1.0, 3.0, 5.0):
             labels = street.labels(time_s)

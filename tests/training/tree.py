@@ -12,9 +12,7 @@ import numpy as np
 NAMES = {"train": ("00001D", "00002N", "00003D", "00004N"), "val": ("00005D", "00006N")}
 
 
-def write_msrs(
-    root: Path, size: tuple[int, int] = (160, 120), lists: Mapping[str, Sequence[str]] = NAMES
-) -> Path:
+def write_msrs(root: Path, size: tuple[int, int] = (160, 120), lists: Mapping[str, Sequence[str]] = NAMES) -> Path:
     """An MSRS-like set: a warm person-shaped ellipse that only the thermal image sees clearly; `size` is (w, h)."""
     width, height = size
     rng = np.random.default_rng(0)

@@ -231,16 +231,19 @@ def draw_thermal(rows: Sequence[Row], task: Task, title: str, path: Path) -> Non
 
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
     for axis, measure in zip(axes, task.measures[1:3], strict=True):
-        for kind, style in (("native", "o--"), ("distilled", "o-")):
+        for kind, style, colour in (("native", "o--", "tab:blue"), ("distilled", "o-", "tab:orange")):
             chosen = [row for row in rows if row.variant.name.endswith(kind) and row.variant.pixels]
             points = [row.mean(measure) for row in chosen]
             pixels = [row.variant.pixels for row in chosen]
             errors = [0.0 if math.isnan(error) else error for _, error in points]
-            axis.errorbar(pixels, [mean for mean, _ in points], errors, fmt=style, capsize=3, label=kind)
+            axis.errorbar(pixels, [mean for mean, _ in points], errors, fmt=style, color=colour, capsize=3, label=kind)
             none = [row.mean(measure)[0] for row in rows if row.variant.name == f"none-{kind}"]
             if none:
-                axis.axhline(none[0], linestyle=":", color="grey", label=f"{kind}, no thermal camera")
+                axis.axhline(none[0], linestyle=":", color=colour, label=f"{kind}, no thermal camera")
+        pixels = sorted({row.variant.pixels for row in rows if row.variant.pixels})
         axis.set(xscale="log", xlabel="thermal pixels", title=measure.replace("/", ", "), ylim=(0, 1))
+        axis.set_xticks(pixels, [f"{count:,}" for count in pixels])
+        axis.minorticks_off()
         axis.grid(visible=True, alpha=0.3)
     axes[0].set_ylabel(task.title)
     axes[0].legend(frameon=False, fontsize=8)

@@ -4,7 +4,7 @@ Weights are per output channel and symmetric. Activations depend on who runs the
 
 - `cpu`: unsigned with a zero point, every tensor of the body. ONNX Runtime's fast convolutions on x86 take unsigned
   activations only, and fuse a convolution where its output is quantised too.
-- `tensorrt`: signed and symmetric, in front of the convolutions only, as TensorRT's documentation asks for; biases stay
+- `tensorrt`: signed and symmetric, and only what convolutions read, as TensorRT's documentation asks for; biases stay
   in single precision.
 """
 
@@ -48,6 +48,7 @@ def to_int8(model: ModelProto, ranges: TensorsData, target: Target, kept: Set[st
     chosen = [n.name for n in graph.nodes(graph.body()) if n.op_type in OPERATORS[target] and n.name not in kept]
     if not chosen:  # the quantizer would take an empty list for all nodes
         return copy
+    _separate_constants(graph, set(chosen))
     quantizer = QDQQuantizer(
         copy,
         per_channel=True,
@@ -65,3 +66,20 @@ def to_int8(model: ModelProto, ranges: TensorsData, target: Target, kept: Set[st
     quantised: ModelProto = quantizer.model.model
     onnx.checker.check_model(quantised)
     return quantised
+
+
+def _separate_constants(graph: Graph, chosen: Set[str]) -> None:
+    """Nodes that stay in single precision read constants of their own.
+
+    A tower has one set of weights for all levels of the pyramid: quantised for one, it would be so for every other.
+    """
+    for name, tensor in list(graph.initialisers.items()):
+        readers = graph.consumers[name]
+        others = [reader for reader in readers if reader.name not in chosen]
+        if not others or len(others) == len(readers):
+            continue
+        separate = graph.model.graph.initializer.add()
+        separate.CopyFrom(tensor)
+        separate.name = f"{name}_single"
+        for reader in others:
+            reader.input[:] = [separate.name if read == name else read for read in reader.input]

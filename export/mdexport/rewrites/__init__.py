@@ -6,13 +6,13 @@ the numbers would be others. All of them together are proven once more by the pa
 - `thermal_kernels`: three equal thermal channels are one channel with the sum of their kernels;
 - `input_scale`: 1/255 and 1/std are folded into the first convolution;
 - `pixel_blocks`: a 7x7 first convolution with stride 2 is a 4x4 one over blocks of 2x2 pixels;
-- `input_mean`: the mean is subtracted from the cameras' bytes, before any zero padding;
+- `input_mean`: the mean is subtracted from the cameras' bytes, before any zero padding, by the blocks' own bias;
 - `top_boxes`: top-k runs on logits, sigmoid and box decoding only on the boxes that are left;
 - `label_map`: upsampling and argmax run in the engine, one number a pixel leaves it.
 """
 
 from mdexport.rewrites.base import RewriteError
-from mdexport.rewrites.input_mean import MeanSubtraction
+from mdexport.rewrites.input_mean import MeanSubtraction, to_planes
 from mdexport.rewrites.input_scale import fold_scale
 from mdexport.rewrites.label_map import LabelMap
 from mdexport.rewrites.pixel_blocks import read_blocks
@@ -27,4 +27,5 @@ __all__ = [
     "fold_scale",
     "read_blocks",
     "sum_thermal_kernels",
+    "to_planes",
 ]

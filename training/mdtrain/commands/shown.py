@@ -78,7 +78,8 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
 
     table = Table()
     for position, column in enumerate(columns):
-        table.add_column(column, justify="left" if position == 0 and len(rows) > 1 else "right")
+        first = position == 0 and len(rows) > 1
+        table.add_column(column, justify="left" if first else "right", no_wrap=first)
     for row in rows:
         table.add_row(*row)
     console = Console()

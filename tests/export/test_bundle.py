@@ -1,0 +1,244 @@
+"""`mdexport bundle` and `mdexport all`: one folder, whole or not there."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from mdexport import bundle, gate
+from mdexport.bundle import PARITY, PICTURE, write_bundle
+from mdexport.cli import mdexport
+from mdexport.fp16 import convert_half
+from mdexport.pairs import PairSet, parse_pairs
+from mdexport.proof import Ready
+from mdrun.command import run_command
+from mdrun.engine import Engine
+from mdrun.manifest import Manifest, parse_manifest
+from mdrun.onnx_file import check_graph, read_manifest
+from tests.export.labelled import Made
+from tests.export.test_check import write_negated, write_plan
+
+PROOF = {PARITY, PICTURE}
+
+
+@pytest.fixture(scope="module")
+def engines(ready: Ready, detector: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two engines of one network, and a plan that has the name of one of them; nobody writes there."""
+    folder = tmp_path_factory.mktemp("engines")
+    shutil.copy(detector.engine, folder)
+    convert_half(ready, folder / "tiny_fp16.onnx", "fp16")
+    write_plan(folder / "tiny_fp16.rtx", folder / "tiny_fp16.onnx")
+    return folder
+
+
+def pairs_of(made: Made) -> PairSet:
+    return parse_pairs(str(made.pairs))
+
+
+def names_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_a_bundle_holds_engines_manifests_and_proof(engines: Path, detector: Made, tmp_path: Path) -> None:
+    output = tmp_path / "new" / "student"
+    report = write_bundle([engines / "tiny.onnx", engines / "tiny_fp16.onnx"], output, pairs_of(detector))
+    assert names_in(output) == {"tiny.onnx", "tiny.json", "tiny_fp16.onnx", "tiny_fp16.json"} | PROOF
+    assert names_in(output.parent) == {"student"}
+    for name in ("tiny", "tiny_fp16"):
+        manifest = parse_manifest((output / f"{name}.json").read_text(), name)
+        assert manifest == read_manifest(output / f"{name}.onnx")
+        check_graph(output / f"{name}.onnx", manifest)
+    assert json.loads((output / PARITY).read_text()) == json.loads(report.to_json())
+    assert [verdict.name for verdict in report.verdicts] == ["tiny.onnx", "tiny_fp16.onnx"]
+    with Engine.load(output / "tiny_fp16.onnx", require_verified=True) as engine:
+        assert engine.manifest.origin.precision == "fp16"
+
+
+def test_a_plan_keeps_its_own_manifest(engines: Path, detector: Made, tmp_path: Path) -> None:
+    """`student_fp16.onnx` and `student_fp16.rtx` share the name of the file beside them; the ONNX file needs none."""
+    files = [engines / name for name in ("tiny.onnx", "tiny_fp16.onnx", "tiny_fp16.rtx")]
+    write_bundle(files, tmp_path / "student", pairs_of(detector))
+    manifest = read_manifest(tmp_path / "student" / "tiny_fp16.rtx")
+    assert manifest == read_manifest(engines / "tiny_fp16.rtx")
+    assert manifest.build is not None
+
+
+def test_a_failing_check_leaves_nothing(engines: Path, detector: Made, tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    broken = write_negated(engines / "tiny.onnx", tmp_path / "source" / "broken.onnx")
+    output = tmp_path / "new" / "student"
+    with pytest.raises(gate.GateError, match=r"broken\.onnx: does not follow tiny\.onnx fp32 on msrs val"):
+        write_bundle([engines / "tiny.onnx", broken], output, pairs_of(detector))
+    assert names_in(tmp_path) == {"source"}
+
+
+def test_an_older_bundle_is_replaced_or_left(engines: Path, detector: Made, tmp_path: Path) -> None:
+    output, pairs = tmp_path / "student", pairs_of(detector)
+    write_bundle([engines / "tiny.onnx", engines / "tiny_fp16.onnx"], output, pairs)
+    before = {path.name: path.read_bytes() for path in output.iterdir()}
+    broken = write_negated(engines / "tiny.onnx", tmp_path / "broken.onnx")
+    with pytest.raises(gate.GateError):
+        write_bundle([engines / "tiny.onnx", broken], output, pairs)
+    assert {path.name: path.read_bytes() for path in output.iterdir()} == before
+    write_bundle([output / "tiny.onnx"], output, pairs)  # of its own files
+    assert names_in(output) == {"tiny.onnx", "tiny.json"} | PROOF
+    assert names_in(tmp_path) == {"student", "broken.onnx"}
+
+
+@pytest.mark.parametrize(
+    ("output", "named"),
+    [
+        ("runs", "runs: is there and no bundle (it holds no parity.json)"),  # would delete what is in it
+        (".", ".: is there and no bundle"),
+        ("file", "file: is there and no bundle"),
+        ("file/student", "file: cannot write a folder there"),
+        ("/proc/none/student", "/proc/none"),
+    ],
+)
+def test_a_place_that_is_no_bundle_is_left_alone(
+    output: str,
+    named: str,
+    detector: Made,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def too_late(*_: object) -> None:
+        pytest.fail("found after the work began")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(bundle, "_prove", too_late)
+    monkeypatch.setattr(bundle, "export_onnx", too_late)
+    Path("runs").mkdir()
+    Path("runs", "precious.txt").touch()
+    Path("file").touch()
+    packed = ["bundle", str(detector.engine), "--pairs", str(detector.pairs), "--output", output]
+    whole = ["all", str(detector.weights), "--calibration", str(detector.pairs), "--out", output]
+    for arguments in (packed, whole):
+        assert run_command(mdexport, "mdexport", arguments) == 6
+        (line,) = capsys.readouterr().err.splitlines()
+        assert named in line
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "precious.txt", "runs"]
+
+
+def test_an_empty_folder_may_be_filled(engines: Path, detector: Made, tmp_path: Path) -> None:
+    (tmp_path / "student").mkdir()
+    write_bundle([engines / "tiny.onnx"], tmp_path / "student", pairs_of(detector))
+    assert names_in(tmp_path / "student") == {"tiny.onnx", "tiny.json"} | PROOF
+
+
+def test_two_files_of_one_name_are_refused(
+    engines: Path, detector: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "other").mkdir()
+    other = shutil.copy(engines / "tiny.onnx", tmp_path / "other")
+    arguments = ["bundle", str(engines / "tiny.onnx"), str(other), "--pairs", str(detector.pairs)]
+    assert run_command(mdexport, "mdexport", [*arguments, "--output", str(tmp_path / "student")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "other/tiny.onnx: another file of the bundle has that name" in line
+    assert names_in(tmp_path) == {"other"}
+
+
+def test_everything_from_a_checkpoint(
+    detector: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The one command of the page's first line; engines of TensorRT for RTX where it is installed."""
+    rtx = find_spec("tensorrt_rtx") is not None
+    monkeypatch.setattr(bundle, "_builders", lambda: ["rtx"] if rtx else [])
+    output = tmp_path / "student"
+    arguments = ["all", str(detector.weights), "--calibration", str(detector.pairs), "--out", str(output), "--json"]
+    assert run_command(mdexport, "mdexport", arguments) == 0
+    said = capsys.readouterr()
+    report = json.loads(said.out)
+    engines = {path.name for path in output.iterdir() if path.suffix != ".json"} - PROOF
+    stems = {"tiny", "tiny_fp16", "tiny_int8", "tiny_int8_tensorrt"}
+    assert {name for name in engines if name.endswith(".onnx")} == {f"{stem}.onnx" for stem in stems}
+    assert names_in(output) == engines | {f"{Path(name).name.rpartition('.')[0]}.json" for name in engines} | PROOF
+    plans = {verdict["name"] for verdict in report["verdicts"] if verdict["reason"]}
+    assert plans == {name for name in engines if name.endswith(".rtx")}
+    assert len(plans) == 2 * rtx
+    assert {v["name"] for v in report["verdicts"] if v["parity"] and v["parity"]["passed"]} == engines - plans
+    assert report["reference"] == "the checkpoint in PyTorch"
+    assert "tiny_int8.onnx: passed" in said.err
+    targets = [read_manifest(output / f"{stem}.onnx").origin.calibration for stem in sorted(stems)]
+    assert [(text or "").rpartition(" ")[2] for text in targets] == ["", "", "cpu", "tensorrt"]
+
+
+def test_a_failing_step_leaves_nothing_unless_accepted(
+    detector: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def export(weights: Path, output: Path, *sources: str, pairs: int) -> Manifest:
+        return read_manifest(Path(shutil.copy(detector.engine, output)))  # it was exported once already
+
+    monkeypatch.setattr(bundle, "export_onnx", export)
+    monkeypatch.setattr(bundle, "_builders", list)
+    monkeypatch.setattr("mdexport.int8.MOST_KEPT", 0)
+    monkeypatch.setitem(gate.LEAST_MATCHED, "int8", 1.1)
+    output = tmp_path / "student"
+    arguments = ["all", str(detector.weights), "--calibration", str(detector.pairs), "--out", str(output)]
+    assert run_command(mdexport, "mdexport", arguments) == 3
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "tiny_int8.onnx: does not follow tiny.onnx" in line
+    assert names_in(tmp_path) == set()
+    assert run_command(mdexport, "mdexport", [*arguments, "--accept", "a demo"]) == 0
+    shown = capsys.readouterr().out
+    assert "tiny_fp16.onnx: passed" in shown
+    assert "tiny_int8.onnx: not verified: its parity check did not pass" in shown
+    parity = read_manifest(output / "tiny_int8.onnx").parity
+    assert parity is not None
+    assert parity.accepted == "a demo"
+    fp16 = read_manifest(output / "tiny_fp16.onnx").parity
+    assert fp16 is not None
+    assert fp16.accepted is None
+
+
+def test_sets_with_one_folder_for_both_cameras_use_the_street(detector: Made, tmp_path: Path) -> None:
+    """MFNet has four channels in a file, FLIR two files beside each other: no sources that `mdrun` could pair."""
+    pairs = PairSet("msrs", detector.pairs)
+    assert bundle._parity_sources(pairs, "val") == (str(detector.pairs / "vi"), str(detector.pairs / "ir"))
+    record = dataclasses.replace(pairs.read("val")[0])
+    record = dataclasses.replace(record, thermal_file=dataclasses.replace(record.visible_file, colour=False))
+
+    class OneFolder(PairSet):
+        def read(self, split: str) -> list[object]:  # type: ignore[override]
+            return [record]
+
+    visible, thermal = bundle._parity_sources(OneFolder("mfnet", tmp_path), "val")
+    assert visible == thermal
+    assert visible.startswith("test://street")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "named"),
+    [
+        (["bundle", "--pairs", "{pairs}", "--output", "student"], 2, "Missing argument 'ENGINES...'"),
+        (["bundle", "{engine}", "--output", "student"], 2, "Missing option '--pairs'"),
+        (["bundle", "missing.onnx", "--pairs", "{pairs}", "--output", "student"], 3, "missing.onnx: does not exist"),
+        (["bundle", "{engine}", "--pairs", "nowhere", "--output", "student"], 2, "nowhere: no such folder"),
+        (["all", "{weights}", "--out", "student"], 2, "Missing option '--calibration'"),
+        (["all", "missing.safetensors", "--calibration", "{pairs}", "--out", "student"], 3, "missing.safetensors"),
+        (["all", "{engine}", "--calibration", "{pairs}", "--out", "student"], 3, "tiny.onnx: not a readable"),
+        (["all", "{weights}", "--calibration", "{pairs}", "--list", "test", "--out", "student"], 4, "test.txt"),
+    ],
+)
+def test_bad_input(
+    arguments: list[str],
+    code: int,
+    named: str,
+    detector: Made,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = {"engine": str(detector.engine), "pairs": str(detector.pairs), "weights": str(detector.weights)}
+    assert run_command(mdexport, "mdexport", [argument.format_map(names) for argument in arguments]) == code
+    said = capsys.readouterr()
+    (line,) = said.err.splitlines()
+    assert named in line
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,224 @@
+"""`mdexport check`: engines of one network, what ran and what did not, and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from mdexport.check import check_engines, find_engines
+from mdexport.cli import mdexport
+from mdexport.engine_file import read_engine, stamp, write_engine
+from mdexport.fp16 import convert_half
+from mdexport.int8 import Calibration, calibrate, convert_int8
+from mdexport.pairs import PairSet, parse_pairs
+from mdexport.picture import CAPTION, HEADER, draw_check
+from mdexport.proof import Ready
+from mdrun.command import run_command
+from mdrun.errors import EngineError, UsageError
+from mdrun.manifest import Build
+from mdrun.onnx_file import read_manifest
+from tests.export.labelled import Made
+
+BUILD = Build("rtx", "1.7.1.116", ["8.9"], None, "linux-x86_64", "0" * 64, {}, "mdexport plan")
+
+
+@pytest.fixture(scope="module")
+def engines(ready: Ready, detector: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the detector in every precision, and a plan; nobody writes there."""
+    folder = tmp_path_factory.mktemp("engines")
+    shutil.copy(detector.engine, folder)
+    convert_half(ready, folder / "tiny_fp16.onnx", "fp16")
+    convert_half(ready, folder / "tiny_bf16.onnx", "bf16")
+    calibrated = calibrate(ready, Calibration(parse_pairs(str(detector.pairs))))
+    convert_int8(ready, folder / "tiny_int8.onnx", calibrated, "cpu")
+    write_plan(folder / "tiny_fp16_rtx.rtx", folder / "tiny_fp16.onnx")
+    return folder
+
+
+def write_plan(path: Path, source: Path) -> None:
+    """What looks like an engine of TensorRT for RTX."""
+    path.write_bytes(b"vtrt and so on")
+    manifest = dataclasses.replace(read_manifest(source), build=BUILD)
+    path.with_suffix(".json").write_text(manifest.to_json())
+
+
+def write_negated(source: Path, path: Path, accepted: str | None = None) -> Path:
+    """The same network with the sign of all its kernels changed, stamped as if nothing was wrong with it."""
+    engine = read_engine(source)
+    for tensor in engine.model.graph.initializer:
+        if len(tensor.dims) == 4:
+            tensor.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(tensor), tensor.name))
+    assert engine.manifest.parity is not None
+    parity = dataclasses.replace(engine.manifest.parity, accepted=accepted)
+    write_engine(engine.model, stamp(engine.model, dataclasses.replace(engine.manifest, parity=parity)), path)
+    return path
+
+
+def pairs_of(made: Made) -> PairSet:
+    return parse_pairs(str(made.pairs))
+
+
+def test_every_engine_that_can_run_is_compared(engines: Path, detector: Made) -> None:
+    checked = check_engines(find_engines([engines]), pairs_of(detector))
+    by_name = {verdict.name: verdict for verdict in checked.report.verdicts}
+    assert list(by_name) == ["tiny.onnx", "tiny_bf16.onnx", "tiny_fp16.onnx", "tiny_fp16_rtx.rtx", "tiny_int8.onnx"]
+    plan = by_name.pop("tiny_fp16_rtx.rtx")
+    assert (plan.backend, plan.parity, plan.median_ms, plan.fails) == (None, None, None, False)
+    assert "an engine of TensorRT for RTX; this version runs .onnx engines" in plan.reason
+    for name, verdict in by_name.items():
+        assert verdict.parity is not None, verdict.reason
+        assert verdict.parity.passed
+        assert not verdict.fails
+        assert verdict.backend == ("openvino" if name == "tiny_bf16.onnx" else "onnxruntime")
+        assert verdict.median_ms is not None
+        assert verdict.median_ms > 0
+        assert verdict.megabytes == (engines / name).stat().st_size / 1e6
+    single = by_name["tiny.onnx"].parity
+    assert single is not None
+    assert not any(single.max_abs.values())  # itself
+    assert checked.report.reference == "tiny.onnx fp32"
+    assert checked.report.scenes == len(checked.scenes) == 28
+    assert list(checked.outputs) == ["tiny.onnx fp32", *by_name]
+    assert json.loads(checked.report.to_json())["verdicts"][0]["precision"] == "fp32"
+
+
+def test_against_the_checkpoint_no_fp32_file_is_wanted(engines: Path, detector: Made) -> None:
+    pairs = pairs_of(detector)
+    checked = check_engines([engines / "tiny_int8.onnx"], pairs, weights=detector.weights)
+    (verdict,) = checked.report.verdicts
+    assert checked.report.reference == "the checkpoint in PyTorch"
+    assert verdict.parity is not None
+    assert verdict.parity.passed
+    with pytest.raises(UsageError, match=r"got no FP32 engine among tiny_int8\.onnx, wanted something to compare with"):
+        check_engines([engines / "tiny_int8.onnx"], pairs)
+
+
+def test_a_segmenter_against_its_checkpoint(segmenter: Made) -> None:
+    checked = check_engines([segmenter.engine], pairs_of(segmenter), weights=segmenter.weights)
+    (verdict,) = checked.report.verdicts
+    assert verdict.parity is not None
+    assert verdict.parity.passed
+    assert verdict.parity.mean_abs["labels"] < 1e-4
+
+
+def test_engines_of_another_network_are_refused(engines: Path, detector: Made, segmenter: Made) -> None:
+    with pytest.raises(UsageError, match=r"tiny\.onnx: is of another checkpoint than tiny\.onnx, wanted one network"):
+        check_engines([engines / "tiny.onnx", segmenter.engine], pairs_of(detector))
+    with pytest.raises(UsageError, match=r"safetensors: not the checkpoint that tiny\.onnx was made of"):
+        check_engines([engines / "tiny.onnx"], pairs_of(detector), weights=segmenter.weights)
+    with pytest.raises(EngineError, match="no such file of weights"):
+        check_engines([engines / "tiny.onnx"], pairs_of(detector), weights=engines / "none.safetensors")
+
+
+def test_a_tampered_engine_is_refused(engines: Path, detector: Made, tmp_path: Path) -> None:
+    for name in ("tiny.onnx", "tiny_fp16.onnx"):  # as the reference, and as one to compare
+        path = tmp_path / name
+        model = onnx.load(engines / name)
+        tensor = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data))
+        tensor.raw_data = bytes(len(tensor.raw_data))
+        onnx.save(model, path)
+        others = [engines / "tiny.onnx"] if name != "tiny.onnx" else []
+        with pytest.raises(EngineError, match="weights or graph were changed or damaged after export"):
+            check_engines([*others, path], pairs_of(detector))
+
+
+def test_a_folder_without_engines_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(UsageError, match=r"holds no engine \(\.onnx, \.plan, \.engine, \.rtx\)"):
+        find_engines([tmp_path])
+
+
+def test_an_engine_that_does_not_follow_fails_unless_accepted(
+    engines: Path, detector: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    single = engines / "tiny.onnx"
+    for accepted, code in ((None, 3), ("a known loss", 0)):
+        other = write_negated(single, tmp_path / "other.onnx", accepted)
+        arguments = ["check", str(single), str(other), "--pairs", str(detector.pairs), "--json"]
+        assert run_command(mdexport, "mdexport", arguments) == code
+        said = capsys.readouterr()
+        verdicts = {verdict["name"]: verdict for verdict in json.loads(said.out)["verdicts"]}
+        assert verdicts["tiny.onnx"]["parity"]["passed"] is True
+        assert verdicts["other.onnx"]["parity"]["passed"] is False
+        assert verdicts["other.onnx"]["accepted"] == accepted
+        if code:
+            (line,) = said.err.splitlines()
+            assert "other.onnx: does not follow tiny.onnx fp32" in line
+        else:
+            assert not said.err
+
+
+def test_command_line_with_a_picture(
+    engines: Path, detector: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    picture = tmp_path / "new" / "check.jpg"
+    files = [str(engines / name) for name in ("tiny.onnx", "tiny_int8.onnx", "tiny_fp16_rtx.rtx")]
+    arguments = ["check", *files, "--pairs", str(detector.pairs), "--picture", str(picture)]
+    assert run_command(mdexport, "mdexport", arguments) == 0
+    shown = capsys.readouterr().out
+    for words in ("tiny_int8.onnx", "onnxruntime", "person/ap50", "found again", "passed", "not run"):
+        assert words in shown
+    assert "tiny_fp16_rtx.rtx was not run: " in shown
+    assert [path.name for path in picture.parent.iterdir()] == ["check.jpg"]
+
+
+def test_the_picture_shows_day_night_and_every_failing_camera(engines: Path, detector: Made, tmp_path: Path) -> None:
+    checked = check_engines([engines / "tiny.onnx", engines / "tiny_fp16.onnx"], pairs_of(detector))
+    draw_check(checked, tmp_path / "check.jpg")
+    picture = cv2.imread(str(tmp_path / "check.jpg"))
+    assert picture is not None
+    columns, rows = 3, 5  # reference and two engines; day, night, black thermal, black visible, frozen thermal
+    assert picture.shape[1] % columns == 0
+    assert (picture.shape[0] - HEADER) % rows == 0
+    assert (picture.shape[0] - HEADER) // rows > CAPTION
+    left, middle = (picture[:, at : at + picture.shape[1] // columns] for at in (0, picture.shape[1] // columns))
+    below = slice(HEADER, None)
+    assert np.abs(left[below].astype(int) - middle[below]).mean() < 1  # the engine that is the reference
+
+
+def test_a_segmenter_is_drawn_too(segmenter: Made, tmp_path: Path) -> None:
+    draw_check(check_engines([segmenter.engine], pairs_of(segmenter)), tmp_path / "check.jpg")
+    assert (tmp_path / "check.jpg").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "named"),
+    [
+        (["{engine}"], 2, "Missing option '--pairs'"),
+        (["--pairs", "{pairs}"], 2, "Missing argument 'ENGINES...'"),
+        (["missing.onnx", "--pairs", "{pairs}"], 3, "missing.onnx: does not exist"),
+        (["missing.plan", "--pairs", "{pairs}"], 3, "missing.plan: does not exist"),
+        (["empty", "--pairs", "{pairs}"], 2, "empty: holds no engine"),
+        (["{engine}", "--pairs", "nowhere"], 2, "nowhere: no such folder"),
+        (["{engine}", "--pairs", "{pairs}", "--list", "test"], 4, "test.txt"),
+        (["{engine}", "--pairs", "{pairs}", "--picture", "empty"], 6, "empty: is a folder"),
+        (["{engine}", "--pairs", "{pairs}", "--picture", "/proc/none/check.jpg"], 6, "/proc/none"),
+    ],
+)
+def test_bad_input(
+    arguments: list[str],
+    code: int,
+    named: str,
+    detector: Made,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    names = {"engine": str(detector.engine), "pairs": str(detector.pairs)}
+    assert run_command(mdexport, "mdexport", ["check", *(argument.format_map(names) for argument in arguments)]) == code
+    said = capsys.readouterr()
+    (line,) = said.err.splitlines()
+    assert named in line
+    assert not said.out
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]

@@ -1,0 +1,261 @@
+"""The parity gate on outputs made by hand: what passes, what does not, and what is measured."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from mdexport import gate
+from mdexport.gate import (
+    AUROC,
+    AUROC_LOSS,
+    LEAST_MATCHED,
+    LOSS,
+    MOST_LABELS,
+    TNR95,
+    box_differences,
+    describe,
+    judge,
+    label_differences,
+    label_measures,
+)
+from mdexport.pairs import INTACT, Scene
+from mdrun.backends.base import Outputs
+from mdrun.manifest import PRECISIONS, Parity, parse_manifest
+from mdtrain.data.records import ImageFile, LabelFile, Record, make_record
+from tests.runtime.engines import VISIBLE_WH, make_manifest, make_segment_manifest
+
+DETECTOR, SEGMENTER = make_manifest(count=3), make_segment_manifest()
+NAMES = ("the reference", "these tests")
+BOXES = np.array([[10, 10, 30, 50], [50, 20, 80, 60], [0, 0, 5, 5]], np.float32)
+SCORES = np.array([0.9, 0.8, 0.01], np.float32)
+CLASSES = np.array([0, 2, 0], np.int32)
+
+
+def detections(
+    boxes: NDArray[np.float32] = BOXES, scores: NDArray[np.float32] = SCORES, classes: NDArray[np.int32] = CLASSES
+) -> Outputs:
+    return {"boxes": boxes[None], "scores": scores[None], "classes": classes[None]}
+
+
+def label_map(label: int = 2, columns: int = 48) -> NDArray[np.int32]:
+    labels = np.zeros(VISIBLE_WH[::-1], np.int32)
+    labels[:, :columns] = label
+    return labels
+
+
+def labels(of: NDArray[np.int32], energy: float | None = None) -> Outputs:
+    return {"labels": of[None]} | ({} if energy is None else {"energy": np.array([energy], np.float32)})
+
+
+def scenes(conditions: Sequence[str] = (INTACT,)) -> list[Scene]:
+    """Scenes whose labels are BOXES and `label_map()`."""
+    image = np.zeros((*VISIBLE_WH[::-1], 3), np.uint8)
+    unit = np.divide(BOXES[:2], np.array(VISIBLE_WH * 2), dtype=np.float32)
+    record: Record = replace(
+        make_record("a", (Path("vi"), Path("ir")), unit, CLASSES[:2]),
+        visible_file=ImageFile(Path("vi"), colour=True, kept=image),
+        label_map_file=LabelFile(Path("labels"), kept=label_map().astype(np.uint8)),
+    )
+    return [Scene({}, record, condition) for condition in conditions]
+
+
+def judge_boxes(got: Outputs, precision: str = "fp16", reference: Outputs | None = None) -> Parity:
+    return judge(DETECTOR, scenes(), [reference or detections()], [got], precision, NAMES)
+
+
+def test_every_precision_has_limits_and_lower_ones_may_lose_more() -> None:
+    for table in (LOSS, LEAST_MATCHED, MOST_LABELS, AUROC_LOSS):
+        assert tuple(table) == PRECISIONS
+    for table in (LOSS, MOST_LABELS, AUROC_LOSS):
+        assert table["fp32"] < table["fp16"] <= table["bf16"] < table["int8"]
+    assert LEAST_MATCHED["fp32"] > LEAST_MATCHED["fp16"] >= LEAST_MATCHED["bf16"] > LEAST_MATCHED["int8"]
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_identical_boxes_pass_with_no_difference(precision: str) -> None:
+    parity = judge_boxes(detections(), precision)
+    assert parity.passed
+    assert parity.matched == 1
+    assert set(parity.max_abs.values()) == set(parity.mean_abs.values()) == {0.0}
+    assert set(parity.metrics) == {"person/ap50", "mean/ap50"}
+    for change in parity.metrics.values():
+        assert change.reference == change.engine == pytest.approx(1)
+    assert (parity.reference, parity.data, parity.pairs) == (*NAMES, 1)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_identical_label_maps_pass_with_no_difference(precision: str) -> None:
+    outputs = [labels(label_map(), 0.5)]
+    parity = judge(SEGMENTER, scenes(), outputs, outputs, precision, NAMES)
+    assert parity.passed
+    assert parity.matched is None
+    assert set(parity.max_abs.values()) == set(parity.mean_abs.values()) == {0.0}
+    assert parity.limits["labels"] == MOST_LABELS[precision]
+
+
+@pytest.mark.parametrize("name", ["boxes", "scores"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_values_that_are_not_finite_fail(name: str, value: float) -> None:
+    broken = detections()
+    broken[name] = broken[name].copy()
+    broken[name].flat[-1] = value  # of the weakest detection, which no result would show
+    parity = judge_boxes(broken)
+    assert not parity.passed
+    assert parity.matched == 0
+    again = parse_manifest(replace(DETECTOR, parity=parity).to_json(), "manifest")  # JSON knows no infinity
+    assert again.parity == parity
+
+
+def test_an_energy_that_is_not_finite_fails() -> None:
+    parity = judge(SEGMENTER, scenes(), [labels(label_map(), 0.5)], [labels(label_map(), math.nan)], "int8", NAMES)
+    assert not parity.passed
+    assert json.loads(replace(SEGMENTER, parity=parity).to_json())["parity"]["passed"] is False
+
+
+def moved(by: float) -> Outputs:
+    return detections(BOXES + np.array([by, 0, by, 0], np.float32))
+
+
+@pytest.mark.parametrize(
+    ("got", "matched", "box_px"),
+    [
+        (moved(1), 1.0, 1.0),
+        (moved(6), 1.0, 6.0),  # IoU 14 / 26
+        (moved(7), 0.5, 7.0),  # 13 / 27 is less than a half; the wider box is found
+        (moved(40), 0.0, 0.0),  # nothing overlaps
+        (detections(classes=np.array([0, 1, 0], np.int32)), 0.5, 0.0),  # another class is not the same object
+        (detections(scores=np.array([0.9, 0.04, 0.01], np.float32)), 0.5, 0.0),  # below the report threshold
+        (detections(scores=np.array([0.9, 0.06, 0.01], np.float32)), 1.0, 0.0),  # weaker, and still there
+        (detections(BOXES[[1, 0, 2]], classes=CLASSES[[1, 0, 2]]), 1.0, 0.0),  # ranks may change
+        (detections(scores=np.zeros(3, np.float32)), 0.0, 0.0),
+    ],
+)
+def test_what_counts_as_found_again(got: Outputs, matched: float, box_px: float) -> None:
+    found = box_differences(DETECTOR, [detections()], [got])
+    assert found.matched == matched
+    assert found.largest["boxes_px"] == pytest.approx(box_px)
+
+
+def test_a_moved_box_is_not_matched_and_fails() -> None:
+    parity = judge_boxes(moved(40), "int8")
+    assert not parity.passed
+    assert parity.matched == 0
+    assert parity.metrics["person/ap50"].engine == 0
+
+
+def test_one_detection_does_not_answer_for_two() -> None:
+    """Two persons side by side that suppression leaves; the engine has one between them."""
+    near = np.array([[10, 10, 30, 50], [17, 10, 37, 50], [0, 0, 5, 5]], np.float32)
+    pair = detections(near, classes=np.zeros(3, np.int32))
+    one = detections(near[[0, 2, 2]], np.array([0.9, 0.01, 0.01], np.float32), np.zeros(3, np.int32))
+    assert box_differences(DETECTOR, [pair], [pair]).matched == 1
+    assert box_differences(DETECTOR, [pair], [one]).matched == 0.5
+
+
+@given(st.lists(st.floats(0, 60), min_size=1, max_size=12))
+def test_the_share_found_again_is_one_over_all_scenes(shifts: list[float]) -> None:
+    alone = [box_differences(DETECTOR, [detections()], [moved(by)]) for by in shifts]
+    together = box_differences(DETECTOR, [detections()] * len(shifts), [moved(by) for by in shifts])
+    assert together.matched == pytest.approx(np.mean([found.matched for found in alone]))
+    assert together.largest["boxes_px"] == max(found.largest["boxes_px"] for found in alone)
+
+
+def test_scores_are_compared_where_a_detection_is_found_again() -> None:
+    found = box_differences(DETECTOR, [detections()], [detections(scores=SCORES - np.float32(0.005))])
+    assert found.largest["scores"] == pytest.approx(0.005)
+    assert found.mean["scores"] == pytest.approx(0.005)
+
+
+def test_an_engine_that_invents_boxes_loses_precision() -> None:
+    """All of the reference's detections are there; wrong ones above them cost average precision."""
+    wrong = np.array([[40, 5, 60, 15], [10, 10, 30, 50], [50, 20, 80, 60]], np.float32)
+    parity = judge_boxes(detections(wrong, np.array([0.95, 0.9, 0.8], np.float32), np.array([0, 0, 2], np.int32)))
+    assert parity.matched == 1
+    assert parity.metrics["person/ap50"].engine == pytest.approx(0.5, abs=0.01)
+    assert not parity.passed
+
+
+@pytest.mark.parametrize(
+    ("change", "passes"),
+    [
+        (lambda limit: 0.9 * limit, True),
+        (lambda limit: 1.1 * limit, False),
+    ],
+)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_limit_of_a_loss_is_that_of_the_precision(
+    precision: str, change: Callable[[float], float], passes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Measures forced: no few scenes lose a thousandth."""
+    found = iter([{"person/ap50": 0.75}, {"person/ap50": 0.75 - change(LOSS[precision])}])
+    monkeypatch.setattr(gate, "box_measures", lambda *_: next(found))
+    assert judge_boxes(detections(), precision).passed is passes
+
+
+def test_a_gain_is_no_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = iter([{"person/ap50": 0.5}, {"person/ap50": 0.9}])
+    monkeypatch.setattr(gate, "box_measures", lambda *_: next(found))
+    assert judge_boxes(detections(), "fp32").passed
+
+
+def test_only_intact_scenes_are_measured_but_all_are_compared() -> None:
+    both = scenes((INTACT, "thermal black"))
+    broken = [detections(), moved(40)]
+    parity = judge(DETECTOR, both, [detections()] * 2, broken, "int8", NAMES)
+    assert parity.metrics["person/ap50"].engine == pytest.approx(1)
+    assert parity.matched == 0.5
+    assert not parity.passed
+
+
+@pytest.mark.parametrize(("columns", "share"), [(48, 0.0), (49, 1 / 96), (96, 0.5), (0, 0.5)])
+def test_label_maps_differ_by_their_share_of_pixels(columns: int, share: float) -> None:
+    found = label_differences(SEGMENTER, [labels(label_map())] * 2, [labels(label_map(columns=columns))] * 2)
+    assert found.largest["labels"] == found.mean["labels"] == pytest.approx(share)
+
+
+def test_label_maps_that_differ_too_much_fail() -> None:
+    """Half of the pixels of one scene in four: the mean counts, the largest is reported."""
+    wanted = [labels(label_map())] * 4
+    for columns, passes in ((96, False), (60, True)):
+        got = [labels(label_map(columns=columns)), *wanted[1:]]
+        of_failing = scenes(("visible black",) * 4)[:1] + scenes((INTACT,) * 3)
+        parity = judge(SEGMENTER, of_failing, wanted, got, "int8", NAMES)
+        assert parity.passed is passes
+        assert parity.max_abs["labels"] == pytest.approx((columns - 48) / 96)
+        assert parity.mean_abs["labels"] == pytest.approx((columns - 48) / 96 / 4)
+
+
+def test_measures_of_label_maps_and_energies() -> None:
+    """Two of nine classes occur, both exact; strange scenes have the higher energy."""
+    of = scenes((INTACT, INTACT, "thermal black"))
+    outputs = [labels(label_map(), energy) for energy in (0.1, 0.2, 0.3)]
+    found = label_measures(SEGMENTER, of, outputs)
+    assert found["mean/accuracy"] == found["mean/iou"] == pytest.approx(2 / 9)
+    assert found[AUROC] == found[TNR95] == 1
+    assert set(label_measures(SEGMENTER, of[:2], outputs[:2])) == {"mean/accuracy", "mean/iou"}  # nothing to tell from
+
+
+def test_a_class_that_the_set_does_not_have_counts_as_the_last_one() -> None:
+    found = label_measures(SEGMENTER, scenes(), [labels(label_map(label=40))])
+    assert found["mean/accuracy"] == pytest.approx(1 / 9)  # the background alone is right
+
+
+def test_the_line_for_people_names_what_counts() -> None:
+    line = describe(judge_boxes(moved(7)))
+    for words in (
+        "person/ap50 1.0000 → 0.0000 (may lose 0.003)",
+        "50.0% of detections found again (least 98%)",
+        "boxes_px differ by 7 at most",
+        "1 scenes of these tests",
+    ):
+        assert words in line

@@ -1,0 +1,220 @@
+"""`mdexport int8` on a real student: calibration, the search for layers that hurt, what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnxruntime.quantization import TensorsData
+
+from mdexport import gate, int8
+from mdexport.cli import mdexport
+from mdexport.convert.graph import Graph
+from mdexport.convert.int8 import Target
+from mdexport.gate import GateError
+from mdexport.int8 import Calibration, calibrate, convert_int8, export_int8, sensitivity
+from mdexport.pairs import FEWEST, PairSet, parse_pairs
+from mdexport.proof import Judged, Ready
+from mdrun.command import run_command
+from mdrun.onnx_file import read_manifest
+from tests.export.graphs import limits
+from tests.export.labelled import Made
+
+TARGETS: tuple[Target, ...] = ("cpu", "tensorrt")
+
+
+def pairs_of(made: Made) -> PairSet:
+    return parse_pairs(str(made.pairs))
+
+
+@pytest.fixture(scope="module")
+def ranges(ready: Ready, detector: Made) -> TensorsData:
+    return calibrate(ready, Calibration(pairs_of(detector))).ranges
+
+
+def convolutions(ready: Ready) -> list[str]:
+    graph = Graph(ready.engine.model)
+    return [node.name for node in graph.nodes(graph.body()) if node.op_type == "Conv"]
+
+
+def integers(model: onnx.ModelProto) -> set[str]:
+    """Convolutions that read integer weights."""
+    makers = {name: node.op_type for node in model.graph.node for name in node.output}
+    return {
+        node.name
+        for node in model.graph.node
+        if node.op_type == "Conv" and makers.get(node.input[1]) == "DequantizeLinear"
+    }
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_it_is_written_with_proof(target: Target, detector: Made, ready: Ready, tmp_path: Path) -> None:
+    output = tmp_path / "student_int8.onnx"
+    pairs = pairs_of(detector)
+    manifest = export_int8(detector.engine, output, Calibration(pairs), pairs, target=target)
+    assert manifest == read_manifest(output)
+    assert manifest.origin.precision == "int8"
+    assert manifest.origin.kept == []
+    assert manifest.origin.calibration == f"16 pairs of {pairs} train, for {target}"
+    assert manifest.parity is not None
+    assert manifest.parity.passed
+    assert manifest.parity.limits["matched"] == gate.LEAST_MATCHED["int8"]
+    assert integers(onnx.load(output)) == set(convolutions(ready))
+    assert list(tmp_path.iterdir()) == [output]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_label_maps_too(target: Target, segmenter: Made, tmp_path: Path) -> None:
+    pairs = pairs_of(segmenter)
+    manifest = export_int8(segmenter.engine, tmp_path / "int8.onnx", Calibration(pairs), pairs, target=target)
+    assert manifest.parity is not None
+    assert manifest.parity.mean_abs["labels"] <= manifest.parity.limits["labels"]
+
+
+def test_pairs_of_the_list_are_counted_as_they_were_used(ready: Ready, detector: Made) -> None:
+    few = calibrate(ready, Calibration(pairs_of(detector), "val", FEWEST + 50))
+    assert few.described.startswith(f"{FEWEST} pairs of")
+    assert few.described.endswith(" val")
+
+
+def test_degraded_calibration_also_sees_failing_cameras(ready: Ready, detector: Made, ranges: TensorsData) -> None:
+    degraded = calibrate(ready, Calibration(pairs_of(detector), degraded=True))
+    assert "failing camera" in degraded.described
+    wider = 0
+    for name in ranges.data:
+        (low, high), (lower, higher) = limits(ranges, name), limits(degraded.ranges, name)
+        assert lower <= low
+        assert higher >= high
+        wider += (lower, higher) != (low, high)
+    assert wider > 10
+
+
+def test_the_layer_with_a_widened_range_hurts_most(ready: Ready, ranges: TensorsData) -> None:
+    """A layer whose input is said to be ten thousand times as wide as it is sees hardly anything."""
+    graph = Graph(ready.engine.model)
+    alone = [n for n in graph.nodes(convolutions(ready)) if len(graph.consumers[n.input[0]]) == 1]
+    chosen = alone[len(alone) // 2]
+    data = dict(ranges.items())
+    low, high = limits(ranges, chosen.input[0])
+    wide = tuple(np.array(limit * 1e4, np.float32) for limit in (min(low, 0), high))
+    widened = TensorsData(ranges.calibration_method, data | {chosen.input[0]: wide})
+    order = sensitivity(ready, widened, "tensorrt")
+    assert {name for name, _ in order} == set(convolutions(ready))
+    assert order[0][0] == chosen.name
+    errors = [error for _, error in order]
+    assert errors == sorted(errors, reverse=True)
+
+
+def test_layers_that_hurt_are_left_out_until_it_passes(
+    ready: Ready, ranges: TensorsData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The verdict is forced: an engine of at least two layers in single precision passes."""
+    judge = Ready.judge
+    tried: list[int] = []
+    order: list[tuple[str, float]] = []
+
+    def strict(ready: Ready, model: onnx.ModelProto, precision: str) -> Judged:
+        judged = judge(ready, model, precision)
+        tried.append(len(set(convolutions(ready)) - integers(model)))
+        return judged._replace(parity=dataclasses.replace(judged.parity, passed=tried[-1] >= 2))
+
+    def measured(*arguments: Any) -> list[tuple[str, float]]:
+        order.extend(sensitivity(*arguments))
+        return order
+
+    monkeypatch.setattr(Ready, "judge", strict)
+    monkeypatch.setattr(int8, "sensitivity", measured)
+    manifest = convert_int8(ready, tmp_path / "int8.onnx", int8.Calibrated(ranges, "these tests"), "cpu")
+    assert tried == [0, 1, 2]
+    worst = [name for name, _ in order[:2]]
+    assert manifest.origin.kept == worst
+    assert integers(onnx.load(tmp_path / "int8.onnx")) == set(convolutions(ready)) - set(worst)
+
+
+def test_the_search_ends_at_the_most_layers(
+    ready: Ready, ranges: TensorsData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(gate.LEAST_MATCHED, "int8", 1.1)
+    monkeypatch.setattr(int8, "MOST_KEPT", 4)
+    monkeypatch.setattr(int8, "sensitivity", lambda *_: [(name, 1.0) for name in convolutions(ready)])
+    calibrated = int8.Calibrated(ranges, "these tests")
+    with pytest.raises(GateError, match="least 110%"):
+        convert_int8(ready, tmp_path / "int8.onnx", calibrated, "tensorrt")
+    assert list(tmp_path.iterdir()) == []
+    manifest = convert_int8(ready, tmp_path / "int8.onnx", calibrated, "tensorrt", "to look at")
+    assert len(manifest.origin.kept) == 4
+    assert manifest.parity is not None
+    assert manifest.parity.accepted == "to look at"
+
+
+def test_the_search_never_leaves_an_int8_file_without_integers(
+    ready: Ready, ranges: TensorsData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = convolutions(ready)
+    monkeypatch.setitem(gate.LEAST_MATCHED, "int8", 1.1)
+    monkeypatch.setattr(int8, "sensitivity", lambda *_: [(name, 1.0) for name in names[:3]])
+    manifest = convert_int8(ready, tmp_path / "int8.onnx", int8.Calibrated(ranges, "x"), "tensorrt", "to look at")
+    assert manifest.origin.kept == names[:2]  # of three
+
+
+def test_command_line(detector: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "int8.onnx"
+    arguments = ["int8", str(detector.engine), "--calibration", str(detector.pairs), "--output", str(output)]
+    assert run_command(mdexport, "mdexport", [*arguments, "--calibration-pairs", "16", "--degraded", "--json"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["passed"] is True
+    assert not said.err
+    calibration = read_manifest(output).origin.calibration
+    assert calibration == f"16 pairs of {pairs_of(detector)} train, some also with a failing camera, for cpu"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "named"),
+    [
+        (["--output", "int8.onnx"], 2, "Missing option '--calibration'"),
+        (["--calibration", "nowhere", "--output", "int8.onnx"], 2, "nowhere: no such folder"),
+        (["--calibration", "{pairs}", "--pairs", "nowhere", "--output", "int8.onnx"], 2, "nowhere: no such folder"),
+        (["--calibration", "{pairs}", "--calibration-pairs", "0", "--output", "int8.onnx"], 2, "0 is not in the range"),
+        (["--calibration", "{pairs}", "--calibration-pairs", "8", "--output", "int8.onnx"], 2, "got 8 pairs, wanted"),
+        (["--calibration", "{pairs}", "--calibration-list", "test", "--output", "int8.onnx"], 4, "test.txt: no such"),
+        (["--calibration", "{pairs}", "--target", "npu", "--output", "int8.onnx"], 2, "'npu' is not one of"),
+        (["--calibration", "{pairs}", "--output", "folder"], 6, "folder: is a folder"),
+        (["--calibration", "{pairs}", "--output", "/proc/none/int8.onnx"], 6, "/proc/none"),
+        (["--calibration", "{damaged}", "--output", "int8.onnx"], 4, "00004N.jpg is missing"),
+    ],
+)
+def test_bad_input(
+    arguments: list[str],
+    code: int,
+    named: str,
+    detector: Made,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from tests.export.labelled import write_pairs
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    if "{damaged}" in arguments:
+        (write_pairs(tmp_path / "folder" / "damaged") / "ir" / "00004N.jpg").unlink()
+    names = {"pairs": str(detector.pairs), "damaged": "folder/damaged"}
+    filled = [argument.format_map(names) for argument in arguments]
+    assert run_command(mdexport, "mdexport", ["int8", str(detector.engine), *filled]) == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert named in line
+    assert {path.name for path in tmp_path.iterdir()} == {"folder"}
+
+
+def test_an_int8_file_is_no_source(ready: Ready, ranges: TensorsData, detector: Made, tmp_path: Path) -> None:
+    quantised = tmp_path / "int8.onnx"
+    convert_int8(ready, quantised, int8.Calibrated(ranges, "these tests"), "cpu")
+    for command, option in (("fp16", "--pairs"), ("int8", "--calibration")):
+        arguments = [command, str(quantised), option, str(detector.pairs), "--output", str(tmp_path / "again.onnx")]
+        assert run_command(mdexport, "mdexport", arguments) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["int8.onnx"]

@@ -1,0 +1,118 @@
+"""What every conversion needs: an FP32 engine, labelled scenes, a verdict that decides whether a file is written."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mdexport.engine_file import OnnxEngine, read_engine, write_engine
+from mdexport.gate import GateError
+from mdexport.pairs import FEWEST, INTACT, PairSet
+from mdexport.proof import Judged, Ready, finish, gate_scenes, prepare
+from mdrun.errors import DataError, EngineError, UsageError
+from mdrun.manifest import Manifest
+from mdrun.onnx_file import check_graph, read_manifest
+from tests.export.labelled import Made
+
+
+def unchanged(manifest: Manifest) -> Manifest:
+    return manifest
+
+
+def failing(judged: Judged) -> Judged:
+    return judged._replace(parity=dataclasses.replace(judged.parity, passed=False))
+
+
+def test_the_gate_sees_intact_scenes_and_failing_cameras(ready: Ready) -> None:
+    conditions = [scene.condition for scene in ready.scenes]
+    assert conditions[:FEWEST] == [INTACT] * FEWEST
+    assert set(conditions[FEWEST:]) == {"visible black", "thermal black", "thermal frozen"}
+    assert len(ready.reference) == len(ready.scenes)
+    assert ready.data == "street val" if ready.path.parent.name == "street" else ready.data.endswith(" val")
+
+
+def test_the_engine_follows_itself_exactly(ready: Ready) -> None:
+    parity, threshold = ready.judge(ready.engine.model, "fp32")
+    assert parity.passed
+    assert parity.matched == 1
+    assert not any(parity.max_abs.values())
+    assert parity.reference == "tiny.onnx fp32"
+    assert threshold is None  # detectors have no energy
+
+
+def test_a_passing_engine_is_written_with_its_report(ready: Ready, tmp_path: Path) -> None:
+    output = tmp_path / "copy.onnx"
+    judged = ready.judge(ready.engine.model, "fp32")
+    manifest = finish(ready, ready.engine.model, unchanged, judged, output, None)
+    assert read_manifest(output) == manifest
+    check_graph(output, manifest)
+    assert manifest.parity == judged.parity
+    assert manifest.parity.accepted is None
+    assert manifest.origin.opset == 18
+    assert list(tmp_path.iterdir()) == [output]
+
+
+def test_a_failing_engine_is_not_written(ready: Ready, tmp_path: Path) -> None:
+    judged = failing(ready.judge(ready.engine.model, "fp32"))
+    with pytest.raises(GateError, match=r"copy\.onnx: does not follow tiny\.onnx: person/ap50 .* --accept REASON"):
+        finish(ready, ready.engine.model, unchanged, judged, tmp_path / "copy.onnx", None)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("passes", [True, False])
+def test_a_reason_is_kept_where_there_was_something_to_accept(passes: bool, ready: Ready, tmp_path: Path) -> None:
+    judged = ready.judge(ready.engine.model, "fp32")
+    if not passes:
+        judged = failing(judged)
+    output = tmp_path / "copy.onnx"
+    finish(ready, ready.engine.model, unchanged, judged, output, "a demo, not a product")
+    parity = read_manifest(output).parity
+    assert parity is not None
+    assert parity.passed is passes
+    assert parity.accepted == (None if passes else "a demo, not a product")
+
+
+def test_only_single_precision_is_converted(ready: Ready, tmp_path: Path, detector: Made) -> None:
+    path = tmp_path / "half.onnx"
+    origin = dataclasses.replace(ready.engine.manifest.origin, precision="fp16", graph_sha256=None)
+    write_engine(ready.engine.model, dataclasses.replace(ready.engine.manifest, origin=origin), path)
+    with pytest.raises(UsageError, match=r"half\.onnx: its precision is fp16, wanted fp32"):
+        prepare(path, PairSet("msrs", detector.pairs))
+
+
+def test_a_plan_is_no_source(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="a plan, wanted the ONNX file that it was built from"):
+        read_engine(tmp_path / "student.plan")
+
+
+def test_label_maps_are_judged_by_label_maps(segmenter: Made) -> None:
+    """MSRS' own labels are boxes: nothing could be measured, so nothing passes."""
+    manifest = read_manifest(segmenter.engine)
+    assert gate_scenes(manifest, PairSet("street", segmenter.pairs), "val")
+    with pytest.raises(DataError, match=r"vi/00101D\.jpg: neither it nor any other of 16 pairs has a label map"):
+        gate_scenes(manifest, PairSet("msrs", segmenter.pairs), "val")
+
+
+def test_boxes_are_judged_by_boxes(detector: Made, tmp_path: Path) -> None:
+    from tests.export.labelled import write_pairs
+
+    pairs = write_pairs(tmp_path / "empty")
+    for path in (pairs / "labels" / "fusion").iterdir():
+        path.write_text("")
+    with pytest.raises(DataError, match="has a box, and an engine of the task detect is judged by them"):
+        gate_scenes(read_manifest(detector.engine), PairSet("msrs", pairs), "val")
+
+
+def test_a_segmenters_threshold_is_that_of_its_own_energies(segmenter: Made) -> None:
+    ready = prepare(segmenter.engine, PairSet("street", segmenter.pairs))
+    judged = ready.judge(ready.engine.model, "fp32")
+    energies = [
+        float(output["energy"][0])
+        for scene, output in zip(ready.scenes, ready.reference, strict=True)
+        if scene.condition == INTACT
+    ]
+    assert judged.energy_threshold == pytest.approx(np.quantile(energies, 0.95))
+    assert isinstance(ready.engine, OnnxEngine)
