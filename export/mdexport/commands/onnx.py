@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
+from mdexport.commands.options import show
 from mdrun.errors import UsageError
 
 STREET = "test://street?seed=11&time=night&duration=2"  # parity pairs for those who name none
@@ -39,12 +39,7 @@ def onnx(
         raise UsageError(
             f"got {given} without {missing}, wanted both or neither: pairs are of one scene; add {missing}"
         )
-    from mdexport.onnx_export import describe, export_onnx  # noqa: PLC0415  # torch loads in seconds, --help should not
+    from mdexport.onnx_export import export_onnx  # noqa: PLC0415  # torch loads in seconds, --help should not
 
     manifest = export_onnx(weights, output, visible or STREET, thermal or STREET, pairs, dynamic_batch=dynamic_batch)
-    assert manifest.parity is not None  # noqa: S101  # export_onnx raises otherwise
-    if as_json:
-        click.echo(json.dumps(json.loads(manifest.to_json())["parity"]))
-        return
-    click.echo(f"parity: {describe(manifest.parity)}")
-    click.echo(f"{output}: {manifest.network_name()}, {output.stat().st_size / 1e6:.1f} MB")
+    show(output, manifest, as_json=as_json)

@@ -49,12 +49,18 @@ def show(output: Path, manifest: Manifest, *, as_json: bool) -> None:
     ]
     if parity.matched is not None:
         rows.append(["detections found again", "1", f"{parity.matched:.4f}", f"{parity.limits['matched']:g}"])
-    for name, mean in parity.mean_abs.items():
+    for name, largest in parity.max_abs.items():
         limit = f"{parity.limits[name]:g}" if name in parity.limits else "-"
-        rows.append([f"{name}, mean and largest difference", "-", f"{mean:.2g}, {parity.max_abs[name]:.2g}", limit])
+        if name in parity.mean_abs:
+            rows.append(
+                [f"{name}, mean and largest difference", "-", f"{parity.mean_abs[name]:.2g}, {largest:.2g}", limit]
+            )
+        else:
+            rows.append([f"{name}, largest difference", "-", f"{largest:.2g}", limit])
     verdict = "passed" if parity.passed else f"accepted without passing: {parity.accepted}"
     columns = ["", "reference", manifest.origin.precision or "", "limit"]
-    print_table(f"{parity.pairs} scenes of {parity.data} against {parity.reference}: {verdict}", columns, rows)
+    seen = "scenes" if parity.metrics else "pairs"  # scenes: pairs, some of them again with a failing camera
+    print_table(f"{parity.pairs} {seen} of {parity.data} against {parity.reference}: {verdict}", columns, rows)
     for precision, threshold in (manifest.energy or {}).items():
         click.echo(f"energy threshold {precision}: {threshold:.3f} (95 % of the intact pairs lie below)")
     if manifest.origin.kept:
