@@ -15,7 +15,7 @@ from mdexport.convert.graph import Graph
 from mdexport.convert.int8 import OPERATORS, Target, to_int8
 from mdexport.convert.ranges import measure_ranges
 from mdexport.proof import run_model
-from tests.export.graphs import limits
+from tests.export.graphs import SIDE, limits, make_graph, noise, scene
 
 if TYPE_CHECKING:
     from mdexport.proof import Ready
@@ -63,12 +63,24 @@ def body_of(ready: Ready) -> list[str]:
     return Graph(ready.engine.model).body()
 
 
-def test_every_convolution_reads_integers(ready: Ready, quantised: Lookup) -> None:
-    assert {node.name for node in quantised.convolutions} <= set(body_of(ready))
-    assert len(quantised.convolutions) > 30
+def test_every_convolution_reads_integers(ready: Ready, quantised: Lookup, target: Target) -> None:
+    """But the first one, for TensorRT: it reads the cameras' bytes."""
+    convolutions = [n.name for n in Graph(ready.engine.model).nodes(body_of(ready)) if n.op_type == "Conv"]
+    assert len(convolutions) > 30
+    found = {node.name for node in quantised.convolutions if quantised.dequantised(node.input[1])}
+    assert found == set(convolutions[1 if target == "tensorrt" else 0 :])
     for node in quantised.convolutions:
-        assert quantised.dequantised(node.input[0]), node.name
-        assert quantised.dequantised(node.input[1]), node.name
+        assert (node.name in found) is bool(quantised.dequantised(node.input[0]))
+
+
+def test_a_first_convolution_of_mean_free_pixels_is_quantised(target: Target) -> None:
+    """Where the network subtracts the mean before it, signed integers lose nothing."""
+    model = make_graph({"factor": np.array(100.0)})
+    for image, quantised in (("noise", True), ("bright", target == "cpu")):
+        pixels = np.full((SIDE, SIDE), 200, np.uint8) if image == "bright" else noise().feeds["image"]
+        found = Lookup(to_int8(model, measure_ranges(model, [scene(pixels)]), target))
+        (first,) = [node for node in found.convolutions if node.name == "first"]
+        assert bool(found.dequantised(first.input[0])) is quantised
 
 
 def test_weights_are_symmetric_and_per_output_channel(ready: Ready, quantised: Lookup) -> None:
@@ -76,7 +88,8 @@ def test_weights_are_symmetric_and_per_output_channel(ready: Ready, quantised: L
     weights_of = {node.name: node.input[1] for node in ready.engine.model.graph.node if node.op_type == "Conv"}
     for node in quantised.convolutions:
         maker = quantised.dequantised(node.input[1])
-        assert maker is not None
+        if maker is None:
+            continue
         scale, zero = quantised.parameters(maker)
         integers, wanted = quantised.constants[maker.input[0]], exact[weights_of[node.name]]
         assert scale.shape == zero.shape == (wanted.shape[0],)
@@ -90,7 +103,8 @@ def test_activations_are_what_their_library_wants(quantised: Lookup, target: Tar
     wanted = {"cpu": np.uint8, "tensorrt": np.int8}[target]
     for node in quantised.convolutions:
         maker = quantised.dequantised(node.input[0])
-        assert maker is not None
+        if maker is None:
+            continue
         scale, zero = quantised.parameters(maker)
         assert scale.size == zero.size == 1
         assert zero.dtype == wanted
@@ -135,10 +149,11 @@ def test_nothing_after_the_last_convolutions_is_quantised(ready: Ready, quantise
 def test_which_values_are_quantised(ready: Ready, quantised: Lookup, target: Target) -> None:
     """TensorRT: exactly what convolutions read. Processors: also what sums, pooling and upsampling read."""
     graph = Graph(ready.engine.model)
-    read = {n.input[0] for n in graph.nodes(graph.body()) if n.op_type in OPERATORS[target]}
+    first, *others = (node for node in graph.nodes(graph.body()) if node.op_type == "Conv")
     found = {node.input[0] for node in quantised.model.graph.node if node.op_type == "QuantizeLinear"}
     if target == "tensorrt":
-        assert found == read
+        assert found == {node.input[0] for node in others}
+        assert first.input[0] not in found
     else:
         assert {node.op_type for node in graph.nodes(graph.body())} <= set(OPERATORS["cpu"])
         sums = [node for node in quantised.model.graph.node if node.op_type == "Add" and node.name in graph.body()]
@@ -154,7 +169,7 @@ def test_kept_convolutions_keep_their_weights(ready: Ready, ranges: TensorsData,
     kept = frozenset([convolutions[3].name, convolutions[4].name, shared.name])
     found = Lookup(to_int8(ready.engine.model, ranges, target, kept))
     weights = {node.name: numpy_helper.to_array(graph.initialisers[node.input[1]]) for node in convolutions}
-    for node in found.convolutions:
+    for node in found.convolutions[1:]:  # the first reads bytes
         assert (found.dequantised(node.input[1]) is None) is (node.name in kept)
         if node.name in kept:
             assert np.array_equal(found.constants[node.input[1]], weights[node.name])

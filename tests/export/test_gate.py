@@ -259,3 +259,17 @@ def test_the_line_for_people_names_what_counts() -> None:
         "1 scenes of these tests",
     ):
         assert words in line
+
+
+def test_the_page_names_the_limits() -> None:
+    """docs/export.md has them in one table; who changes a limit changes the page."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
+    shares = [f"{100 * least:g} %" for least in LEAST_MATCHED.values()]
+    pixels = [f"{100 * most:g} %" for most in MOST_LABELS.values()]
+    for title, values in (
+        ("each measure may lose", [f"{loss:g}" for loss in LOSS.values()]),
+        ("detections found again, at least", shares),
+        ("pixels with another class, at most", pixels),
+        ("`energy/auroc` may lose", [f"{loss:g}" for loss in AUROC_LOSS.values()]),
+    ):
+        assert f"| {title} | {' | '.join(values)} |" in page

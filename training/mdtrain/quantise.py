@@ -21,12 +21,13 @@ from torch import Tensor, nn
 from mdrun.errors import UsageError
 from mdtrain.config import Int8Target
 from mdtrain.data.batches import STD, THERMAL_STD
+from mdtrain.models.resnet import BasicBlock
 from mdtrain.models.streams import Student
 
 TRAINING_ONLY = ("attention", "adapter", "head.auxiliary")  # parts of a student that never reach an engine
 REACH = "reach"
 FADE = 0.02  # of the way to each input's own range: about fifty inputs are remembered
-TINY = torch.finfo(torch.float32).tiny  # scale of what is all zero
+LEAST_SCALE = 1e-12  # of what is all zero
 
 
 def quantise(model: nn.Module, target: Int8Target) -> None:
@@ -41,6 +42,8 @@ def quantise(model: nn.Module, target: Int8Target) -> None:
     for name, module in list(model.named_modules()):
         if isinstance(module, nn.BatchNorm2d):
             module.register_forward_pre_hook(_freeze)
+        elif isinstance(module, BasicBlock):
+            module.register_forward_pre_hook(_round_shortcut)
         elif isinstance(module, nn.Conv2d) and not name.startswith(TRAINING_ONLY):
             kind = FirstConv if module is first else Int8Conv
             model.set_submodule(name, kind(module, target))
@@ -61,9 +64,9 @@ def round_input(x: Tensor, reach: Tensor, target: Int8Target) -> Tensor:
     """
     nothing = torch.zeros(1, dtype=torch.int32, device=x.device)
     if target == "tensorrt":
-        scale = (reach.amax(0, keepdim=True) / 127).clamp(min=TINY)
+        scale = (reach.amax(0, keepdim=True) / 127).clamp(min=LEAST_SCALE)
         return torch.fake_quantize_per_tensor_affine(x.float(), scale, nothing, -127, 127)
-    scale = (reach.sum(0, keepdim=True) / 255).clamp(min=TINY)
+    scale = (reach.sum(0, keepdim=True) / 255).clamp(min=LEAST_SCALE)
     zero_point = nothing + (reach[:1] / scale).round().int()
     return torch.fake_quantize_per_tensor_affine(x.float(), scale, zero_point, 0, 255)
 
@@ -74,7 +77,7 @@ def round_weight(weight: Tensor) -> Tensor:
     The engine rounds kernels with their batch norm folded in. That is the same: folding multiplies an output channel by
     one number, of either sign, and its scale with it.
     """
-    scale = (weight.detach().abs().amax((1, 2, 3)) / 127).clamp(min=TINY)
+    scale = (weight.detach().abs().amax((1, 2, 3)) / 127).clamp(min=LEAST_SCALE)
     zeros = torch.zeros_like(scale, dtype=torch.int32)
     return torch.fake_quantize_per_channel_affine(weight, scale, zeros, 0, -127, 127)
 
@@ -105,11 +108,14 @@ class Int8Conv(nn.Module):
 
     def convolve(self, x: Tensor, weight: Tensor) -> Tensor:
         """Both rounded, then convolved."""
-        if self.training:
-            self._follow(x)
-        return self._conv(round_input(x, self.reach, self.target), round_weight(weight), self.bias)
+        return self._conv(self.round(x), round_weight(weight), self.bias)
 
-    @torch.no_grad()
+    def round(self, x: Tensor) -> Tensor:
+        """The input as the engine has it; in training the range follows it."""
+        if self.training:
+            self._follow(x.detach())
+        return round_input(x, self.reach, self.target)
+
     def _follow(self, x: Tensor) -> None:
         low, high = x.aminmax()
         seen = torch.stack([-low, high]).float().clamp(min=0)
@@ -132,7 +138,7 @@ class FirstConv(Int8Conv):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalised image (B, 3 or 6, H, W), the last three channels equal, to (B, C_out, H', W')."""
-        visible, thermal = self.weight.split([3, self.weight.shape[1] - 3], 1)
+        visible, thermal = torch.split(self.weight, [3, self.weight.shape[1] - 3], 1)
         weight = torch.cat([visible, thermal.sum(1, keepdim=True)], 1)[:, : len(self.scale)]
         return self.convolve(x[:, : len(self.scale)] * self.scale, weight / self.scale)
 
@@ -140,3 +146,10 @@ class FirstConv(Int8Conv):
 def _freeze(norm: nn.Module, _: Any) -> None:
     """Before each call: statistics as they are, since the engine has them folded into its kernels."""
     norm.training = False
+
+
+def _round_shortcut(block: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+    """Before each call: a block's input is rounded for the shortcut too. Its convolutions find it on their grid."""
+    conv = block.get_submodule("conv1")
+    assert isinstance(conv, Int8Conv)  # noqa: S101  # every block's is
+    return (conv.round(*inputs),)

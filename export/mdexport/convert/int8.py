@@ -5,7 +5,7 @@ Weights are per output channel and symmetric. Activations depend on who runs the
 - `cpu`: unsigned with a zero point, every tensor of the body. ONNX Runtime's fast convolutions on x86 take unsigned
   activations only, and fuse a convolution where its output is quantised too.
 - `tensorrt`: signed and symmetric, and only what convolutions read, as TensorRT's documentation asks for; biases stay
-  in single precision.
+  in single precision. So does a convolution that reads a camera's bytes, of which signed ones would lose every other.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ def to_int8(model: ModelProto, ranges: TensorsData, target: Target, kept: Set[st
     copy = ModelProto()
     copy.CopyFrom(model)
     graph = Graph(copy)
+    if target == "tensorrt":
+        kept = kept | _byte_readers(graph, ranges)
     chosen = [n.name for n in graph.nodes(graph.body()) if n.op_type in OPERATORS[target] and n.name not in kept]
     if not chosen:  # the quantizer would take an empty list for all nodes
         return copy
@@ -66,6 +68,19 @@ def to_int8(model: ModelProto, ranges: TensorsData, target: Target, kept: Set[st
     quantised: ModelProto = quantizer.model.model
     onnx.checker.check_model(quantised)
     return quantised
+
+
+def _byte_readers(graph: Graph, ranges: TensorsData) -> set[str]:
+    """Names of the convolutions that read what is before the body and never negative."""
+    body = set(graph.body())
+    found = set()
+    for node in graph.nodes(body):
+        maker = graph.producers.get(node.input[0])
+        if node.op_type == "Conv" and (maker is None or maker.name not in body):
+            lowest, _ = ranges[node.input[0]].range_value
+            if lowest.min() >= 0:
+                found.add(node.name)
+    return found
 
 
 def _separate_constants(graph: Graph, chosen: Set[str]) -> None:
