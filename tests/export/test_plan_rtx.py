@@ -40,7 +40,7 @@ def students(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def test_a_student_builds_in_each_precision(precision: str, students: dict[str, Path], tmp_path: Path) -> None:
     output = tmp_path / "student.rtx"
     made = make_plan(students[precision], output, RTX)
-    assert (made.count.of, made.count.layers) == ("network", {precision: 45})
+    assert (made.count.of, made.count.layers) == ("network", {precision: 46})
     assert output.read_bytes()[:4] == MAGIC
     assert {path.name for path in tmp_path.iterdir()} == {"student.rtx", "student.json"}
     manifest = read_manifest(output)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 # ruff: noqa: PLC0415  # rich loads when a table is printed, not for --help
 
+WIDTH = 160  # of tables in files and pipes
 WORST = 20  # pictures of errors, unless told
 EXISTING = click.Path(path_type=Path)  # the readers say what is wrong with it
 
@@ -83,5 +84,7 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     for row in rows:
         table.add_row(*row)
     console = Console()
+    if not console.is_terminal:  # rich would cut names for the 80 columns of a terminal that is not there
+        console = Console(width=WIDTH)
     console.print(title, highlight=False)
     console.print(table)
