@@ -45,7 +45,7 @@ class Differences(NamedTuple):
     Attributes:
         largest: by quantity.
         mean: by quantity.
-        matched: share of the reference's detections found again; None for label maps.
+        matched: share of the reference's detections found again; None for label maps, and where there were none.
     """
 
     largest: dict[str, float]
@@ -137,7 +137,7 @@ def box_differences(manifest: Manifest, reference: Sequence[Outputs], got: Seque
     total = len(scores) + missed
     largest = {"scores": max(scores, default=0.0), "boxes_px": max(corners, default=0.0)}
     mean = {"scores": float(np.mean(scores or [0.0])), "boxes_px": float(np.mean(corners or [0.0]))}
-    return Differences(largest, mean, len(scores) / total if total else 1.0)
+    return Differences(largest, mean, len(scores) / total if total else None)
 
 
 def _pairs(wanted: Detections, found: Detections) -> list[tuple[NDArray[np.float32], float, int | None]]:

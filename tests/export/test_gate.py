@@ -146,6 +146,12 @@ def test_what_counts_as_found_again(got: Outputs, matched: float, box_px: float)
     assert found.largest["boxes_px"] == pytest.approx(box_px)
 
 
+def test_where_nothing_was_found_nothing_can_be_found_again() -> None:
+    """An untrained network: no share, rather than all of none."""
+    nothing = detections(scores=np.zeros(3, np.float32))
+    assert box_differences(DETECTOR, [nothing], [detections()]).matched is None
+
+
 def test_a_moved_box_is_not_matched_and_fails() -> None:
     parity = judge_boxes(moved(40), "int8")
     assert not parity.passed

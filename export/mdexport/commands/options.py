@@ -61,6 +61,8 @@ def show(output: Path, manifest: Manifest, *, as_json: bool) -> None:
     columns = ["", "reference", manifest.origin.precision or "", "limit"]
     seen = "scenes" if parity.metrics else "pairs"  # scenes: pairs, some of them again with a failing camera
     print_table(f"{parity.pairs} {seen} of {parity.data} against {parity.reference}: {verdict}", columns, rows)
+    if manifest.task == "detect" and parity.metrics and parity.matched is None:
+        click.echo("the reference finds nothing on these pairs: they prove little; is the network trained?")
     for precision, threshold in (manifest.energy or {}).items():
         click.echo(f"energy threshold {precision}: {threshold:.3f} (95 % of the intact pairs lie below)")
     if manifest.origin.kept:
