@@ -8,12 +8,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mdexport.check import Report, check_engines
-from mdexport.commands.onnx import STREET
 from mdexport.convert.int8 import Target
 from mdexport.fp16 import convert_half
 from mdexport.gate import GateError
 from mdexport.int8 import Calibration, calibrate, convert_int8
-from mdexport.onnx_export import export_onnx
+from mdexport.onnx_export import STREET, export_onnx
 from mdexport.pairs import FEWEST, PairSet
 from mdexport.picture import draw_check
 from mdexport.plan.driver import DriverError, find_driver

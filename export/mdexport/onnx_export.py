@@ -28,6 +28,7 @@ from mdtrain.models.streams import Student
 from mdtrain.outputs import result_file
 from mdtrain.quiet import without_line
 
+STREET = "test://street?seed=11&time=night&duration=2"  # parity pairs for those who name none
 MOST_FRAMES = 3000  # of the parity sources: 100 s at 30 Hz
 onnxruntime = import_onnxruntime()
 EXPORT_LOGGER = "torch.onnx._internal.exporter._registration"

@@ -12,8 +12,10 @@ import pytest
 from onnx import numpy_helper
 
 from mdexport.cli import mdexport
+from mdrun.backends import open_backend
 from mdrun.command import run_command
-from mdrun.engine import Engine
+from mdrun.engine import Engine, make_postprocess
+from mdrun.frames import Segmentation
 from mdrun.manifest import Manifest
 from mdrun.onnx_file import read_manifest
 from mdtrain.data.batches import MEAN
@@ -74,9 +76,15 @@ def test_many_at_once_are_each_alone(dynamic: Exported, batch: int) -> None:
 
 
 def test_the_runtime_gives_it_one_pair(dynamic: Exported) -> None:
+    """And reads what the graph gives for it."""
     pair = random_feeds(dynamic.manifest, 1)
+    height, width = pair["visible"].shape[1:3]
+    with open_backend(dynamic.path, dynamic.manifest) as backend:
+        wanted = make_postprocess(dynamic.manifest, None)(backend.infer(pair), (width, height))
     with Engine.load(dynamic.path) as engine:
-        engine.run_timed(pair["visible"][0], pair["thermal"][0])
+        found, _ = engine.run_timed(pair["visible"][0], pair["thermal"][0])
+    for name in ("label_map",) if isinstance(found, Segmentation) else ("boxes_xyxy", "scores", "classes"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name))
 
 
 def test_bytes_go_straight_into_their_cast(fixed: Exported, dynamic: Exported) -> None:

@@ -9,8 +9,6 @@ import click
 from mdexport.commands.options import show
 from mdrun.errors import UsageError
 
-STREET = "test://street?seed=11&time=night&duration=2"  # parity pairs for those who name none
-
 
 @click.command(
     epilog="Example: mdexport onnx runs/student/weights.safetensors --visible DATA/msrs/vi --thermal DATA/msrs/ir "
@@ -39,7 +37,7 @@ def onnx(
         raise UsageError(
             f"got {given} without {missing}, wanted both or neither: pairs are of one scene; add {missing}"
         )
-    from mdexport.onnx_export import export_onnx  # noqa: PLC0415  # torch loads in seconds, --help should not
+    from mdexport.onnx_export import STREET, export_onnx  # noqa: PLC0415  # torch loads in seconds, --help should not
 
     manifest = export_onnx(weights, output, visible or STREET, thermal or STREET, pairs, dynamic_batch=dynamic_batch)
     show(output, manifest, as_json=as_json)
