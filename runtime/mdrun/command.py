@@ -41,7 +41,7 @@ def run_command(command: click.Command, program: str, arguments: Sequence[str] |
         path = context.command_path if context is not None else program
         return _fail(program, f"{error.format_message()} See `{path} --help`.", 2)
     except MdrunError as error:
-        return _fail(program, str(error), error.exit_code)
+        return _fail(program, f"{error} [{error.code}]", error.exit_code)
     except KeyboardInterrupt:
         return _fail(program, "interrupted", INTERRUPTED)
     except BrokenPipeError:  # `mdrun info … | head` is no error

@@ -20,6 +20,44 @@ class Modality(str, Enum):
     THERMAL = "thermal"
 
 
+class Clock(str, Enum):
+    """Whose clock told when an image was captured."""
+
+    FILE = "file"  # a recording's own timestamps
+    SENDER = "sender"  # the camera's wall clock (RTCP sender report), brought to ours
+    DEVICE = "device"  # the driver's stamp at the end of exposure
+    ARRIVAL = "arrival"  # when the image reached this process: later than its capture by an unknown delay
+
+
+class FfcState(str, Enum):
+    """Flat-field correction of a thermal camera: its shutter closes and the image stands still."""
+
+    NORMAL = "normal"
+    IMMINENT = "imminent"  # announced; the image is still live
+    RUNNING = "running"  # the shutter is closed
+    SETTLING = "settling"  # open again, the image is not yet trusted
+    STUCK = "stuck"  # the image has stood still for longer than any shutter event lasts
+
+
+class SourceState(str, Enum):
+    """What a camera is doing."""
+
+    CONNECTING = "connecting"  # first connection, or again after a loss
+    LIVE = "live"  # images come
+    STALLED = "stalled"  # connected, but no image for longer than it should take
+    LOST = "lost"  # the connection is gone; waiting to connect again
+    ENDED = "ended"  # a recording is at its end
+    FAILED = "failed"  # given up; no attempt follows
+
+
+class Verdict(str, Enum):
+    """What the energy gate says about one result."""
+
+    PASS = "pass"  # noqa: S105  # not a password
+    FLAG = "flag"  # unlike what the engine was trained on: marked
+    FALLBACK = "fallback"  # so unlike that the next engine of the ladder takes over
+
+
 class Provenance(str, Enum):
     """How the content of one model input came about."""
 
@@ -41,6 +79,9 @@ class Frame:
         source: name of the camera as results show it, for example `cam0`; never holds credentials.
         name: the file's name where the source has files.
         shutter: the camera says that its shutter (flat-field correction) is closed: the image is stale.
+        arrived_ns: when the image reached this process, on the same clock; None for recordings.
+        clock: whose clock `captured_ns` is.
+        ffc: what the camera's telemetry says about its shutter; None where it says nothing.
     """
 
     image: NDArray[Any]
@@ -50,6 +91,9 @@ class Frame:
     source: str
     name: str | None = None
     shutter: bool = False
+    arrived_ns: int | None = None
+    clock: Clock = Clock.FILE
+    ffc: FfcState | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +105,7 @@ class FramePair:
         visible: the frame that gives the pair its time.
         thermal: its partner; None where `provenance` is ABSENT.
         provenance: of the thermal image.
-        reason: why the thermal image is not MEASURED (`stale`, `ffc`, `no_thermal`), else empty.
+        reason: why the thermal image is not MEASURED (`stale`, `ffc`, `stuck`, `lost`, `no_thermal`), else empty.
         skew_ms: visible capture time minus thermal capture time; None without a thermal frame.
         thermal_age_ms: age of the thermal image when the pair was made; None without a thermal frame.
     """
@@ -124,6 +168,35 @@ class Segmentation:
 
 
 @dataclass(frozen=True, slots=True)
+class TrackEvent:
+    """Something that happened to one tracked object.
+
+    Attributes:
+        kind: `new`, `end` (of a track), `enter`, `leave` (of a zone), `cross` (of a line).
+        track_id: of the object, stable while it is seen.
+        class_name: from the manifest.
+        score: highest so far.
+        box_xyxy: last box, pixels of the visible frame as captured.
+        at_ns: capture time of the visible frame.
+        place: zone or line, else empty.
+        direction: `in` or `out` over a line, else empty.
+        thermal: provenance of the thermal image that supported it.
+        alarm: a rule of the rig made it an alarm.
+    """
+
+    kind: str
+    track_id: int
+    class_name: str
+    score: float
+    box_xyxy: tuple[float, float, float, float]
+    at_ns: int
+    place: str = ""
+    direction: str = ""
+    thermal: Provenance = Provenance.ABSENT
+    alarm: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """What one engine said about one pair.
 
@@ -135,6 +208,15 @@ class Result:
         energy: energy score of the input, where the engine gives one.
         stages_ms: wall time of each stage.
         segmentation: label map, for the task `segment`.
+        rig: name of the pair of cameras.
+        thermal_provenance: of the thermal input as the engine got it; None: that of the pair.
+        rung: place of the engine in its ladder, from 0 (the preferred one).
+        rung_reason: why it is not the first (`thermal_lost`, `ffc`, `returning`, …), else empty.
+        verdict: of the energy gate; None without one.
+        track_ids: (N,) int64 of the detections, -1 where a box has no track; None without tracking.
+        celsius: (N,) float32, hottest temperature in each box, NaN where unknown; None for cameras that do not measure.
+        events: what began or ended with this frame.
+        produced_ns: when the result was there, on the clock of the frames; None for recordings.
     """
 
     pair: FramePair
@@ -144,3 +226,50 @@ class Result:
     energy: float | None = None
     stages_ms: dict[str, float] = field(default_factory=dict)
     segmentation: Segmentation | None = None
+    rig: str = "local"
+    thermal_provenance: Provenance | None = None
+    rung: int = 0
+    rung_reason: str = ""
+    verdict: Verdict | None = None
+    track_ids: NDArray[np.int64] | None = None
+    celsius: NDArray[np.float32] | None = None
+    events: tuple[TrackEvent, ...] = ()
+    produced_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StateChange:
+    """A camera changed its state.
+
+    Attributes:
+        modality: which camera.
+        source: its name; never holds credentials.
+        state: the new one.
+        at_ns: when, on the clock of the frames.
+        code: `MDR-` code of the error that led here, else empty.
+        message: the error's own line, without credentials, else empty.
+    """
+
+    modality: Modality
+    source: str
+    state: SourceState
+    at_ns: int
+    code: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something worth telling that is not a result: camera states, shutter events, engine switches, alarms.
+
+    Attributes:
+        kind: `source`, `ffc`, `ladder`, `drift`, `sink`, `energy` or `skew`.
+        rig: name of the pair of cameras.
+        at_ns: when, on the clock of the frames.
+        data: plain JSON data, keys as docs/results.md lists them.
+    """
+
+    kind: str
+    rig: str
+    at_ns: int
+    data: dict[str, Any]

@@ -14,7 +14,7 @@ from mdrun.errors import DataError, UsageError
 from mdrun.frames import Detections, FramePair, Result, Segmentation
 from mdrun.pairing import PairLimits, PairStream
 from mdrun.signals import StopRequest
-from mdrun.sinks import JsonlSink, LabelSink, Look, Overflow, SheetSink, Sink, VideoSink
+from mdrun.sinks import FileSink, JsonlSink, LabelSink, Look, Overflow, SheetSink, VideoSink
 from mdrun.sinks.labels import LABELS
 from mdrun.sinks.outputs import Outputs
 from mdrun.sources import Source
@@ -200,11 +200,11 @@ def _display(engine: Engine, options: RunOptions) -> float:
     return engine.manifest.thresholds.display if options.display is None else options.display
 
 
-def _sinks(engine: Engine, output: Path, options: RunOptions, timed: bool) -> list[Sink]:
+def _sinks(engine: Engine, output: Path, options: RunOptions, timed: bool) -> list[FileSink]:
     manifest = engine.manifest
     classes, thermal_used = manifest.classes, engine.takes_thermal
     labels = options.labels and manifest.task == "segment"
-    sinks: list[Sink] = [JsonlSink(output / "results.jsonl", classes, options.rig, thermal_used, labels)]
+    sinks: list[FileSink] = [JsonlSink(output / "results.jsonl", classes, options.rig, thermal_used, labels)]
     if labels:
         sinks.append(LabelSink(output / LABELS, classes))
     if options.overlay:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from mdrun.errors import OutputError
 from mdrun.frames import Provenance, Result
-from mdrun.sinks import JsonlSink, Look, Overflow, SheetSink, Sink, SinkWorker, VideoSink
+from mdrun.sinks import FileSink, JsonlSink, Look, Overflow, SheetSink, SinkWorker, VideoSink
 from mdrun.sinks.jsonl import to_line
 from mdrun.sinks.scene import PALETTE, draw_scene
 from mdrun.sinks.sheet import EvenlySpread, Moment
@@ -59,7 +59,7 @@ def test_thermal_that_was_not_used_is_absent() -> None:
     assert line["skew_ms"] is None
 
 
-def _sinks(folder: Path) -> list[Sink]:
+def _sinks(folder: Path) -> list[FileSink]:
     return [
         JsonlSink(folder / "results.jsonl", CLASSES, "gate", thermal_used=True),
         VideoSink(folder / "overlay.mp4", LOOK, timed=True),
@@ -173,7 +173,7 @@ def test_moments_are_evenly_spread(total: int, wanted: int) -> None:
         assert gaps.max() <= 2 * gaps.min() + 1
 
 
-class Gate(Sink):
+class Gate(FileSink):
     """Writes nothing until it is opened; notes what came through."""
 
     def __init__(self, path: Path) -> None:

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdrun.errors import UsageError
+from mdrun.strict import key_lines
 from mdtrain.commands.train import CONFIGS
-from mdtrain.config import Config, key_lines, load_config
+from mdtrain.config import Config, load_config
 from mdtrain.state import learning_rate
 
 

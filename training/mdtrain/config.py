@@ -6,26 +6,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from mdrun.errors import UsageError
+from mdrun.strict import SET, Strict, problems, read_yaml
 from mdtrain.data.sets import DownloadedSet, SetName
 from mdtrain.data.sets.kaist import KaistLabels
 from mdtrain.models.sizes import SIZES, SizeName
 
 PACKAGE = Path(__file__).parent
-SET = " (--set)"  # behind a key that an override has set
 Positive = Annotated[int, Field(ge=1)]
 TaskName = Literal["detect", "segment"]
 Int8Target = Literal["cpu", "tensorrt"]  # who runs an INT8 engine, as `mdexport int8 --target` names it
 LEAST_BATCH = 2  # pairs a process of a segmenter: one value a channel has no variance to normalise by
-
-
-class Strict(BaseModel):
-    """Unknown keys are errors, values do not change after reading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class DataConfig(Strict):
@@ -206,17 +199,12 @@ def load_config(path: Path | None, overrides: tuple[str, ...] = (), base: Config
     lines: dict[str, int] = {}
     if path is not None:
         try:
-            text = path.read_text(encoding="utf-8")
-            data = yaml.safe_load(text) or {}
-            lines = {} if _is_shipped(path) else key_lines(text)
+            data, lines = read_yaml(path)
         except FileNotFoundError:
             raise UsageError(
                 f"{_shown(path)}: no such file; leave --config out for the recipe's own, or `paper`"
             ) from None
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise UsageError(f"{_shown(path)}: cannot be read as YAML: {error}") from error
-        if not isinstance(data, dict):
-            raise UsageError(f"{_shown(path)}: holds a {type(data).__name__}, wanted keys and values")
+        lines = {} if _is_shipped(path) else lines
     if base is not None:
         data = _over(base.model_dump(mode="json"), data)
     for override in overrides:
@@ -225,9 +213,9 @@ def load_config(path: Path | None, overrides: tuple[str, ...] = (), base: Config
         return Config.model_validate(data)
     except ValidationError as error:
         given = {override.partition("=")[0] for override in overrides}
-        problems = [_describe(problem, lines, given) for problem in error.errors()]
-        blameless = path is None or _is_shipped(path) or all(SET in problem for problem in problems)
-        raise UsageError(f"{'configuration' if blameless else path}: {'; '.join(problems)}") from error
+        found = problems(error, lines, given)
+        blameless = path is None or _is_shipped(path) or all(SET in problem for problem in found)
+        raise UsageError(f"{'configuration' if blameless else path}: {'; '.join(found)}") from error
 
 
 def _is_shipped(path: Path) -> bool:
@@ -240,21 +228,6 @@ def _shown(path: Path) -> Path:
     return path.relative_to(PACKAGE.parent) if _is_shipped(path) else path
 
 
-def key_lines(text: str) -> dict[str, int]:
-    """Line of every key of a YAML text, from 1, by its path such as `optimiser.iterations`."""
-    found: dict[str, int] = {}
-
-    def walk(node: yaml.Node | None, parents: tuple[str, ...]) -> None:
-        if isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                place = (*parents, str(key.value))
-                found[".".join(place)] = key.start_mark.line + 1
-                walk(value, place)
-
-    walk(yaml.compose(text, Loader=yaml.SafeLoader), ())
-    return found
-
-
 def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     """Nested keys of both; those of `above` win."""
     both = below | above
@@ -262,18 +235,6 @@ def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
         if isinstance(below[key], dict) and isinstance(above[key], dict):
             both[key] = _over(below[key], above[key])
     return both
-
-
-def _describe(problem: ErrorDetails, lines: dict[str, int], given: set[str]) -> str:
-    """One problem with its key and where that was written, if anywhere."""
-    parts = [str(part) for part in problem["loc"]]
-    key = ".".join(parts) or "config"
-    written = [".".join(parts[:end]) for end in range(len(parts), 0, -1)]  # of a list's element, the list
-    if any(place in given for place in written):
-        where = SET
-    else:
-        where = next((f" (line {lines[place]})" for place in written if place in lines), "")
-    return f"{key}{where}: {problem['msg'].removeprefix('Value error, ')}"
 
 
 def _apply(data: dict[str, Any], override: str) -> None:

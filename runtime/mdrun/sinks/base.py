@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mdrun.errors import MdrunError, OutputError
 from mdrun.files import PartialFile
-from mdrun.frames import Result
+from mdrun.frames import Notice, Result
 
 QUEUE_SIZE = 8  # a quarter of a second at 30 Hz; at 1280x1024 about 32 MB of images
 
@@ -24,10 +24,43 @@ class Overflow(str, Enum):
 
 
 class Sink(ABC):
-    """One output file, or a folder of files.
+    """One place for results: a file, a server, a page.
 
-    `write` runs on the sink's own thread, `finish` on the caller's once that thread has ended.
+    `start`, `write`, `notice` and `finish` run on the sink's own thread (`finish` of a FileSink on the caller's, once
+    that thread has ended), so they may take their time: the pipeline never waits for them.
+
+    Attributes:
+        vital: a failure ends the run. False: it is counted and told, and the sink goes on or stays silent by itself.
     """
+
+    vital = True
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """How summaries, metrics and notices call it; never holds credentials."""
+
+    def start(self) -> None:
+        """Connect or open, before the first result; fails where that can never work."""
+
+    @abstractmethod
+    def write(self, result: Result) -> None:
+        """Take one result."""
+
+    def notice(self, notice: Notice) -> None:
+        """Take one notice; sinks that only hold results pass it over."""
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Complete what is begun: a file under its temporary name, a last message."""
+
+    @abstractmethod
+    def abandon(self) -> None:
+        """Release what is open without completing it; after `finish` there is nothing to do."""
+
+
+class FileSink(Sink):
+    """One output file, or a folder of files, that has its final name only once it is complete."""
 
     def __init__(self, path: Path, partial: type[PartialFile] = PartialFile) -> None:
         self._file = partial(path)
@@ -36,18 +69,6 @@ class Sink(ABC):
     def name(self) -> str:
         """The file's name; a folder's ends in a slash."""
         return self._file.path.name
-
-    @abstractmethod
-    def write(self, result: Result) -> None:
-        """Take one result."""
-
-    @abstractmethod
-    def finish(self) -> None:
-        """Complete the file under its temporary name."""
-
-    @abstractmethod
-    def abandon(self) -> None:
-        """Release what is open without completing it; after `finish` there is nothing to do."""
 
     @property
     def written(self) -> bool:
@@ -78,7 +99,7 @@ class SinkWorker:
         drops: results that skipped the sink because its queue was full.
     """
 
-    def __init__(self, sink: Sink, policy: Overflow = Overflow.WAIT, size: int = QUEUE_SIZE) -> None:
+    def __init__(self, sink: FileSink, policy: Overflow = Overflow.WAIT, size: int = QUEUE_SIZE) -> None:
         self.sink = sink
         self.drops = 0
         self._policy = policy
@@ -139,7 +160,7 @@ class SinkWorker:
             raise _as_output_error(self.sink, self._error) from self._error
 
 
-def _as_output_error(sink: Sink, error: Exception) -> Exception:
+def _as_output_error(sink: FileSink, error: Exception) -> Exception:
     """A full disk or a refused encoder in the user's words; anything else is our own mistake and stays as it is."""
     if isinstance(error, (OSError, *_encoder_errors())) and not isinstance(error, MdrunError):
         reason = getattr(error, "strerror", None) or str(error)

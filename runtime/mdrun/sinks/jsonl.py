@@ -8,7 +8,7 @@ from typing import Any, TextIO
 
 from mdrun.frames import Detections, Frame, FramePair, Provenance, Result, Segmentation
 from mdrun.segment import AREA_DIGITS, areas
-from mdrun.sinks.base import Sink
+from mdrun.sinks.base import FileSink
 from mdrun.sinks.labels import label_map_name
 
 SCHEMA_VERSION = 1
@@ -17,7 +17,7 @@ SCORE_DIGITS = 4
 TIME_DIGITS = 3  # microseconds
 
 
-class JsonlSink(Sink):
+class JsonlSink(FileSink):
     """Writes every result, with all boxes down to the engine's report threshold."""
 
     def __init__(self, path: Path, classes: list[str], rig: str, thermal_used: bool, label_maps: bool = False) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mdrun.files import PartialFolder
 from mdrun.frames import Result
-from mdrun.sinks.base import Sink
+from mdrun.sinks.base import FileSink
 
 LABELS = "labels/"
 NAME = re.compile(r"\d{6,}\.png")
@@ -28,7 +28,7 @@ def label_map_name(sequence: int) -> str:
     return f"{LABELS}{sequence:06d}.png"
 
 
-class LabelSink(Sink):
+class LabelSink(FileSink):
     """Writes one file a result; the folder gets its name when the run is complete."""
 
     def __init__(self, path: Path, classes: Sequence[str]) -> None:

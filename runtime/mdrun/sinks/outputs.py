@@ -13,7 +13,7 @@ from typing import Any
 from mdrun.errors import MdrunError, OutputError
 from mdrun.files import OutputFolder, PartialFile
 from mdrun.frames import Result
-from mdrun.sinks.base import Overflow, Sink, SinkWorker
+from mdrun.sinks.base import FileSink, Overflow, SinkWorker
 from mdrun.sinks.labels import LABELS, NAME
 
 SUMMARY = "summary.json"
@@ -27,7 +27,7 @@ class Outputs:
     Nothing has its final name before `commit`; older files of the same names stay until then.
     """
 
-    def __init__(self, folder: Path, sinks: list[Sink], policy: Overflow) -> None:
+    def __init__(self, folder: Path, sinks: list[FileSink], policy: Overflow) -> None:
         """Make the folder and start one thread a sink.
 
         Raises:

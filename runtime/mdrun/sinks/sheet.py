@@ -10,7 +10,7 @@ import numpy as np
 from mdrun.errors import OutputError
 from mdrun.frames import Result
 from mdrun.sinks import legend
-from mdrun.sinks.base import Sink
+from mdrun.sinks.base import FileSink
 from mdrun.sinks.scene import GAP, MUTED, PAPER, Look, count_caption, draw_scene, pane_size
 from mdrun.sinks.text import BOLD, Colour, Image, draw_text, shorten, text_width
 
@@ -65,7 +65,7 @@ class EvenlySpread:
         return [self._kept[place] for place in places]
 
 
-class SheetSink(Sink):
+class SheetSink(FileSink):
     """Draws a few moments and lays them out at the end."""
 
     def __init__(self, path: Path, look: Look, timed: bool) -> None:

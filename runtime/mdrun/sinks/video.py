@@ -10,7 +10,7 @@ import numpy as np
 
 from mdrun.errors import OutputError
 from mdrun.frames import Result
-from mdrun.sinks.base import Sink
+from mdrun.sinks.base import FileSink
 from mdrun.sinks.scene import GAP, INK, MUTED, PAPER, Look, count_caption, draw_scene, pane_size
 from mdrun.sinks.text import Image, draw_text, shorten, text_width
 
@@ -26,7 +26,7 @@ STILLS_FPS = 5  # images without capture times
 LONGEST_STEP_S = 2.0  # a longer gap between frames is shortened to this
 
 
-class VideoSink(Sink):
+class VideoSink(FileSink):
     """Draws and encodes every result."""
 
     def __init__(self, path: Path, look: Look, timed: bool) -> None:

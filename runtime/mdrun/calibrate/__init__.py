@@ -1,0 +1,1 @@
+"""`mdrun calibrate`: measuring the time offset and the registration of a rig."""

@@ -1,0 +1,1 @@
+"""How the thermal image lies on the visible one."""

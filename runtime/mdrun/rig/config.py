@@ -1,0 +1,259 @@
+"""The rig file, as docs/rig.md explains it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from mdrun.errors import RigError, UsageError
+from mdrun.frames import Modality
+from mdrun.strict import Strict, problems, read_yaml
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}$")]  # goes into topics, labels and file names
+Share = Annotated[float, Field(ge=0, le=1)]
+Milliseconds = Annotated[float, Field(ge=0, le=3_600_000, allow_inf_nan=False)]
+Point = tuple[float, float]
+
+NormaliseRule = Literal["agc8", "fixed", "percentile", "centikelvin"]
+Policy = Literal["strict", "hold", "lone"]
+
+
+class NormaliseConfig(Strict):
+    """How 16-bit counts of a thermal camera become the 8 bits that an engine takes; docs/thermal.md has the formulas.
+
+    `low` and `high`: counts that become 0 and 255 (`fixed`), or degrees Celsius (`centikelvin`). `low_percent` and
+    `high_percent`: the same as percentiles of each image, smoothed over `smooth_s` seconds (`percentile`).
+    """
+
+    rule: NormaliseRule = "percentile"
+    low: float | None = None
+    high: float | None = None
+    low_percent: float = Field(1.0, ge=0, lt=50)
+    high_percent: float = Field(99.0, gt=50, le=100)
+    smooth_s: float = Field(1.0, ge=0, le=60)
+    least_span: float = Field(64.0, gt=0, description="counts: a scene flatter than this is not stretched further")
+
+    @model_validator(mode="after")
+    def _limits_belong_to_their_rule(self) -> NormaliseConfig:
+        limits = (self.low, self.high)
+        if self.rule in {"fixed", "centikelvin"}:
+            if self.low is None or self.high is None or not self.low < self.high:
+                raise ValueError(f"rule {self.rule} wants low below high, got {self.low} and {self.high}")
+        elif limits != (None, None):
+            raise ValueError(f"low and high go with the rules fixed and centikelvin, not with {self.rule}")
+        return self
+
+
+class RadiometryConfig(Strict):
+    """How counts of a radiometric thermal camera become degrees Celsius.
+
+    `linear`: scale x counts + offset (a Lepton with TLinear at 0.01 K: scale 0.01, offset -273.15). `planck`: the five
+    constants of a FLIR file and the emissivity.
+    """
+
+    kind: Literal["linear", "planck"] = "linear"
+    scale: float = 0.01
+    offset: float = -273.15
+    r1: float | None = None
+    b: float | None = None
+    f: float | None = None
+    o: float | None = None
+    r2: float | None = None
+    emissivity: float = Field(1.0, gt=0, le=1)
+    reflected_celsius: float = 20.0
+
+    @model_validator(mode="after")
+    def _planck_is_whole(self) -> RadiometryConfig:
+        missing = [name for name in ("r1", "b", "f", "o", "r2") if getattr(self, name) is None]
+        if self.kind == "planck" and missing:
+            raise ValueError(f"planck wants r1, b, f, o and r2; missing: {', '.join(missing)}")
+        return self
+
+
+class FfcConfig(Strict):
+    """Limits of shutter events; docs/thermal.md tells how they are found."""
+
+    settle_ms: Milliseconds = Field(300.0, description="after the shutter opens, before the image is trusted again")
+    stuck_s: float = Field(10.0, gt=0, le=3600, description="longer than any shutter event: the camera is stuck")
+
+
+class CameraConfig(Strict):
+    """One named camera.
+
+    `source` is a URI of docs/sources.md; `${NAME}` in it is the environment's. `offset_ms` is added to its capture
+    times; `mdrun calibrate time` measures it. `reconnect_s`: longest wait between two attempts.
+    """
+
+    source: str = Field(min_length=1)
+    role: Literal["visible", "thermal"]
+    offset_ms: float = Field(0.0, ge=-86_400_000, le=86_400_000)
+    timeout_s: float = Field(5.0, gt=0, le=300, description="without an image for so long the connection is dropped")
+    reconnect_s: float = Field(30.0, gt=0, le=3600)
+    normalise: NormaliseConfig | None = None
+    radiometry: RadiometryConfig | None = None
+    bad_pixels: list[tuple[int, int]] = Field([], description="(x, y) of dead pixels; replaced by their neighbours")
+    ffc: FfcConfig = FfcConfig()
+
+    @model_validator(mode="after")
+    def _thermal_keys_are_thermal(self) -> CameraConfig:
+        given = self.model_fields_set & {"normalise", "radiometry", "bad_pixels", "ffc"}
+        if self.role != "thermal" and given:
+            raise ValueError(f"{', '.join(sorted(given))} are for a thermal camera, this one's role is {self.role}")
+        return self
+
+
+class PairingConfig(Strict):
+    """When two captures are one moment; docs/sources.md#pairing explains the policies."""
+
+    policy: Policy = "hold"
+    skew_ms: Milliseconds = 60.0
+    age_ms: Milliseconds = 250.0
+    wait_ms: Milliseconds = Field(0.0, description="a visible frame waits so long for a nearer thermal one")
+
+    @model_validator(mode="after")
+    def _age_covers_skew(self) -> PairingConfig:
+        if self.age_ms < self.skew_ms:
+            raise ValueError(f"age_ms is {self.age_ms}, wanted at least skew_ms, which is {self.skew_ms}")
+        return self
+
+
+class RungConfig(Strict):
+    """One engine of the ladder."""
+
+    engine: str = Field(min_length=1)
+    backend: str = "auto"
+    threshold: Share | None = None
+
+
+class LadderConfig(Strict):
+    """Engines in order of preference, all warm; the first whose needs a pair meets runs."""
+
+    engines: list[RungConfig] = Field([], description="empty: the detector that ships")
+    back_after: int = Field(3, ge=1, le=1000, description="good pairs in a row before a better engine takes over again")
+    threads: int | None = Field(None, ge=1, le=256)
+    require_verified: bool = False
+
+    @field_validator("engines", mode="before")
+    @classmethod
+    def _a_name_is_an_engine(cls, value: Any) -> Any:
+        if not isinstance(value, list):
+            return value
+        return [{"engine": item} if isinstance(item, str) else item for item in value]
+
+
+class ZoneConfig(Strict):
+    """An area (three corners or more) or a line (two points) in pixels of the visible frame, or shares of it."""
+
+    points: list[Point] = Field(min_length=2)
+    relative: bool = Field(False, description="points are shares of width and height, 0 to 1")
+    classes: list[str] = Field([], description="empty: every class")
+
+
+class AlarmConfig(Strict):
+    """A rule that makes an event an alarm."""
+
+    on: Literal["new", "enter", "leave", "cross"]
+    place: str = ""
+    classes: list[str] = []
+    least_score: Share = 0.0
+    thermal: list[Literal["measured", "held", "hallucinated", "absent"]] = Field(
+        ["measured"], description="provenance of the thermal image that may raise it"
+    )
+
+
+class TrackingConfig(Strict):
+    """Stable ids over time, zones, lines and alarms; docs/tracking.md."""
+
+    enabled: bool = True
+    lost_s: float = Field(1.0, gt=0, le=60, description="a track unseen for so long ends")
+    least_hits: int = Field(2, ge=1, le=100, description="detections before a track is told")
+    zones: dict[Name, ZoneConfig] = {}
+    alarms: list[AlarmConfig] = []
+
+    @model_validator(mode="after")
+    def _alarms_name_zones(self) -> TrackingConfig:
+        unknown = sorted({alarm.place for alarm in self.alarms if alarm.place} - set(self.zones))
+        if unknown:
+            raise ValueError(f"alarms name {', '.join(unknown)}, which zones does not have")
+        return self
+
+
+class DriftConfig(Strict):
+    """Watches whether the two cameras still look the same way."""
+
+    enabled: bool = True
+    every_s: float = Field(10.0, gt=0, le=86_400)
+    limit_px: float = Field(3.0, gt=0, description="pixels of the thermal image before the alarm")
+
+
+class RigConfig(Strict):
+    """One pair of cameras and everything that belongs to it."""
+
+    rig: Name = "local"
+    cameras: dict[Name, CameraConfig]
+    calibration: Path | None = Field(None, description="written by `mdrun calibrate registration`")
+    pairing: PairingConfig = PairingConfig()
+    ladder: LadderConfig = LadderConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    drift: DriftConfig = DriftConfig()
+    outputs: list[str] = Field([], description="URIs of docs/outputs.md")
+    start: Literal["require", "degraded"] = Field("require", description="what a camera missing at the start means")
+    display_threshold: Share | None = None
+
+    @model_validator(mode="after")
+    def _one_camera_a_role(self) -> RigConfig:
+        roles = [camera.role for camera in self.cameras.values()]
+        if roles.count("visible") != 1 or roles.count("thermal") > 1:
+            raise ValueError(
+                f"cameras have the roles {', '.join(sorted(roles)) or 'none'}; "
+                "wanted one visible and at most one thermal"
+            )
+        return self
+
+    def camera(self, modality: Modality) -> tuple[str, CameraConfig] | None:
+        """Name and configuration of the camera with this role, None where there is none."""
+        return next(((name, found) for name, found in self.cameras.items() if found.role == modality.value), None)
+
+
+class RigsConfig(Strict):
+    """Several rigs of one process."""
+
+    rigs: list[RigConfig] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> RigsConfig:
+        names = [rig.rig for rig in self.rigs]
+        if len(set(names)) != len(names):
+            raise ValueError(f"rigs are named {', '.join(names)}; wanted names that differ")
+        return self
+
+
+def read_rigs(path: Path) -> list[RigConfig]:
+    """The rigs of a rig file: the file itself is one, or holds several under `rigs:`.
+
+    Relative paths in it count from the file's own folder.
+
+    Raises:
+        RigError: no such file, or one line with every problem and its line.
+    """
+    try:
+        data, lines = read_yaml(path)
+    except FileNotFoundError:
+        raise RigError(f"{path}: no such file; docs/rig.md shows how to write one") from None
+    except RigError:
+        raise
+    except UsageError as error:
+        raise RigError(str(error)) from error
+    try:
+        rigs = RigsConfig.model_validate(data).rigs if "rigs" in data else [RigConfig.model_validate(data)]
+    except ValidationError as error:
+        raise RigError(f"{path}: {'; '.join(problems(error, lines))}") from error
+    return [_beside(rig, path.resolve().parent) for rig in rigs]
+
+
+def _beside(rig: RigConfig, folder: Path) -> RigConfig:
+    if rig.calibration is None or rig.calibration.is_absolute():
+        return rig
+    return rig.model_copy(update={"calibration": folder / rig.calibration})

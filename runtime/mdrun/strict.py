@@ -1,0 +1,79 @@
+"""Strict YAML files: unknown keys are errors, and every problem is in the one error, with its line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+from mdrun.errors import UsageError
+
+SET = " (--set)"  # behind a key that an override has set
+
+
+class Strict(BaseModel):
+    """Unknown keys are errors, values do not change after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+M = TypeVar("M", bound=Strict)
+
+
+def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
+    """The keys and values of a YAML file, and the line of every key, from 1, by its path such as `cameras.cam0.source`.
+
+    Raises:
+        FileNotFoundError: no such file.
+        UsageError: it is not YAML, or holds something else than keys and values.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = yaml.safe_load(text) or {}
+        lines = key_lines(text)
+    except FileNotFoundError:
+        raise
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"{path}: cannot be read as YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise UsageError(f"{path}: holds a {type(data).__name__}, wanted keys and values")
+    return data, lines
+
+
+def key_lines(text: str) -> dict[str, int]:
+    """Line of every key of a YAML text, from 1, by its path such as `optimiser.iterations`; list items by number."""
+    found: dict[str, int] = {}
+
+    def walk(node: yaml.Node | None, parents: tuple[str, ...]) -> None:
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                place = (*parents, str(key.value))
+                found[".".join(place)] = key.start_mark.line + 1
+                walk(value, place)
+        elif isinstance(node, yaml.SequenceNode):
+            for index, value in enumerate(node.value):
+                place = (*parents, str(index))
+                found[".".join(place)] = value.start_mark.line + 1
+                walk(value, place)
+
+    walk(yaml.compose(text, Loader=yaml.SafeLoader), ())
+    return found
+
+
+def problems(error: ValidationError, lines: dict[str, int], given: set[str] | None = None) -> list[str]:
+    """Every problem with its key and where that was written: a line of the file, or an override in `given`."""
+    return [_describe(problem, lines, given or set()) for problem in error.errors()]
+
+
+def _describe(problem: ErrorDetails, lines: dict[str, int], given: set[str]) -> str:
+    parts = [str(part) for part in problem["loc"]]
+    key = ".".join(parts) or "config"
+    written = [".".join(parts[:end]) for end in range(len(parts), 0, -1)]  # of a list's element, the list
+    if any(place in given for place in written):
+        where = SET
+    else:
+        where = next((f" (line {lines[place]})" for place in written if place in lines), "")
+    return f"{key}{where}: {problem['msg'].removeprefix('Value error, ')}"

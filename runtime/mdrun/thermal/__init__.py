@@ -1,0 +1,1 @@
+"""Thermal cameras: counts to 8 bits, shutter events, bad pixels, degrees."""

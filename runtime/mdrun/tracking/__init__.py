@@ -1,0 +1,1 @@
+"""Stable ids over time, zones, lines, events and alarms."""

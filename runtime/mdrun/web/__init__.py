@@ -1,0 +1,1 @@
+"""The live page, metrics and health of a running rig."""
