@@ -82,6 +82,7 @@ class Frame:
         arrived_ns: when the image reached this process, on the same clock; None for recordings.
         clock: whose clock `captured_ns` is.
         ffc: what the camera's telemetry says about its shutter; None where it says nothing.
+        counts: (H, W) uint16 raw counts that `image` was made of; None where the camera gave 8 bits.
     """
 
     image: NDArray[Any]
@@ -94,6 +95,7 @@ class Frame:
     arrived_ns: int | None = None
     clock: Clock = Clock.FILE
     ffc: FfcState | None = None
+    counts: NDArray[np.uint16] | None = None
 
 
 @dataclass(frozen=True, slots=True)
