@@ -25,7 +25,9 @@ from mdrun.files import PartialFolder
 from mdrun.manifest import Manifest, sidecar_path
 from mdrun.models import SUFFIXES
 from mdrun.onnx_file import PLAN_SUFFIXES, read_manifest
+from mdrun.thermal.normalise import Rule
 from mdrun.verified import find_doubt
+from mdtrain.build import load_trained
 from mdtrain.outputs import result_folder
 
 PARITY, PICTURE = "parity.json", "parity.jpg"
@@ -107,7 +109,7 @@ def _fill(
     weights: Path, folder: Path, calibration: Calibration, pairs: PairSet, split: str, say: Say, accept: str | None
 ) -> None:
     """Every engine, each made of the one before."""
-    sources = _parity_sources(pairs, split)
+    sources = _parity_sources(pairs, split, load_trained(weights, "student").config.data.rule)
     draft = folder / "fp32.onnx"
     name = export_onnx(weights, draft, *sources, pairs=FEWEST).name
     single = draft.rename(folder / f"{name}.onnx")
@@ -147,9 +149,9 @@ def _builders() -> list[str]:
     return found
 
 
-def _parity_sources(pairs: PairSet, split: str) -> tuple[str, str]:
+def _parity_sources(pairs: PairSet, split: str, rule: Rule) -> tuple[str, str]:
     """Folders of the two cameras, as `mdrun` takes them; the built-in street for sets that have one for both."""
-    first = pairs.read(split)[0]
+    first = pairs.read(split, rule)[0]
     folders = first.visible_file.path.parent, first.thermal_file.path.parent
     return (str(folders[0]), str(folders[1])) if folders[0] != folders[1] else (STREET, STREET)
 

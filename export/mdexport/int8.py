@@ -18,6 +18,7 @@ from mdexport.pairs import PairSet, altered, intact, spread
 from mdexport.proof import GATE_LIST, Judged, Ready, finish, prepare, progress, run_model
 from mdrun.backends.base import Outputs
 from mdrun.manifest import Manifest
+from mdrun.preprocess import thermal_rule
 from mdtrain.outputs import result_file
 
 CALIBRATION_LIST = "train"
@@ -81,8 +82,9 @@ def export_int8(
 
 def calibrate(ready: Ready, calibration: Calibration) -> Calibrated:
     """Run the calibration pairs."""
-    records = calibration.pairs.read(calibration.split)
-    scenes = intact(ready.engine.manifest, spread(records, min(calibration.number, len(records))))
+    manifest = ready.engine.manifest
+    records = calibration.pairs.read(calibration.split, thermal_rule(manifest))
+    scenes = intact(manifest, spread(records, min(calibration.number, len(records))))
     described = f"{len(scenes)} pairs of {calibration.pairs} {calibration.split}"
     if calibration.degraded:
         scenes += altered(scenes)

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from mdrun.backends.base import Feeds
 from mdrun.errors import DataError, UsageError
 from mdrun.manifest import Manifest
-from mdrun.preprocess import Preprocess
-from mdtrain.data.records import Record, check_records
+from mdrun.preprocess import Preprocess, thermal_rule
+from mdrun.thermal.normalise import Rule
+from mdtrain.data.records import EIGHT_BITS, Record, check_records, use_rule
 from mdtrain.data.sets import SET_NAMES, SetName, read_set
 
 FEWEST = 16  # pairs: below it neither ranges nor rates say anything
@@ -33,14 +34,15 @@ class PairSet(NamedTuple):
     name: SetName
     folder: Path
 
-    def read(self, split: str) -> list[Record]:
-        """Pairs of one list, all of whose files are there.
+    def read(self, split: str, rule: Rule = EIGHT_BITS) -> list[Record]:
+        """Pairs of one list, all of whose files are there; `rule` is that of the engine's thermal input.
 
         Raises:
             SourceError: a list or a file is missing, or the list is empty.
             DataError: a malformed label, or the folders of the two cameras are swapped.
         """
         records = read_set(self.name, self.folder, split)
+        use_rule(records, rule)
         check_records(records, self.folder)
         return records
 
@@ -122,13 +124,15 @@ def intact(manifest: Manifest, records: Iterable[Record]) -> list[Scene]:
         SourceError: an image cannot be read.
         DataError: an image of another kind, or two of a pair that do not show the same field of view.
     """
+    records = list(records)
+    use_rule(records, thermal_rule(manifest))
     preprocess = Preprocess(manifest)
     scenes = []
     for record in records:
         visible, thermal = record.visible, record.thermal if "thermal" in manifest.inputs else None
         if thermal is not None:
             _refuse_other_view(record, visible, thermal)
-        feeds = preprocess(visible, thermal)
+        feeds = preprocess(visible, thermal, normalised=True)
         scenes.append(Scene({name: array.copy() for name, array in feeds.items()}, record, INTACT))
     return scenes
 

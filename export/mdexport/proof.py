@@ -17,6 +17,7 @@ from mdrun.backends.base import Outputs
 from mdrun.backends.ort import import_onnxruntime
 from mdrun.errors import DataError, UsageError
 from mdrun.manifest import Manifest, Parity
+from mdrun.preprocess import thermal_rule
 from mdtrain.data.records import Record
 from mdtrain.metrics.energy import energy_threshold
 
@@ -90,7 +91,7 @@ def gate_scenes(manifest: Manifest, pairs: PairSet, split: str) -> list[Scene]:
         SourceError: they cannot be read.
         DataError: they cannot be read, or have no labels of the engine's task.
     """
-    records = pairs.read(split)
+    records = pairs.read(split, thermal_rule(manifest))
     _refuse_unlabelled(manifest, records)
     scenes = intact(manifest, spread(records, min(MOST_GATE_PAIRS, len(records))))
     return scenes + altered(scenes)

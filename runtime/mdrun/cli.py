@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from mdrun import __version__
-from mdrun.command import run_command, warn
+from mdrun.command import LazyGroup, run_command, warn
 from mdrun.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,10 +30,21 @@ EPILOG = """\b
 Examples:
   mdrun --visible "test://street?time=night&frames=90" --thermal "test://street?time=night&frames=90"
   mdrun --engine student.onnx --visible "rgb/?fps=30" --thermal "ir/?fps=9" --output runs/gate
+  mdrun --visible rtsp://camera/visible --thermal /dev/video2 --output http://127.0.0.1:8080
+  mdrun --rig gate.yaml
 
-A source is a folder of images, a video file or test://street; docs/sources.md has their options.
-Results, exit codes: docs/results.md, docs/errors.md.
+A source is a folder of images, a video file, a camera, a recording or test://street: docs/sources.md.
+Rig files, outputs, results, exit codes: docs/rig.md, docs/outputs.md, docs/results.md, docs/errors.md.
 """
+
+COMMANDS = {
+    "calibrate": ("mdrun.calibrate.commands", "calibrate", "Measure a rig: time offset and registration."),
+    "record": ("mdrun.record.commands", "record", "Record both cameras losslessly, for replay://."),
+    "doctor": ("mdrun.doctor.commands", "doctor", "Say what works on this machine, what does not, and how to mend it."),
+    "top": ("mdrun.top", "top", "Watch a running mdrun in the terminal."),
+}
+# Flags that only a rig run knows: cameras that run, a ladder of engines, places for results other than one folder.
+RIG_FLAGS = ("rig", "calibration", "policy", "start", "print_config", "validate_config")
 
 
 class _Number(click.FloatRange):
@@ -54,20 +65,41 @@ def _milliseconds(flag: str, what: str) -> Callable[[F], F]:
     return click.option(flag, type=_Number(0, 3_600_000), metavar="MS", help=what)
 
 
-def _folder(context: click.Context, option: click.Parameter, value: str | None) -> Path | None:
-    if value == "":
-        raise click.BadParameter("it is empty, wanted a folder.", context, option)
-    return None if value is None else Path(value)
+def _filled(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    if any(not value.strip() for value in values):
+        raise click.BadParameter("it is empty, wanted a folder or an output of docs/outputs.md.", context, option)
+    return values
 
 
-@click.group(invoke_without_command=True, epilog=EPILOG, context_settings={"max_content_width": 110})
-@click.version_option(__version__, prog_name=PROGRAM, message="%(prog)s %(version)s")
-@click.option(
-    "--engine", metavar="E", help="Engine file, or a name from `mdrun models` [default: the detector that ships]"
+@click.group(
+    cls=LazyGroup,
+    lazy=COMMANDS,
+    invoke_without_command=True,
+    epilog=EPILOG,
+    context_settings={"max_content_width": 110},
 )
-@click.option("--visible", metavar="V", help="Visible source")
-@click.option("--thermal", metavar="T", help="Thermal source")
-@click.option("--output", metavar="DIR", callback=_folder, help="Folder [default: runs/ENGINE]")
+@click.version_option(__version__, prog_name=PROGRAM, message="%(prog)s %(version)s")
+@click.option("--rig", multiple=True, metavar="FILE", help="Rig file; several run side by side")
+@click.option(
+    "--engine",
+    multiple=True,
+    metavar="E",
+    help="Engine file, or a name from `mdrun models`; several are a ladder [default: the detector that ships]",
+)
+@click.option("--visible", metavar="V", help="Visible source, or the name of a camera in the rig file")
+@click.option("--thermal", metavar="T", help="Thermal source, or the name of a camera in the rig file")
+@click.option(
+    "--output", multiple=True, metavar="O", callback=_filled, help="Folder or URI; repeatable [default: runs/ENGINE]"
+)
+@click.option("--calibration", metavar="FILE", help="How the thermal image lies on the visible one")
+@click.option(
+    "--policy",
+    type=click.Choice(["strict", "hold", "lone"]),
+    help="Without a measured thermal image: drop, hold, go on",
+)
+@click.option(
+    "--start", type=click.Choice(["require", "degraded"]), help="A camera that is missing at the start: error or go on"
+)
 @_score("--threshold", "Lowest score in results.jsonl")
 @_score("--display-threshold", "Lowest score that is drawn and counted")
 @_milliseconds("--max-skew", "Capture times closer than this are one moment [default: 60]")
@@ -76,17 +108,18 @@ def _folder(context: click.Context, option: click.Parameter, value: str | None) 
 @click.option("--no-overlay", is_flag=True, help="Write neither overlay.mp4 nor overlay.png")
 @click.option("--no-labels", is_flag=True, help="Write no label maps (engines with the task segment)")
 @click.option("--threads", type=click.IntRange(1, 256), metavar="N", help="CPU threads [default: one a core]")
-@click.option(
-    "--backend", metavar="NAME", help="Engine library: onnxruntime or openvino [default: the first that is installed]"
-)
+@click.option("--backend", metavar="NAME", help="Engine library, see `mdrun doctor` [default: the best that is there]")
 @click.option("--require-verified", is_flag=True, help="Refuse an engine whose manifest does not prove its export")
+@click.option("--print-config", is_flag=True, help="Print the effective rig as YAML and stop")
+@click.option("--validate-config", is_flag=True, help="Check the rig file and stop")
 @click.pass_context
 def cli(context: click.Context, /, **flags: Any) -> int | None:  # as the options say
     """Find people and cars with a visible camera and a cheap thermal one, by day and by night.
 
-    Writes results.jsonl, overlay.mp4, overlay.png and summary.json; a segment engine also labels/, its label maps.
+    Recordings: writes results.jsonl, overlay.mp4, overlay.png and summary.json; a segment engine also labels/, its
+    label maps. Cameras: results go to every --output until Ctrl-C.
     """
-    given = [name for name, value in flags.items() if value is not None and value is not False]
+    given = [name for name, value in flags.items() if value not in (None, False, ())]
     if context.invoked_subcommand is not None:
         if given:
             flag, command = given[0].replace("_", "-"), f"{PROGRAM} {context.invoked_subcommand}"
@@ -95,9 +128,42 @@ def cli(context: click.Context, /, **flags: Any) -> int | None:  # as the option
     if not given:
         click.echo(context.get_help())
         return 0
-    if flags["visible"] is None:
-        raise UsageError("--visible is missing; give a folder, a video file or test://street")
-    return _run(flags)
+    if flags["visible"] is None and not flags["rig"]:
+        raise UsageError(
+            "--visible is missing; give a folder, a video file, a camera or test://street, or a --rig file"
+        )
+    return _run_rigs(flags) if _is_rig_run(flags) else _run(flags)
+
+
+def _is_rig_run(flags: dict[str, Any]) -> bool:
+    """Cameras, a rig file or other outputs than one folder; a recording into a folder is a run of its own kind."""
+    if any(flags[name] for name in RIG_FLAGS) or len(flags["engine"]) > 1 or len(flags["output"]) > 1:
+        return True
+    from mdrun.rig.flags import names_camera
+    from mdrun.sinks.uri import is_folder
+
+    sources = [flags[role] for role in ("visible", "thermal") if flags[role] is not None]
+    return any(map(names_camera, sources)) or not all(map(is_folder, flags["output"]))
+
+
+def _run_rigs(flags: dict[str, Any]) -> int:
+    from mdrun.rig.flags import check_rigs, print_config, rigs_of
+
+    rigs = rigs_of([Path(file) for file in flags["rig"]], flags)
+    if flags["print_config"]:
+        click.echo(print_config(rigs), nl=False)
+        return 0
+    if flags["validate_config"]:
+        check_rigs(rigs)
+        click.echo(f"{', '.join(rig.rig for rig in rigs)}: nothing wrong")
+        return 0
+    from mdrun.report import print_rig_report
+    from mdrun.rig.run import run_rigs
+
+    reports, code = run_rigs(rigs, frames=flags["limit"], overlay=not flags["no_overlay"])
+    for report in reports:
+        print_rig_report(report)
+    return code
 
 
 @cli.command("info", epilog="\b\nExamples:\n  mdrun info student.onnx\n  mdrun info student.onnx --json")
@@ -145,7 +211,7 @@ def _run(flags: dict[str, Any]) -> int:
     from mdrun.verified import find_doubt
 
     options = _options(flags)
-    choice = flags["engine"] if flags["engine"] is not None else default()
+    choice = flags["engine"][0] if flags["engine"] else default()
     chosen = {name: flags[name] for name in ("threshold", "threads", "require_verified")}
     with Engine.load(choice, backend=AUTO if flags["backend"] is None else flags["backend"], **chosen) as engine:
         check_needs(engine, flags["thermal"] is not None)
@@ -155,7 +221,7 @@ def _run(flags: dict[str, Any]) -> int:
         if doubt := find_doubt(engine.manifest):
             warn(PROGRAM, f"{engine.path}: not verified: {doubt}; --require-verified refuses such engines")
         try:
-            output = flags["output"] if flags["output"] is not None else Path("runs") / engine.path.stem
+            output = Path(flags["output"][0]) if flags["output"] else Path("runs") / engine.path.stem
             report = _run_with_progress(engine, visible, thermal, output, options)
         finally:
             visible.close()
@@ -167,9 +233,9 @@ def _run(flags: dict[str, Any]) -> int:
 
 def _check_output(flags: dict[str, Any]) -> None:
     """Refuse an output that would become the input of the next run."""
-    output: Path | None = flags["output"]
-    if output is None:
+    if not flags["output"]:
         return
+    output = Path(flags["output"][0])
     for flag in ("visible", "thermal"):
         text = flags[flag]
         if text and Path(text).is_dir() and output.is_dir() and output.samefile(text):

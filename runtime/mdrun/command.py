@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import click
 
@@ -16,6 +18,37 @@ OUT_OF_SPACE = {errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG}  # only wr
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 INTERNAL = 70  # EX_SOFTWARE of sysexits.h
 DEBUG = "MDRUN_DEBUG"  # set: a mistake of ours shows its traceback
+
+
+class LazyGroup(click.Group):
+    """A group whose rarer commands are imported when they are called: help and mistakes answer at once."""
+
+    def __init__(self, *args: Any, lazy: Mapping[str, tuple[str, str, str]] | None = None, **kwargs: Any) -> None:
+        """`lazy`: by command, its module, the name there, and the line of help."""
+        super().__init__(*args, **kwargs)
+        self._lazy = dict(lazy or {})
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, sorted."""
+        return sorted({*super().list_commands(ctx), *self._lazy})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, imported now."""
+        if cmd_name not in self._lazy:
+            return super().get_command(ctx, cmd_name)
+        module, name, _ = self._lazy[cmd_name]
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The lines of help, without importing anything."""
+        rows = []
+        for name in self.list_commands(ctx):
+            known = self._lazy.get(name)
+            command = None if known else self.get_command(ctx, name)
+            rows.append((name, known[2] if known else command.get_short_help_str(80) if command else ""))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
 
 def run_command(command: click.Command, program: str, arguments: Sequence[str] | None = None) -> int:

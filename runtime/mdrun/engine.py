@@ -105,12 +105,16 @@ class Engine:
         """The engine must be given a thermal image with every visible one."""
         return "thermal" in self.manifest.needs
 
-    def infer(self, visible: NDArray[Any], thermal: NDArray[Any] | None = None) -> Detections:
+    def infer(
+        self, visible: NDArray[Any], thermal: NDArray[Any] | None = None, *, normalised: bool = False
+    ) -> Detections:
         """Detections of one pair, in pixels of the visible image given.
 
         Args:
             visible: (H, W, 3) uint8 RGB, any size.
-            thermal: (h, w) uint8, the same view, any size; None for a visible-only engine.
+            thermal: (h, w), the same view, any size, 8 bits or counts as the engine's rule takes them; None for a
+                visible-only engine.
+            normalised: `thermal` is uint8 because the engine's rule was applied already.
 
         Raises:
             DataError: an image of another type or shape, or a thermal image is missing.
@@ -118,14 +122,18 @@ class Engine:
         """
         if not isinstance(self._postprocess, Postprocess):
             raise self._other_task("infer", "boxes")
-        return self._timed(self._postprocess, visible, thermal)[0]
+        return self._timed(self._postprocess, visible, thermal, normalised)[0]
 
-    def segment(self, visible: NDArray[Any], thermal: NDArray[Any] | None = None) -> Segmentation:
+    def segment(
+        self, visible: NDArray[Any], thermal: NDArray[Any] | None = None, *, normalised: bool = False
+    ) -> Segmentation:
         """Label map of one pair, (H, W) like the visible image given.
 
         Args:
             visible: (H, W, 3) uint8 RGB, any size.
-            thermal: (h, w) uint8, the same view, any size; None for a visible-only engine.
+            thermal: (h, w), the same view, any size, 8 bits or counts as the engine's rule takes them; None for a
+                visible-only engine.
+            normalised: `thermal` is uint8 because the engine's rule was applied already.
 
         Raises:
             DataError: an image of another type or shape, or a thermal image is missing.
@@ -133,22 +141,23 @@ class Engine:
         """
         if not isinstance(self._postprocess, SegmentPostprocess):
             raise self._other_task("segment", "label maps")
-        return self._timed(self._postprocess, visible, thermal)[0]
+        return self._timed(self._postprocess, visible, thermal, normalised)[0]
 
     def run_timed(
-        self, visible: NDArray[Any], thermal: NDArray[Any] | None
+        self, visible: NDArray[Any], thermal: NDArray[Any] | None, *, normalised: bool = False
     ) -> tuple[Detections | Segmentation, dict[str, float]]:
         """What the engine's task gives, and the wall time of each stage in milliseconds."""
-        return self._timed(self._postprocess, visible, thermal)
+        return self._timed(self._postprocess, visible, thermal, normalised)
 
     def _timed(
         self,
         postprocess: Callable[[Outputs, tuple[int, int]], T],
         visible: NDArray[Any],
         thermal: NDArray[Any] | None,
+        normalised: bool,
     ) -> tuple[T, dict[str, float]]:
         times = [perf_counter_ns()]
-        feeds = self._preprocess(visible, thermal)
+        feeds = self._preprocess(visible, thermal, normalised=normalised)
         times.append(perf_counter_ns())
         outputs = self._backend.infer(feeds)
         times.append(perf_counter_ns())

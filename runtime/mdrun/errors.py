@@ -113,3 +113,14 @@ class SinkError(OutputError):
     """A server that results are sent to, or a port that they are offered on, is not to be had."""
 
     code = "MDR-610"
+
+
+def from_code(code: str, message: str) -> MdrunError:
+    """The error that a code stands for, with this message; of an unknown code the base class."""
+    known: dict[str, type[MdrunError]] = {}
+    waiting: list[type[MdrunError]] = [MdrunError]
+    while waiting:
+        kind = waiting.pop()
+        known[kind.code] = kind
+        waiting += kind.__subclasses__()
+    return known.get(code, MdrunError)(message)

@@ -83,6 +83,7 @@ class Frame:
         clock: whose clock `captured_ns` is.
         ffc: what the camera's telemetry says about its shutter; None where it says nothing.
         counts: (H, W) uint16 raw counts that `image` was made of; None where the camera gave 8 bits.
+        unaligned: (H, W) uint8, the thermal image as the camera sees it, where `image` was laid on the visible view.
     """
 
     image: NDArray[Any]
@@ -96,6 +97,7 @@ class Frame:
     clock: Clock = Clock.FILE
     ffc: FfcState | None = None
     counts: NDArray[np.uint16] | None = None
+    unaligned: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True, slots=True)

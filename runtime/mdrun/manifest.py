@@ -203,6 +203,7 @@ class Manifest:
         origin: how it was made.
         parity: proof of the export; None until there is one.
         build: of a plan.
+        hallucinates: modalities whose content the network makes up where their camera is missing.
     """
 
     schema_version: int
@@ -217,6 +218,7 @@ class Manifest:
     energy: dict[str, float] | None = None
     parity: Parity | None = None
     build: Build | None = field(default=None, metadata=LATER)
+    hallucinates: list[str] = field(default_factory=list, metadata=LATER)
 
     def __post_init__(self) -> None:
         """Refuse values that no reader could obey.
@@ -227,7 +229,7 @@ class Manifest:
         problems = []
         if self.task not in TASKS:
             problems.append(f"task is {self.task!r}, wanted one of {', '.join(TASKS)}")
-        for group, names in (("inputs", self.inputs), ("needs", self.needs)):
+        for group, names in (("inputs", self.inputs), ("needs", self.needs), ("hallucinates", self.hallucinates)):
             if odd := [name for name in names if name not in MODALITIES]:
                 problems.append(f"{group} names {', '.join(odd)}, wanted {' and '.join(MODALITIES)}")
         if missing := [name for name in self.needs if name not in self.inputs]:

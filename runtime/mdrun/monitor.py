@@ -18,6 +18,7 @@ from mdrun.statistics import Distribution
 NOTICES = 100  # kept for the page
 POINTS = 300  # of each chart: ten seconds at 30 Hz
 RATE_WINDOW = 60  # arrivals that a frame rate is counted over
+PERCENTILE_WINDOW = 3600  # values: two minutes at 30 Hz; a snapshot holds the lock while it sorts them, 4 ms in all
 SKEW_EDGES_MS = (-250.0, -100.0, -60.0, -40.0, -20.0, -10.0, 0.0, 10.0, 20.0, 40.0, 60.0, 100.0, 250.0)
 LATENCY_EDGES_S = (0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
 STAGE_EDGES_S = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -56,6 +57,8 @@ class CameraStatus:
     dtype: str = ""
     clock: str = ""
     last_captured_ns: int | None = None
+    lost: bool = False  # since its last image the connection has gone
+    last_seen: float | None = None  # `time.monotonic` when the last image came
     ffc: FfcState = FfcState.NORMAL
     ffc_events: int = 0
     ffc_seconds: float = 0.0
@@ -85,11 +88,13 @@ class Monitor:
     Attributes:
         rig: its name.
         started: `time.monotonic` of its start.
+        beat: `time.monotonic` of the last turn of the rig's loop; it turns ten times a second even without images.
     """
 
     def __init__(self, rig: str, names: dict[Modality, str]) -> None:
         self.rig = rig
         self.started = time.monotonic()
+        self.beat = self.started
         self.lock = threading.Lock()
         self.cameras = {modality: CameraStatus(name) for modality, name in names.items()}
         self.sinks: dict[str, SinkStatus] = {}
@@ -121,14 +126,17 @@ class Monitor:
             camera.width, camera.height, camera.dtype = width, height, str(frame.image.dtype)
             camera.clock = frame.clock.value
             camera.last_captured_ns = frame.captured_ns
+            camera.last_seen = time.monotonic()
             camera.arrivals.append(frame.captured_ns)
 
     def add_state(self, change: StateChange) -> None:
         """A camera changed its state."""
         with self.lock:
             camera = self.cameras[change.modality]
-            if change.state is SourceState.LOST and camera.state is not SourceState.LOST and camera.captured:
-                camera.reconnects += 1
+            if change.state is SourceState.LOST and camera.captured:
+                camera.lost = True
+            if change.state is SourceState.LIVE and camera.lost:
+                camera.reconnects, camera.lost = camera.reconnects + 1, False
             camera.state, camera.code, camera.message = change.state, change.code, change.message
             if change.state is SourceState.LIVE:
                 camera.arrivals.clear()
@@ -176,10 +184,10 @@ class Monitor:
                 self._distribution(stage).add(wall_ms)
             self.recent.append((result.pair.visible.captured_ns / 1e9, skew_ms, latency_ms))
 
-    def set_rung(self, rung: int | None, reason: str) -> None:
-        """Another engine runs from now on; None: none of them can."""
+    def set_rung(self, rung: int | None, reason: str, switched: bool = True) -> None:
+        """The engine that runs from now on, None: none of them can; `switched`: another ran before."""
         with self.lock:
-            if rung != self.rung and self.engines:
+            if switched:
                 self.transitions[(self._engine(self.rung), self._engine(rung), reason)] += 1
             self.rung, self.rung_reason = rung, reason
 
@@ -246,7 +254,7 @@ class Monitor:
         return "none" if rung is None else str(self.engines[rung]["name"])
 
     def _distribution(self, name: str) -> Distribution:
-        return self.percentiles.setdefault(name, Distribution())
+        return self.percentiles.setdefault(name, Distribution(PERCENTILE_WINDOW))
 
     def _points(self, name: str) -> dict[str, float] | None:
         found = self.percentiles.get(name)
@@ -269,6 +277,7 @@ def _camera(camera: CameraStatus) -> dict[str, Any]:
         "clock": camera.clock,
         "fps": None if fps is None else round(fps, 2),
         "last_captured_s": None if camera.last_captured_ns is None else round(camera.last_captured_ns / 1e9, 3),
+        "age_s": None if camera.last_seen is None else round(time.monotonic() - camera.last_seen, 3),
         "ffc": camera.ffc.value,
         "ffc_events": camera.ffc_events,
         "ffc_seconds": round(camera.ffc_seconds, 2),

@@ -51,8 +51,10 @@ class PairLimits:
 class Pairer:
     """Keeps the few thermal frames that can still matter and finds each visible frame's partner."""
 
-    def __init__(self, limits: PairLimits) -> None:
+    def __init__(self, limits: PairLimits, hold: bool = True) -> None:
+        """`hold` False: a thermal frame outside the skew limit is never used."""
         self._limits = limits
+        self._hold = hold
         self._thermal: deque[Frame] = deque(maxlen=KEPT)
         self._sequence = 0
         self._ended = False
@@ -94,7 +96,7 @@ class Pairer:
         past = self._thermal[0]
         if past.captured_ns > time_ns:
             return None, Provenance.ABSENT, "no_thermal"
-        if now_ns - past.captured_ns <= self._limits.age_ms * NS_PER_MS:
+        if self._hold and now_ns - past.captured_ns <= self._limits.age_ms * NS_PER_MS:
             return _unless_shut(past, Provenance.HELD, "stale")
         return None, Provenance.ABSENT, "no_thermal" if self._ended else "stale"
 

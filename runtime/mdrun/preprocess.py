@@ -1,7 +1,8 @@
 """Camera images to engine inputs: resizing, and nothing that the graph does itself.
 
-Normalisation, thermal upsampling and channel layout are compiled into the engine (docs/manifest.md),
-so only two small uint8 arrays are made here, in buffers that live as long as the engine.
+Thermal upsampling, channel layout and the arithmetic of normalisation are compiled into the engine (docs/manifest.md),
+so only two small uint8 arrays are made here, in buffers that live as long as the engine. 16-bit thermal counts become
+8 bits first, by the manifest's rule (docs/thermal.md).
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from numpy.typing import NDArray
 from mdrun.backends.base import Feeds, input_shape
 from mdrun.errors import DataError, EngineError
 from mdrun.manifest import InputSpec, Manifest
+from mdrun.thermal.normalise import Rule, normalise
 
 MODEL_LAYOUTS = {"visible": ("uint8", "NHWC", "RGB"), "thermal": ("uint8", "NHW", "grey")}
-NORMALISATIONS = ("agc8", None)  # agc8: the camera's own gain control made the 8 bits
 
 
 class Preprocess:
@@ -29,15 +30,18 @@ class Preprocess:
             EngineError: an input of another type or layout, or an unknown thermal rule.
         """
         for name, spec in manifest.inputs.items():
-            _check_spec(manifest.name, name, spec)
+            _check_layout(manifest.name, name, spec)
+        self._rule = thermal_rule(manifest)
         self._buffers: Feeds = {name: np.empty(input_shape(spec), np.uint8) for name, spec in manifest.inputs.items()}
 
-    def __call__(self, visible: NDArray[Any], thermal: NDArray[Any] | None) -> Feeds:
+    def __call__(self, visible: NDArray[Any], thermal: NDArray[Any] | None, *, normalised: bool = False) -> Feeds:
         """Engine inputs of one pair; the next call overwrites them.
 
         Args:
             visible: (H, W, 3) uint8 RGB.
-            thermal: (h, w) uint8; ignored by an engine without a thermal input.
+            thermal: (h, w) as the manifest's rule takes it: uint8, or uint16 counts, which are normalised by
+                themselves; ignored by an engine without a thermal input.
+            normalised: `thermal` is uint8 because the manifest's rule was applied already.
 
         Raises:
             DataError: an image of another type or shape, or no thermal image for an engine that takes one.
@@ -52,8 +56,25 @@ class Preprocess:
             raise DataError(f"visible image is {_describe(visible)}, wanted uint8 (H, W, 3) in RGB order")
         resize_into(visible, self._buffers["visible"][0])
         if "thermal" in self._buffers:
-            resize_into(_checked_thermal(thermal), self._buffers["thermal"][0])
+            resize_into(_in_8_bits(thermal, Rule() if normalised else self._rule), self._buffers["thermal"][0])
         return self._buffers
+
+
+def thermal_rule(manifest: Manifest) -> Rule:
+    """How thermal images become the 8 bits that an engine takes; `agc8` for one without a thermal input.
+
+    Raises:
+        EngineError: a rule that this version does not know.
+    """
+    spec = manifest.inputs.get("thermal")
+    if spec is None or spec.normalisation is None:
+        return Rule()
+    try:
+        return Rule.parse(spec.normalisation)
+    except ValueError as error:
+        raise EngineError(
+            f"{manifest.name}: input thermal: {error}; export again with `mdexport onnx` or install a newer mdrun"
+        ) from error
 
 
 def resize_into(image: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
@@ -87,33 +108,21 @@ def _block(source: int, target: int) -> int:
     return next(factor for factor in range(source // target, 0, -1) if source % factor == 0)
 
 
-def _check_spec(engine: str, name: str, spec: InputSpec) -> None:
+def _check_layout(engine: str, name: str, spec: InputSpec) -> None:
     got = (spec.dtype, spec.layout, spec.colour_order)
     if got != MODEL_LAYOUTS[name]:
         raise EngineError(
             f"{engine}: input {name} is {' '.join(got)}, this mdrun gives {' '.join(MODEL_LAYOUTS[name])}; "
             "export again with `mdexport onnx`"
         )
-    if spec.normalisation not in NORMALISATIONS:
-        raise EngineError(
-            f"{engine}: input {name} wants the rule {spec.normalisation!r}, this mdrun knows 'agc8'; "
-            "export again with `mdexport onnx` or install a newer mdrun"
-        )
 
 
-def _checked_thermal(thermal: NDArray[Any] | None) -> NDArray[np.uint8]:
+def _in_8_bits(thermal: NDArray[Any] | None, rule: Rule) -> NDArray[np.uint8]:
     if thermal is None:
         raise DataError("no thermal image, and the engine takes one; give it or use a visible-only engine")
     if not isinstance(thermal, np.ndarray):
-        raise DataError(f"thermal image is {_describe(thermal)}, wanted uint8 (h, w), one channel")
-    if thermal.dtype == np.uint16 and thermal.ndim == 2:
-        raise DataError(
-            f"thermal image is {_describe(thermal)}, raw counts; the engine's rule agc8 wants the camera's 8-bit "
-            "output; switch the camera to 8 bits or convert the recording"
-        )
-    if thermal.ndim != 2 or thermal.dtype != np.uint8 or not thermal.size:
-        raise DataError(f"thermal image is {_describe(thermal)}, wanted uint8 (h, w), one channel")
-    return thermal
+        raise DataError(f"thermal image is {_describe(thermal)}, wanted uint8 or uint16 (h, w), one channel")
+    return normalise(thermal, rule)
 
 
 def _describe(image: object) -> str:

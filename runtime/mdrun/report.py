@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -14,6 +14,9 @@ from rich.table import Table
 
 from mdrun.pipeline import RunReport
 from mdrun.tables import join_values, make_console, make_table
+
+if TYPE_CHECKING:
+    from mdrun.rig.run import RigReport
 
 POINTS = ("p50", "p95", "p99", "max")
 
@@ -39,6 +42,41 @@ def print_report(report: RunReport) -> None:
         console.print(f"wrote {path}{'/' if path.is_dir() else ''}", soft_wrap=True)
     if summary["stopped_by"] is not None:
         console.print(f"stopped by {summary['stopped_by']}; the files hold everything up to then")
+
+
+def print_rig_report(report: RigReport) -> None:
+    """Frames, engines, percentiles, outputs and files of a rig that has stopped."""
+    console, summary = make_console(), report.summary
+    console.print(_rig_table(summary))
+    console.print(_stages_table({"stages_ms": summary["stages_ms"] | {"capture to result": summary["latency_ms"]}}))
+    for path in report.paths:
+        console.print(f"wrote {path}", soft_wrap=True)
+
+
+def _rig_table(summary: dict[str, Any]) -> Table:
+    captured, skew = summary["captured"], summary["skew_ms"]
+    table = make_table("rig", summary["rig"])
+    for engine in summary["ladder"]["engines"]:
+        table.add_row("engine", f"{engine['name']}, {engine['backend']} on {engine['device']}")
+    table.add_row("captured", f"{captured['visible']} visible, {captured['thermal']} thermal")
+    table.add_row("results", str(summary["results"]))
+    table.add_row("dropped", join_values(summary["drops"]) or "none")
+    table.add_row("thermal", join_values(summary["thermal_provenance"]) or "none")
+    for role, camera in summary["cameras"].items():
+        fps = "" if camera["fps"] is None else f", {camera['fps']:g} frames/s"
+        table.add_row(role, f"{camera['name']}: {camera['state']}{fps}, {camera['reconnects']} reconnects")
+    if skew is not None:
+        table.add_row("skew", f"p50 {skew['p50']:.1f} ms, p95 {skew['p95']:.1f} ms, p99 {skew['p99']:.1f} ms")
+    for step in summary["ladder"]["transitions"]:
+        table.add_row("switched", f"{step['from']} to {step['to']}, {step['reason'] or 'returned'}: {step['count']}")
+    if summary["objects"]:
+        table.add_row("objects", join_values(summary["objects"]))
+    for name, sink in summary["sinks"].items():
+        table.add_row(
+            "output", f"{name}: {sink['written']} written, {sink['dropped']} dropped, {sink['errors']} errors"
+        )
+    table.add_row("speed", f"{summary['fps']:.1f} results/s" if summary["fps"] else "none")
+    return table
 
 
 def _counts_table(summary: dict[str, Any]) -> Table:

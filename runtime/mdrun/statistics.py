@@ -22,10 +22,10 @@ STAGES = ("pair", "preprocess", "infer", "postprocess", "sinks")
 
 
 class Distribution:
-    """Percentiles of the last `WINDOW` values, and the largest of all."""
+    """Percentiles of the last `WINDOW` values, or of the last `window`, and the largest of all."""
 
-    def __init__(self) -> None:
-        self._values: deque[float] = deque(maxlen=WINDOW)
+    def __init__(self, window: int | None = None) -> None:
+        self._values: deque[float] = deque(maxlen=WINDOW if window is None else window)
         self.count = 0
         self._max = float("-inf")
 

@@ -20,6 +20,8 @@ from mdrun.command import run_command
 from mdrun.engine import Engine
 from mdrun.manifest import Manifest, parse_manifest
 from mdrun.onnx_file import check_graph, read_manifest
+from mdrun.thermal.normalise import Rule
+from mdtrain.data.records import EIGHT_BITS
 from tests.export.labelled import Made
 from tests.export.test_check import write_negated, write_plan
 
@@ -200,15 +202,15 @@ def test_a_failing_step_leaves_nothing_unless_accepted(
 def test_sets_with_one_folder_for_both_cameras_use_the_street(detector: Made, tmp_path: Path) -> None:
     """MFNet has four channels in a file, FLIR two files beside each other: no sources that `mdrun` could pair."""
     pairs = PairSet("msrs", detector.pairs)
-    assert bundle._parity_sources(pairs, "val") == (str(detector.pairs / "vi"), str(detector.pairs / "ir"))
+    assert bundle._parity_sources(pairs, "val", EIGHT_BITS) == (str(detector.pairs / "vi"), str(detector.pairs / "ir"))
     record = dataclasses.replace(pairs.read("val")[0])
     record = dataclasses.replace(record, thermal_file=dataclasses.replace(record.visible_file, colour=False))
 
     class OneFolder(PairSet):
-        def read(self, split: str) -> list[object]:  # type: ignore[override]
+        def read(self, split: str, rule: Rule = EIGHT_BITS) -> list[object]:  # type: ignore[override]
             return [record]
 
-    visible, thermal = bundle._parity_sources(OneFolder("mfnet", tmp_path), "val")
+    visible, thermal = bundle._parity_sources(OneFolder("mfnet", tmp_path), "val", EIGHT_BITS)
     assert visible == thermal
     assert visible.startswith("test://street")
 

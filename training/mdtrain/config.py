@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from mdrun.errors import UsageError
 from mdrun.strict import SET, Strict, problems, read_yaml
+from mdrun.thermal.normalise import Rule
 from mdtrain.data.sets import DownloadedSet, SetName
 from mdtrain.data.sets.kaist import KaistLabels
 from mdtrain.models.sizes import SIZES, SizeName
@@ -27,7 +28,8 @@ class DataConfig(Strict):
     `root` holds a folder of each set's name; `street` is a folder of synthetic scenes written by `mdtrain street`.
     `lists` names the training list of a set where it is not `train`; `validation` is the set whose
     `validation_list` judges, or several that judge together; `street` can be one. `labels` is the view of MSRS labels,
-    `kaist_labels` the version of KAIST's.
+    `kaist_labels` the version of KAIST's. `normalisation` is the rule by which 16-bit thermal images become 8 bits, as
+    docs/thermal.md writes it; `agc8` reads images of 8 bits.
     """
 
     root: Path = Path("../shared/data/rgbt")
@@ -38,6 +40,7 @@ class DataConfig(Strict):
     labels: Literal["fusion", "infrared", "visible"] = "fusion"
     kaist_labels: KaistLabels = "sanitized"
     street: Path | None = None
+    normalisation: str = "agc8"
     mosaic_share: float = Field(0.4, ge=0, le=1)
     mosaic_stop: float = Field(0.8, ge=0, le=1, description="share of the run after which mosaics end")
     coarser_share: float = Field(1 / 3, ge=0, le=1, description="samples of a thermal sensor coarser than the model's")
@@ -54,6 +57,16 @@ class DataConfig(Strict):
     @classmethod
     def _one_set_is_a_list(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
+
+    @field_validator("normalisation")
+    @classmethod
+    def _is_a_rule(cls, value: str) -> str:
+        return str(Rule.parse(value))
+
+    @property
+    def rule(self) -> Rule:
+        """`normalisation`, read."""
+        return Rule.parse(self.normalisation)
 
     @model_validator(mode="after")
     def _something_to_learn(self) -> DataConfig:

@@ -43,7 +43,7 @@ def draft_manifest(config: Config, weights: Mapping[str, Tensor], facts: Mapping
     inputs = {"visible": InputSpec(height, width, "uint8", "NHWC", "RGB")}
     if config.inputs == "both":
         width, height = config.model.thermal
-        inputs["thermal"] = InputSpec(height, width, "uint8", "NHW", "grey", normalisation="agc8")
+        inputs["thermal"] = InputSpec(height, width, "uint8", "NHW", "grey", normalisation=config.data.normalisation)
     data, licence = data_terms(config.data)
     return Manifest(
         schema_version=SCHEMA_VERSION,

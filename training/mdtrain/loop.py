@@ -24,7 +24,7 @@ from mdrun.errors import UsageError
 from mdtrain.build import load_trained, sizes
 from mdtrain.config import Config
 from mdtrain.data.batches import Batch, TrainingBatches
-from mdtrain.data.records import Record, check_records, keep_images
+from mdtrain.data.records import Record, check_records, keep_images, use_rule
 from mdtrain.data.sets import SetName, read_set
 from mdtrain.data.sets.street import read_street
 from mdtrain.models.streams import Prediction
@@ -95,6 +95,7 @@ def read_records(config: Config, task: Task) -> tuple[list[Record], list[Record]
             folder = data.root / name
             records = read_set(name, folder, split, data.labels, data.kaist_labels)
         records = task.select(records)
+        use_rule(records, data.rule)
         check_records(records, folder)
         return records
 

@@ -79,6 +79,9 @@ class FfcConfig(Strict):
     stuck_s: float = Field(10.0, gt=0, le=3600, description="longer than any shutter event: the camera is stuck")
 
 
+THERMAL_KEYS = {"normalise", "radiometry", "bad_pixels", "ffc"}
+
+
 class CameraConfig(Strict):
     """One named camera.
 
@@ -98,7 +101,7 @@ class CameraConfig(Strict):
 
     @model_validator(mode="after")
     def _thermal_keys_are_thermal(self) -> CameraConfig:
-        given = self.model_fields_set & {"normalise", "radiometry", "bad_pixels", "ffc"}
+        given = self.model_fields_set & THERMAL_KEYS
         if self.role != "thermal" and given:
             raise ValueError(f"{', '.join(sorted(given))} are for a thermal camera, this one's role is {self.role}")
         return self
@@ -134,6 +137,9 @@ class LadderConfig(Strict):
     back_after: int = Field(3, ge=1, le=1000, description="good pairs in a row before a better engine takes over again")
     threads: int | None = Field(None, ge=1, le=256)
     require_verified: bool = False
+    strange: Literal["flag", "fallback"] = Field(
+        "flag", description="a result above the energy threshold is marked, or the next engine that can run replaces it"
+    )
 
     @field_validator("engines", mode="before")
     @classmethod
@@ -254,6 +260,13 @@ def read_rigs(path: Path) -> list[RigConfig]:
 
 
 def _beside(rig: RigConfig, folder: Path) -> RigConfig:
-    if rig.calibration is None or rig.calibration.is_absolute():
-        return rig
-    return rig.model_copy(update={"calibration": folder / rig.calibration})
+    """Files that lie beside the rig file, by their whole path; the name of an engine that ships stays a name."""
+    data = rig.model_dump(mode="json", exclude_unset=True)
+    if rig.calibration is not None:
+        data["calibration"] = str(folder / rig.calibration)
+    if rig.ladder.engines:
+        rungs = [rung.model_dump(mode="json", exclude_unset=True) for rung in rig.ladder.engines]
+        for rung in rungs:
+            rung["engine"] = str(near) if (near := folder / rung["engine"]).is_file() else rung["engine"]
+        data["ladder"]["engines"] = rungs
+    return RigConfig.model_validate(data)

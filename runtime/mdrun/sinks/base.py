@@ -21,19 +21,30 @@ class Overflow(str, Enum):
 
     WAIT = "wait"  # the pipeline waits: recorded sources, nothing is lost
     DROP_NEWEST = "drop_newest"  # the result skips this sink and is counted: live cameras
+    KEEP_LATEST = "keep_latest"  # older results make room for it and are counted: what shows the present
 
 
 class Sink(ABC):
     """One place for results: a file, a server, a page.
 
-    `start`, `write`, `notice` and `finish` run on the sink's own thread (`finish` of a FileSink on the caller's, once
-    that thread has ended), so they may take their time: the pipeline never waits for them.
+    `start`, `write`, `notice`, `tick` and `finish` run on the sink's own thread (with a SinkWorker `finish` on the
+    caller's, once that thread has ended), so they may take their time: the pipeline never waits for them.
 
     Attributes:
-        vital: a failure ends the run. False: it is counted and told, and the sink goes on or stays silent by itself.
+        vital: a failure ends the run (in live runs: a failure to start). False: it is counted and told, and the sink
+            goes on or stays silent by itself.
+        overflow: what a full queue means in live runs.
+        retries: a failed call may be followed by another, for example after a reconnect. False: what it writes is
+            damaged then.
+        problem: why nothing arrives at the moment although no call failed, without credentials; empty: all is well.
+        lost: messages that the sink itself had to give up.
     """
 
-    vital = True
+    vital: bool = True
+    overflow: Overflow = Overflow.DROP_NEWEST
+    retries: bool = True
+    problem: str = ""
+    lost: int = 0
 
     @property
     @abstractmethod
@@ -50,6 +61,13 @@ class Sink(ABC):
     def notice(self, notice: Notice) -> None:
         """Take one notice; sinks that only hold results pass it over."""
 
+    def tick(self) -> None:
+        """Called about once a second in live runs, also while no result comes."""
+
+    def commit(self) -> Path | None:
+        """Name what `finish` has completed; None where there is no file."""
+        return None
+
     @abstractmethod
     def finish(self) -> None:
         """Complete what is begun: a file under its temporary name, a last message."""
@@ -61,6 +79,8 @@ class Sink(ABC):
 
 class FileSink(Sink):
     """One output file, or a folder of files, that has its final name only once it is complete."""
+
+    retries = False
 
     def __init__(self, path: Path, partial: type[PartialFile] = PartialFile) -> None:
         self._file = partial(path)

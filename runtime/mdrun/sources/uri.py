@@ -16,11 +16,15 @@ from urllib.parse import unquote
 
 from mdrun.errors import UsageError
 
-LIVE_SCHEMES = ("v4l2", "csi", "rtsp", "rtsps", "http", "https", "gst", "replay")  # of later versions
-READS = "this version reads folders, video files and test://"
+NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https")  # a `?` of theirs may be the camera's own
+LIVE_SCHEMES = (*NETWORK_SCHEMES, "v4l2", "csi", "gst")
+READS = "wanted a path, " + ", ".join(f"{scheme}://" for scheme in (*LIVE_SCHEMES, "replay", "test"))
 SCENES = ("street",)
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://(.*)", re.DOTALL)
+_SHORT = re.compile(r"(gst|csi|v4l2|replay):(?!//)(.*)", re.DOTALL | re.IGNORECASE)  # without the slashes
+_DEVICE = re.compile(r"/dev/(?:video[0-9]+|v4l/by-(?:id|path)/[^?]+)(?:\?.*)?")
+_LOGIN = re.compile(r"([^\s/?#@:]*)(?::(.*))?@", re.DOTALL)
 _OPTIONS = re.compile(r"(.*?)\?(\w+=.*)", re.DOTALL)  # a wildcard `?` has no `name=` behind it
 _USER_INFO = re.compile(r"(://)(?:[^\s/?#]*@|[^\s/?#@:]*:(?!\d+(?:[/?#]|$))[^\s@]*@)")  # also passwords with a raw `/`
 _SECRET = re.compile(r"([?&\s](?:user|pass|pwd|token|key|secret|auth)[\w-]*=)[^&\s]+", re.IGNORECASE)
@@ -59,9 +63,30 @@ _SHIFT = _number("milliseconds, a day at most", lambda value: abs(value) <= 86_4
 _SECONDS = _number("seconds, 0 to 86400", lambda value: 0 <= value <= 86_400)
 _SIDE = _whole(16, 8192)
 
+
+def _one_of(*words: str) -> _Kind:
+    return _Kind(" or ".join(words), lambda text: text in words)
+
+
+_LIVE: dict[str, _Kind] = {
+    "offset_ms": _SHIFT,
+    "timeout": _number("seconds, above 0, 300 at most", lambda value: 0 < value <= 300),
+}
+_SECURE: dict[str, _Kind] = {"verify": _one_of("yes", "no")}
+_RTSP: dict[str, _Kind] = {"transport": _one_of("tcp", "udp"), "clock": _one_of("auto", "arrival"), **_LIVE}
+_SENSOR: dict[str, _Kind] = {"width": _SIDE, "height": _SIDE, "fps": _RATE, **_LIVE}
+
 OPTIONS: dict[str, dict[str, _Kind]] = {
-    "file": {"fps": _RATE, "loop": _whole(-1, 1_000_000), "offset_ms": _SHIFT},
+    "rtsp": _RTSP,
+    "rtsps": _RTSP | _SECURE,
+    "http": _LIVE,
+    "https": _LIVE | _SECURE,
+    "v4l2": {"format": _one_of("y16", "grey", "yuyv", "mjpeg"), **_SENSOR},
+    "csi": _SENSOR,
+    "gst": {},  # a pipeline is taken whole
+    "file": {"fps": _RATE, "loop": _whole(-1, 1_000_000), "offset_ms": _SHIFT, "pace": _one_of("live")},
     "test": {
+        "pace": _one_of("live"),
         "seed": _whole(0, 2**31 - 1),
         "time": _Kind("day, dusk or night", lambda text: text in ("day", "dusk", "night")),
         "width": _SIDE,
@@ -80,14 +105,15 @@ OPTIONS: dict[str, dict[str, _Kind]] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SourceUri:
-    """A parsed source.
+    """A parsed source. Printed or logged, it shows no credentials.
 
     Attributes:
-        scheme: `file` or `test`.
-        path: of the file, folder or wildcard pattern; the scene's name for `test`.
-        options: checked, as they were written.
+        scheme: `file`, `test`, `replay` or one of LIVE_SCHEMES.
+        path: of the file, folder, wildcard pattern or device; number of the CSI sensor; the pipeline of `gst`; the
+            scene's name for `test`; for network schemes what follows `://`, with login and the camera's own query.
+        options: checked, as they were written; those of `replay` are unchecked.
     """
 
     scheme: str
@@ -102,35 +128,98 @@ class SourceUri:
         """Value of a whole-number option, None where it is not given."""
         return int(self.options[name]) if name in self.options else None
 
+    @property
+    def login(self) -> tuple[str, str] | None:
+        """User name and password of a network scheme, percent-decoded; None without."""
+        found = _LOGIN.fullmatch(self.path[: self._login_length()])
+        return (unquote(found[1]), unquote(found[2] or "")) if found else None
+
+    @property
+    def address(self) -> str:
+        """The URI without login and our own options: what a network camera is asked for."""
+        return f"{self.scheme}://{self.path[self._login_length() :]}"
+
+    def __str__(self) -> str:
+        query = "&".join(f"{name}={value}" for name, value in self.options.items())
+        return redact(f"{self.scheme}://{self.path}" + (f"?{query}" if query else ""))
+
+    def __repr__(self) -> str:
+        return f"SourceUri({str(self)!r})"
+
+    def _login_length(self) -> int:
+        found = _USER_INFO.match(f"://{self.path}") if self.scheme in NETWORK_SCHEMES else None
+        return found.end() - len("://") if found else 0
+
+
+def is_live(uri: SourceUri) -> bool:
+    """Whether it is a camera in real time: a live scheme, or a recording with `pace=live`."""
+    return uri.scheme in LIVE_SCHEMES or uri.options.get("pace") == "live"
+
 
 def parse_uri(text: str) -> SourceUri:
-    """Take a source apart: a bare path, `file://…` or `test://street?…`.
+    """Take a source apart: a path or `scheme://…`, then options.
 
-    In a bare path every character stands for itself, and a path that exists is taken whole; `file://` paths are
-    percent-decoded, so `%3F` writes a question mark.
+    In a bare path every character stands for itself, and a path that exists is taken whole; `/dev/video0` and names
+    below `/dev/v4l` are cameras. `file://` paths are percent-decoded, so `%3F` writes a question mark. Of a network
+    camera's query the options that docs/sources.md lists are ours, the rest is the camera's.
 
     Raises:
-        UsageError: unknown or not yet supported scheme, unknown option, bad value.
+        UsageError: unknown scheme, unknown option, bad value.
     """
     if not text.strip() or "\0" in text:
         raise UsageError(f"source {text!r} is no path; wanted a folder, a video file or test://street")
-    found = _SCHEME.match(text)
+    if _DEVICE.fullmatch(text):
+        return _parse("v4l2", text)
+    found = _SCHEME.match(text) or (None if _exists(text) else _SHORT.fullmatch(text))
     if found is None:
-        _refuse_live_names(text)
         path, query = (text, "") if _exists(text) else _split(text)
         return SourceUri("file", path, _parse_options("file", query))
-    scheme, rest = found[1].lower(), found[2]
-    if scheme in LIVE_SCHEMES:
-        raise _not_yet(scheme)
+    return _parse(found[1].lower(), found[2])
+
+
+def _parse(scheme: str, rest: str) -> SourceUri:
+    """The part after `scheme://`."""
+    if scheme in NETWORK_SCHEMES:
+        return _parse_network(scheme, rest)
+    if scheme == "gst":
+        return SourceUri(scheme, _wanted(rest.strip(), "gst: without a pipeline; wanted gst:SOURCE ! …"))
+    if scheme == "replay":
+        path, _, query = rest.partition("?")
+        pairs = (part.partition("=") for part in query.split("&") if part)
+        path = _wanted(unquote(path), "replay:// without a folder; wanted replay://FOLDER")
+        return SourceUri(scheme, path, {name: unquote(value) for name, _, value in pairs})
     if scheme not in OPTIONS:
-        raise UsageError(f"unknown source scheme {scheme}://{_suggest(scheme, OPTIONS)}; {READS}")
-    path, query = rest.partition("?")[::2] if scheme == "test" else _split(rest)
+        raise UsageError(f"unknown source scheme {scheme}://{_suggest(scheme, (*OPTIONS, 'replay'))}; {READS}")
+    path, query = _split(rest) if scheme == "file" else rest.partition("?")[::2]
     path = unquote(path)
     if scheme == "test" and path.rstrip("/") not in SCENES:
         raise UsageError(f"unknown test scene {path!r}{_suggest(path, SCENES)}; wanted test://street")
-    if not path or "\0" in path:
-        raise UsageError("file:// without a path; wanted file:///folder or file:///video.mp4")
+    if scheme == "v4l2" and not path.startswith("/dev/"):
+        raise UsageError(f"{redact(f'v4l2://{path}')} names no device; wanted v4l2:///dev/video0 or a name below /dev/v4l/by-id")
+    if scheme == "csi" and not re.fullmatch(r"[0-9]{1,2}", path):
+        raise UsageError(f"{redact(f'csi://{path}')} names no sensor; wanted its number, as in csi://0")
+    _wanted(path, "file:// without a path; wanted file:///folder or file:///video.mp4")
     return SourceUri(scheme, path.rstrip("/") if scheme == "test" else path, _parse_options(scheme, query))
+
+
+def _parse_network(scheme: str, rest: str) -> SourceUri:
+    """Our options are taken out of the query, what the camera may know stays in it."""
+    address, _, query = rest.partition("?")
+    parts = [part for part in query.split("&") if part]
+    ours = [part for part in parts if part.partition("=")[0] in OPTIONS[scheme]]
+    theirs = [part for part in parts if part not in ours]
+    options = _parse_options(scheme, "&".join(ours))
+    uri = SourceUri(scheme, f"{address}?{'&'.join(theirs)}" if theirs else address, options)
+    host = uri.address.partition("://")[2]
+    if not re.match(r"(\[[0-9a-fA-F:.]+\]|[^\s/?#:\[\]@]+)(:[0-9]{1,5})?(?=[/?#]|$)", host) or re.search(r"\s", host):
+        raise UsageError(f"{uri} names no camera; wanted {scheme}://HOST/PATH, with odd characters percent-encoded")
+    return uri
+
+
+def _wanted(path: str, message: str) -> str:
+    if not path or "\0" in path:
+        raise UsageError(message)
+    return path
 
 
 def redact(text: str) -> str:
@@ -143,19 +232,6 @@ def _exists(path: str) -> bool:
         return Path(path).exists()
     except OSError:  # too long, or behind a folder that may not be entered: opening it will tell
         return False
-
-
-def _refuse_live_names(text: str) -> None:
-    """`gst:pipeline`, `csi:0` and `/dev/video0` name cameras although they have no `://`."""
-    scheme = text.partition(":")[0]
-    if scheme in ("gst", "csi", "v4l2") and scheme != text and not _exists(text):
-        raise _not_yet(scheme)
-    if re.fullmatch(r"/dev/video\d+", text):
-        raise _not_yet("v4l2")
-
-
-def _not_yet(scheme: str) -> UsageError:
-    return UsageError(f"{scheme} sources are not supported yet; {READS}; record the camera to a file first")
 
 
 def _split(text: str) -> tuple[str, str]:

@@ -34,17 +34,27 @@ def data_group() -> None:
     default="sanitized",
     help="Version of the KAIST labels.",
 )
+@click.option("--normalisation", default="agc8", show_default=True, help="Rule of 16-bit thermal images.")
 @click.option("--sheet", type=click.Path(path_type=Path), help="PNG to write: labelled pairs of the set.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def check(
-    *, folder: Path, name: str | None, split: str, labels: str, kaist_labels: str, sheet: Path | None, as_json: bool
+    *,
+    folder: Path,
+    name: str | None,
+    split: str,
+    labels: str,
+    kaist_labels: str,
+    normalisation: str,
+    sheet: Path | None,
+    as_json: bool,
 ) -> None:
     """Report missing and unpaired files, sizes, classes of boxes and pixels, day and night.
 
     Fails if a pair is unusable.
     """
+    from mdrun.thermal.normalise import Rule  # noqa: PLC0415
     from mdtrain.data.check import check_set, draw_sheet  # noqa: PLC0415
-    from mdtrain.data.records import refuse_swapped  # noqa: PLC0415
+    from mdtrain.data.records import refuse_swapped, use_rule  # noqa: PLC0415
     from mdtrain.data.sets import SET_NAMES, read_set  # noqa: PLC0415
     from mdtrain.outputs import result_file  # noqa: PLC0415
 
@@ -52,8 +62,14 @@ def check(
     if layout not in SET_NAMES:
         raise UsageError(f"{folder}: layout {layout!r} is none of {', '.join(SET_NAMES)}; name one with --set")
     kaist: Any = kaist_labels
+    try:
+        rule = Rule.parse(normalisation)
+    except ValueError as error:
+        raise UsageError(f"--normalisation: {error}") from error
     with result_file(sheet) if sheet is not None else nullcontext():
-        report, usable = check_set(read_set(layout, folder, split, labels, kaist), (640, 512))
+        records = read_set(layout, folder, split, labels, kaist)
+        use_rule(records, rule)
+        report, usable = check_set(records, (640, 512))
         if as_json:
             click.echo(json.dumps(report.to_json()))
         else:

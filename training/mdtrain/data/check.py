@@ -30,7 +30,7 @@ class SetReport:
     Attributes:
         pairs: names in the list.
         missing: files that the list wants and that are not there.
-        unreadable: files that are there and no 8-bit image of their camera, or no label map.
+        unreadable: files that are there and no image of their camera, or no label map.
         unpaired: stems in one image folder without a partner in the other.
         visible_sizes: pairs by size `WxH` of the visible image.
         thermal_sizes: the same of the thermal one.

@@ -17,6 +17,7 @@ from mdrun.errors import DataError, SourceError
 from mdrun.frames import Modality
 from mdrun.sources import images
 from mdrun.street.config import LABEL_NAMES
+from mdrun.thermal.normalise import Rule, normalise
 from mdtrain.data.png import read_four_channels, read_label_map
 
 CLASSES = ("person", "bicycle", "car")
@@ -24,12 +25,13 @@ LABEL_CLASSES = LABEL_NAMES  # of label maps: index 0 is unlabelled, the backgro
 IGNORE_LABEL = 255  # pixels of label maps that neither losses nor measures look at
 MAX_WIDTH = 800  # twice the default network's width; larger files only cost memory and time
 PROBES = 16  # pairs of a set that are opened before a training
+EIGHT_BITS = Rule()
 GREY_LIMIT = 1.0  # mean span of a pixel's channels; the greyest of 204 pairs of RoadScene and MSRS has 3.2
 
 
 @dataclass
 class ImageFile:
-    """An 8-bit image on disk, or one in memory.
+    """An image on disk, or one in memory; 8 bits, or 16-bit thermal counts and the rule that makes 8 bits of them.
 
     Attributes:
         path: of the file.
@@ -37,6 +39,7 @@ class ImageFile:
         kept: the decoded image, once it was read and `keep` is set.
         keep: hold on to the decoded image.
         four_channels: the file holds the pair: RGB in three channels, thermal in the fourth (MFNet).
+        rule: of thermal counts, `agc8` for files of 8 bits; set for many by `use_rule`.
     """
 
     path: Path
@@ -44,6 +47,7 @@ class ImageFile:
     kept: NDArray[np.uint8] | None = None
     keep: bool = False
     four_channels: bool = False
+    rule: Rule = EIGHT_BITS
 
     def read(self) -> NDArray[np.uint8]:
         """Decode, at most MAX_WIDTH pixels wide.
@@ -56,7 +60,7 @@ class ImageFile:
         if self.four_channels:
             image = _at_most(read_four_channels(self.path)[not self.colour])
         else:
-            image = read_image(self.path, colour=self.colour)
+            image = read_image(self.path, colour=self.colour, rule=self.rule)
         if self.keep:
             self.kept = image
         return image
@@ -150,19 +154,31 @@ def make_record(
     return Record(name, visible, thermal, unit, classes.astype(np.int64), night, labels)
 
 
-def read_image(path: Path, *, colour: bool) -> NDArray[np.uint8]:
+def use_rule(records: Sequence[Record], rule: Rule) -> None:
+    """Read all thermal images by this rule from now on."""
+    for record in records:
+        record.thermal_file.rule = rule
+
+
+def read_image(path: Path, *, colour: bool, rule: Rule = EIGHT_BITS) -> NDArray[np.uint8]:
     """RGB (H, W, 3) or grey (H, W), at most MAX_WIDTH wide; the pixels that `mdrun` would see.
 
+    Args:
+        path: of the file.
+        colour: the visible camera's, else the thermal one's.
+        rule: by which thermal counts become 8 bits; `agc8` takes files of 8 bits.
+
     Raises:
-        SourceError: missing, truncated, not an image, or not 8-bit.
-        DataError: a coloured thermal image or a visible one without colour.
+        SourceError: missing, truncated or not an image.
+        DataError: a coloured thermal image or a visible one without colour, or not what the rule takes.
     """
     image = images.read_image(path, Modality.VISIBLE if colour else Modality.THERMAL)
-    if image.dtype != np.uint8:
-        raise SourceError(
-            f"{path}: {image.dtype} values, wanted 8-bit thermal images with the camera's own gain control"
-        )
-    return _at_most(image)
+    if colour:
+        return _at_most(image)
+    try:
+        return _at_most(normalise(image, rule))
+    except DataError as error:
+        raise DataError(f"{path}: {error}; in training data.normalisation is the rule") from error
 
 
 def _at_most(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -56,17 +56,25 @@ class Grab:
     ffc: FfcState | None = None
 
 
+class EndOfRecording(Exception):  # noqa: N818  # no error: a recording that is played as a camera is over
+    """No image will follow, and no reconnect can change that."""
+
+
 class Camera(ABC):
     """One live camera. Used by one thread at a time; `interrupt` may come from another.
 
     Attributes:
         name: how results call it; never holds credentials.
         modality: which camera of the rig.
+        offset_ns: what its URI adds to capture times; added by the reader, not by the camera.
+        damaged: images that came in but could not be decoded whole, since the first connection.
     """
 
     def __init__(self, name: str, modality: Modality) -> None:
         self.name = name
         self.modality = modality
+        self.offset_ns = 0
+        self.damaged = 0
 
     @abstractmethod
     def connect(self) -> CameraInfo:
@@ -82,6 +90,7 @@ class Camera(ABC):
         """Wait for the next image, within the camera's timeout.
 
         Raises:
+            EndOfRecording: the recording that it plays is over.
             SourceTimeoutError: none came.
             SourceLostError: the connection has ended.
             SourceError: another subclass, by what is wrong.
@@ -92,4 +101,4 @@ class Camera(ABC):
         """Let go of the connection; twice does no harm."""
 
     def interrupt(self) -> None:
-        """Make a waiting `connect` or `grab` return soon, from another thread."""
+        """Make a waiting `connect` or `grab`, and every later one, return soon, from another thread."""

@@ -1,0 +1,313 @@
+"""Registration of two fixed cameras from what both see: no target, no clicks.
+
+Coarse to fine: the thermal image is laid over the visible one at many sizes and angles, the best few places are
+refined on growing images, and the one that explains most of the common edges is kept. Evidence of all pairs is added
+up before anything is decided, because one rig has one homography.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Literal, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mdrun.calibrate.structure import (
+    Evidence,
+    Field,
+    correlate,
+    gather,
+    grey_levels,
+    orientation,
+    scaling,
+    seen_from,
+    shifted,
+    transform,
+)
+from mdrun.errors import CalibrationError
+
+Matrix = NDArray[np.float64]
+Model = Literal["similarity", "affine", "homography"]
+Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+
+COARSE_WIDTH = 80  # px of the thermal image in the first search: a person is still a few pixels wide
+COARSE_PAIRS = 8  # more only cost time there
+CANDIDATES = 4  # places of the coarse search that are refined
+LEVELS = (160, 320, 640)  # thermal widths of the refinement; finer edges have no partner in the other spectrum
+WINDOWS_ACROSS = 5  # a window spans a fifth of the width: smaller ones have too little structure, larger hide parallax
+MIN_OVERLAP = 0.35  # share of the smaller image that both cameras must see
+MIN_DISTINCTNESS = 5.0  # standard deviations of the best place over all others: noise reaches 4
+MAX_DISAGREEMENT = 0.02  # of the thermal width: halves further apart than that contradict each other
+SIZES = 1.05 ** np.arange(-14, 15)  # thermal field of view over visible: a half to double
+NEAR_SIZES = 1.04 ** np.arange(-3, 4)  # around a given start
+ANGLES = np.deg2rad([-6.0, -3.0, 0.0, 3.0, 6.0])  # cameras are mounted upright
+NEAR_SHIFT = 0.12  # of the width: how far a given start may be off
+
+
+@dataclass(frozen=True)
+class SceneAlignment:
+    """What the scene says about the two cameras.
+
+    Attributes:
+        homography: (3, 3) float64, thermal pixel to visible pixel, for the distance most of the scene lies at.
+        residual_px: how far the homography itself may be off, thermal pixels: median distance of two estimates from
+            independent halves of the evidence, halved.
+        spread_px: how far single places lie off it, thermal pixels: parallax and lens distortion.
+        score: share of the edge directions that agree, -1 to 1; 0 is chance.
+        distinctness: standard deviations by which the place found stands out over displaced ones.
+        pairs_used: number of pairs.
+    """
+
+    homography: Matrix
+    residual_px: float
+    spread_px: float
+    score: float
+    distinctness: float
+    pairs_used: int
+
+
+class _Level(NamedTuple):
+    """The pairs on one size of the thermal image: grey levels of both, fields of the thermal ones."""
+
+    visible: list[Field]
+    thermal: list[Field]
+    to_full: Matrix
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.thermal[0].shape[1], self.thermal[0].shape[0]
+
+
+def align_scene(pairs: Sequence[Pair], *, initial: Matrix | None = None, model: Model = "homography") -> SceneAlignment:
+    """Find the homography that lays thermal images on visible ones.
+
+    Args:
+        pairs: visible (H, W, 3) uint8 RGB and thermal (h, w) uint8, all of one size; different scenes help, above all
+            if something stands in each part of the image.
+        initial: (3, 3) thermal pixel to visible pixel, off by less than a tenth of the image; None: search everywhere.
+        model: degrees of freedom; `similarity` where there is little structure.
+
+    Raises:
+        CalibrationError: no pairs, unlike sizes, too little common structure, or parts that contradict each other.
+    """
+    _check(pairs)
+    visible = [grey_levels(image) for image, _ in pairs]
+    thermal = [grey_levels(image) for _, image in pairs]
+    starts = _coarse(visible, thermal, initial)
+    levels = [_level(visible, thermal, width) for width in LEVELS if width <= max(thermal[0].shape[1], LEVELS[0])]
+    models: list[Model] = ["similarity", "similarity" if model == "similarity" else "affine", model]
+    first = [_refine(levels[0], start, "similarity") for start in starts]
+    best = max(first, key=lambda found: found[1])[0]
+    for level, used in zip(levels, models[-len(levels) :], strict=True):
+        for _ in range(2):  # the second turn sees the whole window: the first moved it
+            best, _score = _refine(level, best, used)
+    return _judge(levels[-1], best, models[-1], len(pairs))
+
+
+def _check(pairs: Sequence[Pair]) -> None:
+    if not pairs:
+        raise CalibrationError("no image pairs; give at least one pair of a scene with edges, better ten")
+    shapes = {(v.shape, t.shape) for v, t in pairs}
+    if len(shapes) > 1:
+        raise CalibrationError(f"image pairs have {len(shapes)} different sizes; all must come from one pair of cameras")
+    (visible, thermal) = next(iter(shapes))
+    if len(visible) != 3 or visible[2] != 3 or len(thermal) != 2 or min(*visible[:2], *thermal) < 32:
+        raise CalibrationError(
+            f"images are {visible} and {thermal}; wanted RGB (H, W, 3) and thermal (h, w), 32 px or more"
+        )
+
+
+def _level(visible: list[Field], thermal: list[Field], width: int) -> _Level:
+    height, full = thermal[0].shape
+    size = (width, max(32, round(height * width / full)))
+    shrinks = width < full
+    resized = [cv2.resize(t, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC) for t in thermal]
+    return _Level(visible, [orientation(t) for t in resized], scaling(full / width, height / size[1]))
+
+
+def _coarse(visible: list[Field], thermal: list[Field], initial: Matrix | None) -> list[Matrix]:
+    """The few best places of the whole thermal image in the whole visible one."""
+    every = max(1, len(visible) // COARSE_PAIRS)
+    level = _level(visible[::every], thermal[::every], COARSE_WIDTH)
+    width, height = level.size
+    if initial is None:
+        rows, columns = visible[0].shape
+        fit = max(columns / width, rows / height)
+        base = shifted((columns - 1) / 2, (rows - 1) / 2) @ scaling(fit) @ shifted(-(width - 1) / 2, -(height - 1) / 2)
+        sizes, margin = SIZES, round(0.75 * width)
+    else:
+        base, sizes, margin = initial @ level.to_full, NEAR_SIZES, round(NEAR_SHIFT * width)
+    found: list[tuple[float, Matrix]] = []
+    for size, angle in product(sizes, ANGLES):
+        here = base @ _turned(float(size), float(angle), width, height)
+        score, x, y = _place(level, here, margin)
+        found.append((score, here @ shifted(x, y) @ np.linalg.inv(level.to_full)))
+    found.sort(key=lambda entry: -entry[0])
+    return [homography for _, homography in found[:CANDIDATES]]
+
+
+def _turned(size: float, angle: float, width: int, height: int) -> Matrix:
+    """Zoom and turn about the middle of the image."""
+    x, y = (width - 1) / 2, (height - 1) / 2
+    cos, sin = size * np.cos(angle), size * np.sin(angle)
+    return shifted(x, y) @ np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]]) @ shifted(-x, -y)
+
+
+def _place(level: _Level, homography: Matrix, margin: int) -> tuple[float, float, float]:
+    """Best shift (x, y) of the thermal image, and correlation times root of the overlap: chance falls with its area."""
+    width, height = level.size
+    outer = homography @ shifted(-margin, -margin)
+    total: list[Field] = []
+    for image, field in zip(level.visible, level.thermal, strict=True):
+        seen, mask = seen_from(image, outer, (width + 2 * margin, height + 2 * margin))
+        there = orientation(seen) * mask[..., None]
+        ones = np.ones((height, width), np.float32)
+        terms = (
+            correlate(there, field),
+            correlate(np.sum(there * there, axis=-1), ones),
+            correlate(mask, np.sum(field * field, axis=-1)),
+            correlate(mask, ones),
+        )
+        total = [a + b for a, b in zip(total, terms, strict=True)] if total else list(terms)
+    product_, of_visible, of_thermal, area = total
+    overlap = np.maximum(area, 0) / len(level.visible)
+    enough = overlap >= MIN_OVERLAP * min(width * height, float(mask.sum()))
+    score = product_ / np.sqrt(np.maximum(of_visible * of_thermal, 1e-6)) * np.sqrt(overlap)
+    score = np.where(enough, score, -np.inf)
+    y, x = np.unravel_index(int(score.argmax()), score.shape)
+    return float(score[y, x]), float(x) - margin, float(y) - margin
+
+
+def _evidence(level: _Level, homography: Matrix) -> Evidence:
+    """Local evidence around a place; the radius is a twentieth of the image, what the coarse search may be off."""
+    width, height = level.size
+    radius = max(4, min(12, width // 20))
+    window = min(width // WINDOWS_ACROSS, height)
+    outer = homography @ level.to_full @ shifted(-radius, -radius)
+    fields: list[Field] = []
+    for image in level.visible:
+        seen, mask = seen_from(image, outer, (width + 2 * radius, height + 2 * radius))
+        fields.append(orientation(seen) * mask[..., None])
+    return gather(fields, level.thermal, radius, window)
+
+
+def _refine(level: _Level, homography: Matrix, model: Model) -> tuple[Matrix, float]:
+    """A better place near this one, and its mean agreement."""
+    evidence = _evidence(level, homography)
+    moved = np.eye(3)
+    for sigma in (evidence.radius / 4, 1.0):
+        moved, score = climb(evidence.smoothed(sigma), level.size, model, moved)
+    better = homography @ level.to_full @ moved @ np.linalg.inv(level.to_full)
+    return better / better[2, 2], score
+
+
+def climb(evidence: Evidence, size: tuple[int, int], model: Model, start: Matrix) -> tuple[Matrix, float]:
+    """Pattern search (Hooke & Jeeves 1961) over the corners of the image for the best agreement.
+
+    Args:
+        evidence: of windows of this image.
+        size: (width, height) of the image.
+        model: directions in which the corners may move.
+        start: (3, 3) homography of the image onto itself.
+
+    Returns:
+        The homography, and its mean agreement.
+    """
+    width, height = size
+    corners = np.array([[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]], np.float64)
+    moves = _moves(width / height, model)
+
+    def homography_of(at: NDArray[np.float64]) -> Matrix:
+        return np.asarray(cv2.getPerspectiveTransform(corners.astype(np.float32), at.astype(np.float32)), np.float64)
+
+    def agreement(at: NDArray[np.float64]) -> float:
+        return evidence.agreement(transform(homography_of(at), evidence.centres) - evidence.centres)
+
+    place = transform(start, corners)
+    best, step = agreement(place), evidence.radius / 4
+    while step > 0.02:
+        improved = False
+        for move in (*moves, *(-moves)):
+            value = agreement(place + step * move)
+            if value > best:
+                best, place, improved = value, place + step * move, True
+        step = step if improved else step / 2
+    return homography_of(place), best
+
+
+def _moves(aspect: float, model: Model) -> NDArray[np.float64]:
+    """(N, 4, 2) unit moves of the corners: shifts, zoom, turn; aspect, shear; two keystones."""
+    x, y = np.array([-1.0, 1, 1, -1]), np.array([-1.0, -1, 1, 1])
+    one, none = np.ones(4), np.zeros(4)
+    pairs = [(one, none), (none, one), (x, y / aspect), (-y / aspect, x)]
+    if model != "similarity":
+        pairs += [(x, -y / aspect), (y / aspect, x)]
+    if model == "homography":
+        pairs += [(x * y, none), (none, x * y)]
+    return np.array([np.stack(pair, axis=1) for pair in pairs])
+
+
+def _judge(level: _Level, homography: Matrix, model: Model, count: int) -> SceneAlignment:
+    """How far the result can be believed.
+
+    Raises:
+        CalibrationError: it cannot.
+    """
+    evidence = _evidence(level, homography)
+    distinctness = _distinctness(evidence)
+    if distinctness < MIN_DISTINCTNESS:
+        raise CalibrationError(
+            f"the best place stands out by {distinctness:.1f} standard deviations, wanted {MIN_DISTINCTNESS:g}; "
+            "the images share too few edges: add pairs of other scenes in daylight, or click points"
+        )
+    pixel = float(np.sqrt(abs(np.linalg.det(level.to_full[:2, :2]))))
+    residual = _disagreement(evidence, level.size, model) / 2 * pixel
+    full = level.size[0] * pixel
+    if residual > MAX_DISAGREEMENT * full:
+        raise CalibrationError(
+            f"two halves of the evidence disagree by {2 * residual:.1f} thermal pixels; "
+            "add pairs of other scenes, use a simpler model (similarity), or click points"
+        )
+    score = _correlation(level, homography)
+    return SceneAlignment(homography, residual, _spread(evidence) * pixel, score, distinctness, count)
+
+
+def _distinctness(evidence: Evidence) -> float:
+    """The summed agreement in the middle against all other displacements, in their standard deviations."""
+    total = evidence.surfaces.mean(axis=0)
+    middle = evidence.radius
+    near = total[middle - 1 : middle + 2, middle - 1 : middle + 2].max()
+    others = total.copy()
+    others[middle - 2 : middle + 3, middle - 2 : middle + 3] = np.nan
+    return float((near - np.nanmean(others)) / max(float(np.nanstd(others)), 1e-9))
+
+
+def _disagreement(evidence: Evidence, size: tuple[int, int], model: Model) -> float:
+    """Median distance of the estimates of every other window, pixels of this level."""
+    odd = np.arange(len(evidence.centres)) % 2 == 1
+    halves = [climb(evidence.part(keep), size, model, np.eye(3))[0] for keep in (odd, ~odd)]
+    first, second = (transform(half, evidence.centres) for half in halves)
+    return float(np.median(np.hypot(*(first - second).T)))
+
+
+def _spread(evidence: Evidence) -> float:
+    """Median distance of the local optimum of the windows with most structure, pixels of this level."""
+    peaks = evidence.surfaces.reshape(len(evidence.surfaces), -1)
+    clear = peaks.max(axis=1) >= np.median(peaks.max(axis=1))
+    y, x = np.unravel_index(peaks.argmax(axis=1), evidence.surfaces.shape[1:])
+    distance = np.hypot(x - evidence.radius, y - evidence.radius)
+    return float(np.median(distance[clear]))
+
+
+def _correlation(level: _Level, homography: Matrix) -> float:
+    """Correlation of both fields where both cameras see."""
+    products = np.zeros(3)
+    for image, field in zip(level.visible, level.thermal, strict=True):
+        seen, mask = seen_from(image, homography @ level.to_full, level.size)
+        there, here = orientation(seen) * mask[..., None], field * mask[..., None]
+        products += [float((there * here).sum()), float((there**2).sum()), float((here**2).sum())]
+    return float(products[0] / np.sqrt(max(products[1] * products[2], 1e-9)))

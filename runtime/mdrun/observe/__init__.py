@@ -1,0 +1,1 @@
+"""What a running rig tells those who watch it: Prometheus metrics and health."""

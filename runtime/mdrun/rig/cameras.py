@@ -1,0 +1,187 @@
+"""The cameras of a rig as one feed: live ones with a thread each, recordings on a clock of their own."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+
+from mdrun.errors import UsageError
+from mdrun.feeds import Event, EventQueue, Feed
+from mdrun.frames import Frame, Modality, SourceState, StateChange
+from mdrun.rig.config import CameraConfig, RigConfig
+from mdrun.rig.environment import expand
+from mdrun.sources import Source
+from mdrun.sources.base import NS_PER_MS, open_pair, open_source
+from mdrun.sources.live import LiveReader, open_camera
+from mdrun.sources.live.reader import is_live
+from mdrun.sources.reader import Reader
+from mdrun.sources.uri import SourceUri, parse_uri
+
+
+@dataclass(frozen=True)
+class OpenFeed:
+    """A feed and what the loop must know about it.
+
+    Attributes:
+        feed: not yet started.
+        realtime: its clock is the machine's: what is late is dropped.
+        shutter_told: the thermal camera itself says when its shutter is closed.
+        lookahead: frames come without waiting, so that a later thermal frame can be looked at.
+    """
+
+    feed: Feed
+    realtime: bool
+    shutter_told: bool
+    lookahead: bool
+
+
+class LiveFeed(Feed):
+    """Cameras that run whether we look or not."""
+
+    def __init__(self, readers: list[LiveReader], events: EventQueue) -> None:
+        """Take over the readers, which put into `events`."""
+        super().__init__()
+        self._readers = readers
+        self._events = events
+        self.dropped = events.dropped
+
+    def start(self) -> None:
+        """Start every camera's thread."""
+        for reader in self._readers:
+            reader.start()
+
+    def next(self, timeout_s: float) -> Event | None:
+        """The oldest event that waits."""
+        return self._events.get(timeout_s)
+
+    def now_ns(self) -> int:
+        """`time.monotonic_ns`."""
+        return time.monotonic_ns()
+
+    @property
+    def busy(self) -> bool:
+        """More events wait."""
+        return len(self._events) > 0
+
+    def close(self) -> None:
+        """Stop all cameras, side by side: each may take its time over a connection that is stuck."""
+        threads = [threading.Thread(target=reader.close, daemon=True) for reader in self._readers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.ended = True
+
+
+class RecordedFeed(Feed):
+    """Folders, files and the built-in street: frames by capture time, as fast as they can be read."""
+
+    def __init__(self, sources: list[Source]) -> None:
+        """Take over opened sources."""
+        super().__init__()
+        self._readers = [Reader(source) for source in sources]
+        self._heads: list[Frame | None] = [None] * len(sources)
+        self._over = [False] * len(sources)
+        self._events: list[Event] = []
+        self._now_ns = 0
+
+    def start(self) -> None:
+        """Start reading."""
+        for reader in self._readers:
+            reader.start()
+            self._events.append(self._change(reader, SourceState.LIVE))
+
+    def next(self, timeout_s: float) -> Event | None:  # noqa: ARG002  # a recording never waits
+        """The frame captured first of those not given yet; of equal ones the thermal one."""
+        if self._events:
+            return self._events.pop(0)
+        for index, reader in enumerate(self._readers):
+            if self._heads[index] is None and not self._over[index]:
+                self._heads[index] = frame = reader.read()
+                if frame is None:
+                    self._over[index] = True
+                    self._events.append(self._change(reader, SourceState.ENDED))
+        waiting = [(frame.captured_ns, frame.modality.value, index) for index, frame in enumerate(self._heads) if frame]
+        if not waiting:
+            self.ended = not self._events
+            return self._events.pop(0) if self._events else None
+        index = min(waiting)[2]
+        frame, self._heads[index] = self._heads[index], None
+        self._now_ns = max(self._now_ns, frame.captured_ns if frame is not None else 0)
+        return frame
+
+    def now_ns(self) -> int:
+        """Capture time of the newest frame given."""
+        return self._now_ns
+
+    def close(self) -> None:
+        """Close every source."""
+        for reader in self._readers:
+            reader.close()
+        self.ended = True
+
+    def _change(self, reader: Reader, state: SourceState) -> StateChange:
+        return StateChange(reader.source.modality, reader.source.name, state, self._now_ns)
+
+
+def open_feed(config: RigConfig) -> OpenFeed:
+    """The cameras of a rig, all live or all recorded.
+
+    Raises:
+        UsageError: a URI that cannot be meant, or live and recorded ones mixed.
+        RigError: a variable that the environment does not have.
+        SourceError: a recording that cannot be read.
+        DataError: recordings that do not pair.
+    """
+    cameras = {
+        modality: (name, camera, parse_uri(expand(camera.source, name)))
+        for modality in Modality
+        if (found := config.camera(modality)) is not None
+        for name, camera in [found]
+    }
+    uris = {modality: uri for modality, (_, _, uri) in cameras.items()}
+    if any(uri.scheme == "replay" for uri in uris.values()):
+        return _replay(uris)
+    live = {modality: is_live(uri) for modality, uri in uris.items()}
+    if all(live.values()):
+        return _live(cameras)
+    if any(live.values()):
+        raise UsageError(
+            f"rig {config.rig}: one camera is live and the other a recording; wanted both live, or ?pace=live on the "
+            "recording, which plays it as a live camera"
+        )
+    return _recorded(cameras)
+
+
+def _live(cameras: dict[Modality, tuple[str, CameraConfig, SourceUri]]) -> OpenFeed:
+    events = EventQueue()
+    readers = []
+    for modality, (name, camera, uri) in cameras.items():
+        opened = open_camera(uri, modality, name=name, timeout_s=camera.timeout_s)
+        offset_ns = round(camera.offset_ms * NS_PER_MS)
+        readers.append(LiveReader(opened, events.put, offset_ns=offset_ns, reconnect_s=camera.reconnect_s))
+    return OpenFeed(LiveFeed(readers, events), realtime=True, shutter_told=False, lookahead=False)
+
+
+def _recorded(cameras: dict[Modality, tuple[str, CameraConfig, SourceUri]]) -> OpenFeed:
+    texts = {modality: expand(camera.source, name) for modality, (name, camera, _) in cameras.items()}
+    if Modality.THERMAL in texts:
+        sources = list(open_pair(texts[Modality.VISIBLE], texts[Modality.THERMAL]))
+    else:
+        sources = [open_source(texts[Modality.VISIBLE], Modality.VISIBLE)]
+    for source in sources:
+        name, camera, _ = cameras[source.modality]
+        source.name = name
+        source.shift(round(camera.offset_ms * NS_PER_MS))
+    told = all(source.telemetry for source in sources if source.modality is Modality.THERMAL)
+    return OpenFeed(RecordedFeed(sources), realtime=False, shutter_told=told, lookahead=True)
+
+
+def _replay(uris: dict[Modality, SourceUri]) -> OpenFeed:
+    from mdrun.record.replay import open_replay
+
+    if len({(uri.scheme, uri.path, tuple(sorted(uri.options.items()))) for uri in uris.values()}) > 1:
+        raise UsageError("the cameras name different replays; wanted the same replay://RUN?… for both")
+    feed, live, told = open_replay(next(iter(uris.values())))
+    return OpenFeed(feed, realtime=live, shutter_told=told, lookahead=False)

@@ -1,0 +1,65 @@
+"""Which engine runs: the first of the ladder whose needs the pair meets.
+
+Down at once, because a lost camera gives no second chance; up only after some good pairs in a row, because a
+camera that comes and goes would have the engines alternate (hysteresis).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mdrun.frames import FramePair
+
+RETURNING = "returning"  # a better engine could run, but has not been able to for long enough
+EVERY_PAIR_HAS = frozenset({"visible"})
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The engine for one pair.
+
+    Attributes:
+        rung: its place in the ladder, from 0; None where no engine can run.
+        reason: why it is not the first, else empty.
+        changed: it is another than for the pair before.
+    """
+
+    rung: int | None
+    reason: str
+    changed: bool
+
+
+class Ladder:
+    """Chooses by what the engines need. Used by one thread."""
+
+    def __init__(self, needs: Sequence[frozenset[str]], back_after: int) -> None:
+        """`needs` of each engine, the preferred one first; `back_after` good pairs in a row before a better one."""
+        self._needs = [need - EVERY_PAIR_HAS for need in needs]
+        self._back_after = back_after
+        self._rung: int | None = None
+        self._good = 0
+        self._started = False
+
+    def choose(self, pair: FramePair) -> Choice:
+        """The engine for this pair."""
+        before, able = self._rung, self._able(pair)
+        best = able[0] if able else None
+        self._good = self._good + 1 if before in able and best != before else 0
+        if before not in able or self._good >= self._back_after:
+            self._rung, self._good = best, 0
+        changed, self._started = self._started and self._rung != before, True
+        return Choice(self._rung, self._reason(best, pair), changed)
+
+    def next_able(self, rung: int, pair: FramePair) -> int | None:
+        """The first engine below `rung` that this pair can run; None where there is none."""
+        return next((below for below in self._able(pair) if below > rung), None)
+
+    def _able(self, pair: FramePair) -> list[int]:
+        has = frozenset() if pair.thermal is None else frozenset({"thermal"})
+        return [rung for rung, needs in enumerate(self._needs) if needs <= has]
+
+    def _reason(self, best: int | None, pair: FramePair) -> str:
+        if self._rung == 0:
+            return ""
+        return RETURNING if self._rung != best else f"thermal_{pair.reason or 'missing'}"

@@ -1,0 +1,240 @@
+"""Pairs from a feed: each visible frame ends in exactly one pair or one counted drop.
+
+Live, the newest frame that is ready goes first and the older ones are dropped as `busy`: a late answer about the
+past is worth less than one about now. On a recording's clock nothing is ever late, and nothing is dropped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Protocol
+
+from mdrun.feeds import Event, Feed
+from mdrun.frames import FfcState, Frame, FramePair, Modality, Notice, Provenance, SourceState, StateChange
+from mdrun.monitor import Monitor
+from mdrun.pairing import Pairer, PairLimits
+from mdrun.rig.config import PairingConfig
+from mdrun.sources.base import NS_PER_MS
+
+TICK_S = 0.1  # the loop looks up at least so often: for signals, and for cameras that have fallen silent
+GONE = {SourceState.LOST, SourceState.CONNECTING, SourceState.FAILED, SourceState.ENDED}
+ABSENT_BY = {SourceState.STALLED: "stalled", **dict.fromkeys(GONE, "lost")}
+
+
+class Shutter(Protocol):
+    """What a thermal chain knows about its camera's shutter."""
+
+    @property
+    def state(self) -> FfcState:
+        """Now."""
+
+    @property
+    def events(self) -> int:
+        """Shutter events so far."""
+
+    @property
+    def seconds(self) -> float:
+        """Time behind the shutter so far."""
+
+
+class Chain(Protocol):
+    """What becomes of a thermal frame before it can be paired (`mdrun.thermal.chain`)."""
+
+    @property
+    def ffc(self) -> Shutter:
+        """The camera's shutter."""
+
+    def prepare(self, frame: Frame) -> Frame:
+        """The frame with an 8-bit image, and `shutter` set where the image stands still."""
+
+    def silent(self, now_ns: int) -> FfcState:
+        """No frame has come up to now."""
+
+
+class LivePairs:
+    """Pairs of one rig, from its feed. Used by one thread.
+
+    Attributes:
+        captured_visible: visible frames so far, those of the feed's own drops among them.
+        captured_thermal: thermal frames so far.
+    """
+
+    def __init__(
+        self,
+        feed: Feed,
+        pairing: PairingConfig,
+        monitor: Monitor,
+        *,
+        chain: Chain | None,
+        realtime: bool,
+        tell: Callable[[Notice], None],
+    ) -> None:
+        """Take over a started feed; `tell` is given the notices of camera states and shutter events."""
+        self.captured_visible = 0
+        self.captured_thermal = 0
+        self._feed = feed
+        self._policy = pairing.policy
+        self._wait_ns = round(pairing.wait_ms * NS_PER_MS)
+        self._pairer = Pairer(PairLimits(pairing.skew_ms, pairing.age_ms), hold=pairing.policy == "hold")
+        self._monitor = monitor
+        self._chain = chain
+        self._realtime = realtime
+        self._tell = tell
+        self._waiting: deque[Frame] = deque()
+        self._thermal_ns: int | None = None  # capture time of the newest thermal frame
+        self._thermal_state = SourceState.CONNECTING
+        self._ffc = FfcState.NORMAL
+        self._feed_drops = 0
+
+    def poll(self) -> FramePair | None:
+        """The next pair; None when none could be made for a tick, so that the caller can look up.
+
+        Raises:
+            MdrunError: a camera failed in a way that ends the run.
+        """
+        self._monitor.beat = time.monotonic()
+        if not self._realtime and (pair := self._next_pair()) is not None:
+            return pair
+        event = self._feed.next(self._patience_s())
+        while event is not None:
+            self._take(event)
+            event = self._feed.next(0) if self._realtime and self._feed.busy else None
+        self._count_feed_drops()
+        return self._next_pair()
+
+    def watch(self) -> None:
+        """Take in what happens, and give up the visible frames: before the run has begun."""
+        self._monitor.beat = time.monotonic()
+        event = self._feed.next(TICK_S)
+        while event is not None:
+            self._take(event)
+            event = self._feed.next(0) if self._feed.busy else None
+        self._count_feed_drops()
+        if len(self._waiting) > 1:
+            newest = self._waiting.pop()
+            self.drop_waiting("starting")
+            self._waiting.append(newest)
+
+    def __iter__(self) -> Iterator[FramePair]:
+        """Pairs until the feed has ended."""
+        while not self.ended:
+            if (pair := self.poll()) is not None:
+                yield pair
+
+    @property
+    def ended(self) -> bool:
+        """No pair will follow."""
+        return self._feed.ended and not self._waiting
+
+    @property
+    def thermal_state(self) -> SourceState:
+        """Of the thermal camera."""
+        return self._thermal_state
+
+    def drop_waiting(self, cause: str) -> None:
+        """Give up the visible frames that wait, counted: at the start, while engines load, and at the end."""
+        self._drop(len(self._waiting), cause)
+        self._waiting.clear()
+
+    def refuses(self, pair: FramePair) -> bool:
+        """The policy `strict` wants a measured thermal image or none of this pair."""
+        return self._policy == "strict" and pair.provenance is not Provenance.MEASURED
+
+    def _take(self, event: Event) -> None:
+        if isinstance(event, StateChange):
+            self._take_state(event)
+            return
+        self._monitor.add_frame(event)
+        if event.modality is Modality.VISIBLE:
+            self.captured_visible += 1
+            self._waiting.append(event)
+            return
+        self.captured_thermal += 1
+        frame = event if self._chain is None else self._chain.prepare(event)
+        self._thermal_ns = frame.captured_ns
+        self._pairer.add_thermal(frame)
+        self._tell_shutter(frame.captured_ns)
+
+    def _take_state(self, change: StateChange) -> None:
+        if change.modality is Modality.THERMAL:
+            self._thermal_state = change.state
+            if change.state is SourceState.ENDED:
+                self._pairer.end_thermal()
+        self._monitor.add_state(change)
+        data = {
+            "camera": change.modality.value,
+            "source": change.source,
+            "state": change.state.value,
+            "code": change.code,
+            "message": change.message,
+        }
+        self._tell(Notice("source", self._monitor.rig, change.at_ns, data))
+
+    def _tell_shutter(self, at_ns: int) -> None:
+        if self._chain is None:
+            return
+        shutter = self._chain.ffc
+        self._monitor.add_ffc(shutter.state, shutter.events, shutter.seconds)
+        if shutter.state is not self._ffc:
+            data = {"from": self._ffc.value, "to": shutter.state.value, "events": shutter.events}
+            self._ffc = shutter.state
+            self._tell(Notice("ffc", self._monitor.rig, at_ns, data))
+
+    def _next_pair(self) -> FramePair | None:
+        ready = 0
+        now_ns = self._feed.now_ns()
+        for frame in self._waiting:
+            if not self._is_ready(frame, now_ns):
+                break
+            ready += 1
+        if not ready:
+            return None
+        if self._realtime:
+            for _ in range(ready - 1):
+                self._waiting.popleft()
+            self._drop(ready - 1, "busy")
+        visible = self._waiting.popleft()
+        if self._chain is not None and self._thermal_ns is not None and self._thermal_state is not SourceState.ENDED:
+            self._chain.silent(now_ns)
+            self._tell_shutter(now_ns)
+        paired_ns = visible.captured_ns if visible.arrived_ns is None else max(now_ns, visible.captured_ns)
+        return self._named(self._pairer.pair(visible, paired_ns))
+
+    def _is_ready(self, frame: Frame, now_ns: int) -> bool:
+        """A frame waits for a nearer thermal one, but not for a camera that gives none."""
+        if self._wait_ns == 0 or self._thermal_state in ABSENT_BY or self._feed.ended:
+            return True
+        if self._thermal_ns is not None and self._thermal_ns >= frame.captured_ns:
+            return True
+        since = frame.captured_ns if frame.arrived_ns is None else frame.arrived_ns
+        return now_ns - since >= self._wait_ns
+
+    def _named(self, pair: FramePair) -> FramePair:
+        """The pair with the cause of a missing thermal image, where the camera's own state tells it."""
+        if pair.thermal is not None:
+            return pair
+        if pair.reason == "ffc" and self._ffc is FfcState.STUCK:
+            return replace(pair, reason="stuck")
+        by_state = ABSENT_BY.get(self._thermal_state)
+        return replace(pair, reason=by_state) if by_state is not None and pair.reason != "ffc" else pair
+
+    def _patience_s(self) -> float:
+        if not self._waiting or not self._realtime:
+            return TICK_S
+        head = self._waiting[0]
+        since = head.captured_ns if head.arrived_ns is None else head.arrived_ns
+        return min(TICK_S, max(0.0, (since + self._wait_ns - self._feed.now_ns()) / 1e9))
+
+    def _count_feed_drops(self) -> None:
+        lost = self._feed.dropped[Modality.VISIBLE] - self._feed_drops
+        if lost > 0:
+            self._feed_drops += lost
+            self.captured_visible += lost
+            self._drop(lost, "queue")
+
+    def _drop(self, count: int, cause: str) -> None:
+        if count:
+            self._monitor.add_drop(cause, count)

@@ -1,0 +1,212 @@
+"""Rigs from start to stop: sessions, sinks, signals and the summary."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mdrun.files import OutputFolder, PartialFile
+from mdrun.frames import Modality
+from mdrun.rig.config import RigConfig
+from mdrun.rig.engines import EnginePool
+from mdrun.rig.environment import expand
+from mdrun.rig.session import Session
+from mdrun.signals import StopRequest
+from mdrun.sinks.base import Sink
+from mdrun.sinks.context import SinkContext
+from mdrun.sinks.dispatch import Dispatch
+from mdrun.sinks.scene import Look
+from mdrun.sinks.uri import build_sink, is_folder
+from mdrun.statistics import SCHEMA_VERSION
+
+SUMMARY = "summary.json"
+STATUS_S = 1.0  # between two looks at a signal while several rigs run
+
+
+@dataclass(frozen=True)
+class RigReport:
+    """How one rig's run ended.
+
+    Attributes:
+        summary: the contents of summary.json.
+        paths: files written.
+    """
+
+    summary: dict[str, Any]
+    paths: list[Path]
+
+
+class RigRun:
+    """One rig with its sinks. `run` blocks until the cameras end or `stop`."""
+
+    def __init__(
+        self,
+        config: RigConfig,
+        pool: EnginePool,
+        *,
+        frames: int | None = None,
+        overlay: bool = True,
+    ) -> None:
+        """Load, connect and open everything.
+
+        Args:
+            config: the rig.
+            pool: engines, shared by the rigs of the process.
+            frames: results after which the run ends; None for all.
+            overlay: an output folder gets the video too.
+
+        Raises:
+            MdrunError: an engine, camera, calibration or output cannot be used.
+        """
+        self.session = Session(config, pool=pool)
+        self._frames = frames
+        self._began = time.monotonic()
+        try:
+            context = make_context(self.session)
+            self._folders = _open_folders(config)
+            self._dispatch = Dispatch(_sinks(config, context, overlay), self.session.monitor)
+            self.session.on_notice = self._dispatch.notify
+            self._dispatch.start()
+        except BaseException:
+            self.session.close()
+            for folder in getattr(self, "_folders", []):
+                folder.unlock()
+            raise
+
+    def run(self) -> RigReport:
+        """Results to the sinks until the end.
+
+        Raises:
+            MdrunError: a camera that must be there is not, or an engine failed; what was written stays.
+        """
+        try:
+            for count, result in enumerate(self.session, start=1):
+                self._dispatch.offer(result)
+                if count == self._frames:
+                    break
+        finally:
+            self.session.pairs.drop_waiting("stopped")
+            self.session.close()
+            paths = self._dispatch.finish()
+        self.session.check()
+        summary = summarise(self.session, time.monotonic() - self._began)
+        paths += [_write_summary(folder.path, summary) for folder in self._folders]
+        for folder in self._folders:
+            folder.unlock()
+        return RigReport(summary, paths)
+
+    def stop(self) -> None:
+        """Let `run` end; from any thread."""
+        self.session.stop()
+
+
+def run_rigs(
+    configs: Sequence[RigConfig], *, frames: int | None = None, overlay: bool = True
+) -> tuple[list[RigReport], int]:
+    """Run rigs until their cameras end, SIGINT or SIGTERM; returns their reports and the exit code.
+
+    Raises:
+        MdrunError: the first failure of any rig; the others are stopped and finish their files.
+    """
+    runs: list[RigRun] = []
+    with EnginePool() as pool, StopRequest(lambda: None) as stop:
+        try:
+            runs += [RigRun(c, pool, frames=frames, overlay=overlay) for c in configs]
+        except BaseException:
+            for run in runs:
+                run.session.close()
+            raise
+        reports = _run_all(runs, stop)
+    return reports, stop.exit_code
+
+
+def _run_all(runs: list[RigRun], stop: StopRequest) -> list[RigReport]:
+    """A thread a rig; this one, the main one, looks at signals."""
+    reports: dict[int, RigReport] = {}
+    failures: list[BaseException] = []
+
+    def work(index: int) -> None:
+        try:
+            reports[index] = runs[index].run()
+        except BaseException as error:  # noqa: BLE001, RUF100  # raised again below
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(i,), name=f"rig-{i}", daemon=True) for i in range(len(runs))]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        if stop.signal is not None or failures:
+            for run in runs:
+                run.stop()
+        next(thread for thread in (*threads, *threads) if thread.is_alive() or thread is threads[-1]).join(0.05)
+    if failures:
+        raise failures[0]
+    return [reports[index] for index in range(len(runs))]
+
+
+def make_context(session: Session) -> SinkContext:
+    """What the sinks of a session get to know."""
+    first = session.engines[0].manifest
+    thermal_used = any("thermal" in shared.manifest.inputs for shared in session.engines)
+    look = Look(first.name, first.classes, session.display, thermal_used, first.task)
+    return SinkContext(
+        session.config.rig,
+        first.classes,
+        look,
+        session.monitor,
+        timed=True,
+        thermal_used=thermal_used,
+        commands={"set_registration": session.set_registration},
+    )
+
+
+def summarise(session: Session, elapsed_s: float) -> dict[str, Any]:
+    """The contents of summary.json; docs/results.md lists the keys."""
+    status = session.monitor.snapshot()
+    for key in ("recent", "notices", "uptime_s", "state"):
+        status.pop(key)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        **status,
+        "captured": {
+            Modality.VISIBLE.value: session.pairs.captured_visible,
+            Modality.THERMAL.value: session.pairs.captured_thermal,
+        },
+        "elapsed_s": round(elapsed_s, 3),
+        "fps": round(session.monitor.results / elapsed_s, 2) if elapsed_s > 0 else None,
+    }
+
+
+def _open_folders(config: RigConfig) -> list[OutputFolder]:
+    """The run folders of a rig, made and held against other runs.
+
+    Raises:
+        OutputError: one cannot be written, or another run writes there.
+    """
+    folders = [OutputFolder(Path(text)) for text in config.outputs if is_folder(text)]
+    for folder in folders:
+        folder.create()
+        folder.lock()
+    return folders
+
+
+def _sinks(config: RigConfig, context: SinkContext, overlay: bool) -> list[Sink]:
+    texts = []
+    for text in config.outputs:
+        if is_folder(text):
+            texts += [f"jsonl:{text}/results.jsonl"] + ([f"video:{text}/overlay.mp4"] if overlay else [])
+        else:
+            texts.append(expand(text, "outputs"))
+    return [build_sink(text, context, Path()) for text in texts]
+
+
+def _write_summary(folder: Path, summary: dict[str, Any]) -> Path:
+    file = PartialFile(folder / SUMMARY)
+    file.part.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    file.commit()
+    return folder / SUMMARY

@@ -1,0 +1,310 @@
+"""One rig at work: pairs in, results out.
+
+with Session(config) as session:
+    for result in session:
+        ...
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter_ns
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from mdrun.engine import Engine
+from mdrun.errors import MdrunError, SourceTimeoutError, from_code
+from mdrun.frames import (
+    Detections,
+    FramePair,
+    Modality,
+    Notice,
+    Provenance,
+    Result,
+    Segmentation,
+    SourceState,
+    Verdict,
+)
+from mdrun.monitor import Monitor
+from mdrun.postprocess import above
+from mdrun.registration.drift import DriftMonitor, DriftReading
+from mdrun.rig.cameras import OpenFeed, open_feed
+from mdrun.rig.config import RigConfig
+from mdrun.rig.engines import EnginePool, SharedEngine
+from mdrun.rig.gate import EnergyGate
+from mdrun.rig.ladder import Ladder
+from mdrun.rig.pairs import LivePairs
+from mdrun.rig.thermal import ThermalPath
+from mdrun.tracking import Tracker
+
+START_S = 15.0  # a camera that needs longer to its first image is missing; RTSP over a bad link needs 4
+UP = {SourceState.LIVE, SourceState.ENDED}
+DOWN = {SourceState.LOST, SourceState.FAILED}
+
+
+class Session:
+    """A rig from its cameras to its results. Iterate in one thread; `monitor` may be read from any.
+
+    Attributes:
+        config: the rig file.
+        monitor: what it is doing right now.
+        engines: its ladder.
+        on_notice: told about camera states, shutter events, engine switches and alarms; set it before iterating.
+    """
+
+    def __init__(
+        self,
+        config: RigConfig,
+        *,
+        pool: EnginePool | None = None,
+        opened: OpenFeed | None = None,
+    ) -> None:
+        """Load the engines and open the cameras.
+
+        Args:
+            config: the rig.
+            pool: engines that several rigs share; None loads the rig's own.
+            opened: events in the place of the configured cameras.
+
+        Raises:
+            MdrunError: an engine, a calibration or a recording cannot be used.
+        """
+        self.config = config
+        self.on_notice: Callable[[Notice], None] | None = None
+        self._own_pool = None if pool is not None else EnginePool()
+        self._stopped = False
+        self._drift: DriftMonitor | None = None
+        names = {m: found[0] for m in Modality if (found := config.camera(m)) is not None}
+        self.monitor = Monitor(config.rig, names)
+        opened = open_feed(config) if opened is None else opened
+        self._feed = opened.feed
+        self._realtime = opened.realtime
+        try:
+            self._feed.start()  # cameras connect while engines load
+            self.engines = (pool or self._own_pool or EnginePool()).load(config.ladder)
+            self._set_up(opened)
+        except BaseException:
+            self.close()
+            raise
+
+    def _set_up(self, opened: OpenFeed) -> None:
+        config = self.config
+        first = self.engines[0].manifest
+        self._thermal = ThermalPath(config, [shared.manifest for shared in self.engines], opened.shutter_told)
+        self.monitor.set_registration(self._thermal.describe())
+        pairing = config.pairing
+        if opened.lookahead and "wait_ms" not in pairing.model_fields_set:
+            pairing = pairing.model_copy(update={"wait_ms": 3_600_000.0})  # a recording does not keep anyone waiting
+        self.pairs = LivePairs(
+            self._feed,
+            pairing,
+            self.monitor,
+            chain=self._thermal.chain,
+            realtime=self._realtime,
+            tell=self.tell,
+        )
+        needs = [frozenset(shared.manifest.needs) for shared in self.engines]
+        self._ladder = Ladder(needs, config.ladder.back_after)
+        self._gates = [EnergyGate(shared.manifest, config.ladder.strange == "fallback") for shared in self.engines]
+        display = config.display_threshold
+        self.display = first.thresholds.display if display is None else display
+        self._tracker = Tracker(config.tracking, first.classes, display=self.display) if self._tracks() else None
+        self.monitor.engines = [describe_engine(shared.engine) for shared in self.engines]
+        self._drift = self._thermal.watch_drift(self._tell_drift)
+
+    def __iter__(self) -> Iterator[Result]:
+        """Results until the cameras end or `stop` is called.
+
+        Raises:
+            SourceError: the visible camera, or with `start: require` any camera, is not there at the start; or a
+                recording is damaged.
+            DataError: images that the engine cannot take.
+        """
+        self._wait_for_cameras()
+        while not self._stopped and not self.pairs.ended:
+            started = perf_counter_ns()
+            pair = self.pairs.poll()
+            if pair is None:
+                continue
+            result = self._process(pair, started)
+            if result is not None:
+                yield result
+
+    def stop(self) -> None:
+        """Let the iteration end with the pair in hand; from any thread."""
+        self._stopped = True
+
+    def close(self) -> None:
+        """Release cameras and engines; twice does no harm."""
+        if self._drift is not None:
+            self._drift.close()
+        self._feed.close()
+        if self._own_pool is not None:
+            self._own_pool.close()
+
+    def tell(self, notice: Notice) -> None:
+        """Keep a notice, and hand it on."""
+        self.monitor.add_notice(notice)
+        if self.on_notice is not None:
+            self.on_notice(notice)
+
+    def set_registration(self, path: Path) -> None:
+        """Take another calibration file from the next pair on.
+
+        Raises:
+            CalibrationError: it cannot be used.
+        """
+        self._thermal.load_registration(path)
+        self.monitor.set_registration(self._thermal.describe())
+
+    def check(self) -> None:
+        """Hold the rig to its invariant: every captured visible frame is a result, a counted drop, or waits.
+
+        Raises:
+            ValueError: one is in neither or in both.
+        """
+        self.pairs.drop_waiting("stopped")
+        counted = self.monitor.results + self.monitor.drops.total()
+        if counted != self.pairs.captured_visible:
+            raise ValueError(f"{self.pairs.captured_visible} visible frames captured, {counted} accounted for")
+
+    def _wait_for_cameras(self) -> None:
+        """Frames that came while the engines were loading are too old; a missing camera is told at once."""
+        wanted = [Modality.VISIBLE]
+        if self.config.start == "require":
+            wanted = list(self.monitor.cameras)
+        end = time.monotonic() + START_S
+        while self._realtime and not self._stopped and not self._feed.ended:
+            states = {modality: self.monitor.cameras[modality] for modality in wanted}
+            if all(camera.state in UP and camera.captured for camera in states.values()):
+                break
+            for modality, camera in states.items():
+                if camera.state in DOWN and (self.config.start == "require" or camera.state is SourceState.FAILED):
+                    raise _missing(modality, camera.code, camera.message)
+            if time.monotonic() > end:
+                late = [camera.name for camera in states.values() if not camera.captured]
+                raise SourceTimeoutError(
+                    f"{', '.join(late)}: no image within {START_S:.0f} s; check the camera, or set start: degraded"
+                )
+            self.pairs.watch()
+
+    def _process(self, pair: FramePair, started: int) -> Result | None:
+        """The result of one pair; None for a counted drop."""
+        choice = self._ladder.choose(pair)
+        if choice.changed or choice.rung != self.monitor.rung or choice.reason != self.monitor.rung_reason:
+            self._tell_rung(choice.rung, choice.reason, pair, told=choice.changed)
+        if choice.rung is None or self.pairs.refuses(pair):
+            self.monitor.add_drop(f"thermal_{pair.reason or 'missing'}")
+            return None
+        stages = {"pair": (perf_counter_ns() - started) / 1e6}
+        result = self._run(pair, choice.rung, choice.reason, stages)
+        if result.verdict is Verdict.FALLBACK and (below := self._ladder.next_able(choice.rung, pair)) is not None:
+            result = replace(self._run(pair, below, "energy", stages), verdict=Verdict.FALLBACK, energy=result.energy)
+        result = self._track(result)
+        if self._realtime:
+            result = replace(result, produced_ns=self._feed.now_ns())
+        self._count(result)
+        if self._drift is not None and result.pair.thermal is not None:
+            self._drift.offer(result.pair.visible.image, result.pair.thermal.image, pair.visible.captured_ns)
+        return result
+
+    def _run(self, pair: FramePair, rung: int, reason: str, stages: dict[str, float]) -> Result:
+        shared = self.engines[rung]
+        before = perf_counter_ns()
+        used = "thermal" in shared.manifest.inputs
+        aligned = self._thermal.align(pair)
+        stages = stages | {"align": (perf_counter_ns() - before) / 1e6}
+        thermal = None if aligned.thermal is None or not used else aligned.thermal.image
+        found, timed = shared.run(pair.visible.image, thermal)
+        energy = found.energy if isinstance(found, Segmentation) else None
+        detections = found if isinstance(found, Detections) else None
+        return Result(
+            aligned,
+            shared.manifest.name,
+            shared.manifest.task,
+            detections=detections,
+            energy=energy,
+            stages_ms=stages | timed,
+            segmentation=found if isinstance(found, Segmentation) else None,
+            rig=self.config.rig,
+            thermal_provenance=_provenance(shared, pair),
+            rung=rung,
+            rung_reason=reason,
+            verdict=self._gates[rung].judge(energy),
+            celsius=None if detections is None else self._thermal.celsius(aligned, detections.boxes_xyxy),
+        )
+
+    def _track(self, result: Result) -> Result:
+        if self._tracker is None:
+            return result
+        before = perf_counter_ns()
+        result = self._tracker.update(result)
+        return replace(result, stages_ms=result.stages_ms | {"track": (perf_counter_ns() - before) / 1e6})
+
+    def _tracks(self) -> bool:
+        return self.config.tracking.enabled and self.engines[0].manifest.task == "detect"
+
+    def _count(self, result: Result) -> None:
+        objects: Counter[str] = Counter()
+        if result.detections is not None:
+            classes = self.engines[result.rung].manifest.classes
+            indices, counts = np.unique(above(result.detections, self.display).classes, return_counts=True)
+            objects.update({classes[index]: int(count) for index, count in zip(indices, counts, strict=True)})
+        self.monitor.add_result(result, objects)
+
+    def _tell_rung(self, rung: int | None, reason: str, pair: FramePair, told: bool) -> None:
+        before = self.monitor.rung
+        self.monitor.set_rung(rung, reason, switched=told)
+        if told:
+            names = [shared.manifest.name for shared in self.engines]
+            data = {
+                "from": None if before is None else names[before],
+                "to": None if rung is None else names[rung],
+                "reason": reason or "returned",
+            }
+            self.tell(Notice("ladder", self.config.rig, pair.visible.captured_ns, data))
+
+    def _tell_drift(self, reading: DriftReading) -> None:
+        data = {"shift_px": reading.shift_px, "confidence": reading.confidence, "alarm": reading.alarm}
+        self.monitor.set_registration({"drift": data})
+        self.tell(Notice("drift", self.config.rig, reading.at_ns, data))
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def describe_engine(engine: Engine) -> dict[str, Any]:
+    """An engine of the ladder as pages and metrics show it."""
+    manifest = engine.manifest
+    return {
+        "name": manifest.name,
+        "task": manifest.task,
+        "needs": list(manifest.needs),
+        "precision": manifest.origin.precision or "",
+        "backend": engine.backend,
+        "device": engine.device,
+        "digest": manifest.digest(),
+    }
+
+
+def _provenance(shared: SharedEngine, pair: FramePair) -> Provenance:
+    """Of the thermal input as this engine got it."""
+    if "thermal" in shared.manifest.inputs:
+        return pair.provenance
+    return Provenance.HALLUCINATED if "thermal" in shared.manifest.hallucinates else Provenance.ABSENT
+
+
+def _missing(modality: Modality, code: str, message: str) -> MdrunError:
+    way_out = "" if modality is Modality.VISIBLE else "; `start: degraded` runs without it"
+    return from_code(code or SourceTimeoutError.code, f"{message or modality.value}{way_out}")

@@ -1,0 +1,234 @@
+"""Results on an MQTT broker: availability as last will, retained states, events, notices (docs/outputs.md).
+
+MQTT 3.1.1, which every broker speaks; nothing here needs more.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mdrun.errors import OutputError
+from mdrun.frames import Notice, Result
+from mdrun.sinks.base import Sink
+from mdrun.sinks.context import SinkContext
+from mdrun.sinks.lines import context_line, event_lines, notice_to_dict
+from mdrun.sinks.options import option, seconds
+from mdrun.sinks.uri import OutputUri
+
+if TYPE_CHECKING:
+    from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags
+    from paho.mqtt.properties import Properties
+    from paho.mqtt.reasoncodes import ReasonCode
+
+PREFIX = "mdrun"
+PORTS = {"mqtt": 1883, "mqtts": 8883}  # as registered with IANA
+ONLINE, OFFLINE = "online", "offline"  # what Home Assistant takes an availability topic to say
+STATUS_S = 30.0  # a listener that came late, and a broker that forgot, know again within this
+KEEPALIVE_S = 30.0  # a machine that loses its power is offline after one and a half of it
+RECONNECT_S = (1, 30)
+QUEUE = 1000  # messages kept for a broker that is away
+PARTING_S = 0.8  # of the 1.5 s that all sinks have to end
+# What makes a new state; the rest of a status, such as counts, goes along.
+CAMERA_STATE = ("state", "code", "message", "width", "height", "dtype", "ffc")
+PAIR_STATE = ("state", "engine", "rung", "reason", "registration", "sinks")
+
+
+class MqttSink(Sink):
+    """Publishes below `PREFIX/RIG/`. A broker that is away is a sink with a problem, never the end of a run.
+
+    Attributes:
+        waiting: messages that the broker has not acknowledged yet.
+    """
+
+    vital = False
+
+    def __init__(self, uri: OutputUri, context: SinkContext, base: Path) -> None:
+        """Prepare the client; `start` begins to connect.
+
+        Args:
+            uri: `mqtt://…` or `mqtts://…`.
+            context: the rig.
+            base: folder that a relative path of the option `ca` counts from.
+
+        Raises:
+            OutputError: the library is missing, or the certificate cannot be read.
+        """
+        given = uri.options
+        self._name = str(uri)
+        self._context = context
+        self._topic = f"{uri.path or PREFIX}/{context.rig}"
+        self._qos = option(given, "qos", int, 1)
+        self._results = given.get("results", "none")
+        self._retain = given.get("retain", "yes") == "yes"
+        self._address = (uri.host or "", uri.port or PORTS[uri.scheme])
+        self._keepalive = round(option(given, "keepalive", seconds, KEEPALIVE_S))
+        self._sent: dict[str, tuple[dict[str, Any], float]] = {}  # state, and when, by topic
+        self._renew = False  # the connection is new: every state goes out again
+        self._lock = threading.Lock()
+        self._queue = option(given, "queue", int, QUEUE)
+        self.waiting = 0
+        self._client = _client(uri, context, base)
+        self._client.will_set(f"{self._topic}/available", OFFLINE, qos=1, retain=self._retain)
+        self._client.on_connect = self._on_connect
+        self._client.on_connect_fail = self._on_connect_fail
+        self._client.on_disconnect = self._on_disconnect
+        self._client.on_publish = self._on_publish
+
+    @property
+    def name(self) -> str:
+        """Scheme, host and port."""
+        return self._name
+
+    def start(self) -> None:
+        """Begin to connect; the client's own thread goes on trying, with pauses of 1 s to 30 s."""
+        self.problem = "not connected yet"
+        self._client.connect_async(*self._address, keepalive=self._keepalive)
+        self._client.loop_start()
+
+    def write(self, result: Result) -> None:
+        """Publish the events of a result, and the result itself where that is asked for."""
+        for event in event_lines(result, self._context.rig):
+            self._publish("events", event)
+        if self._results == "all" or (self._results == "events" and result.events):
+            self._publish("results", context_line(result, self._context), qos=0)
+        if self._renew:
+            self.tick()
+
+    def notice(self, notice: Notice) -> None:
+        """Publish a notice, and the states that it may have changed."""
+        self._publish("notices", notice_to_dict(notice))
+        self.tick()
+
+    def tick(self) -> None:
+        """Publish the states that changed, and every one that was last told half a minute ago."""
+        if not self._client.is_connected():
+            return
+        if self._renew:
+            self._renew = False
+            self._sent.clear()
+        for part, (status, keys) in _statuses(self._context).items():
+            state = {key: status.get(key) for key in keys}
+            before, told_at = self._sent.get(part, (None, 0.0))
+            if state != before or time.monotonic() - told_at >= STATUS_S:
+                self._sent[part] = (state, time.monotonic())
+                self._publish(f"status/{part}", status, state=True)
+
+    def finish(self) -> None:
+        """Say goodbye; the last will is for ends that are none."""
+        if self._client.is_connected():
+            with suppress(
+                ValueError, RuntimeError
+            ):  # the connection is lost at this very moment: the last will goes out
+                parting = self._client.publish(f"{self._topic}/available", OFFLINE, qos=1, retain=self._retain)
+                parting.wait_for_publish(PARTING_S)  # behind everything that was published before
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Disconnect."""
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _publish(self, part: str, message: Mapping[str, Any], *, qos: int | None = None, state: bool = False) -> None:
+        """Publish one message; a state is retained, and has its place however full the queue is."""
+        text = json.dumps(message, ensure_ascii=False).encode("utf-8", "backslashreplace")
+        if not self._send(part, text, self._qos if qos is None else qos, state=state):
+            self.lost += 1
+
+    def _send(self, part: str, text: bytes | str, qos: int, *, state: bool) -> bool:
+        """Hand a message to the client, which keeps it over an outage unless `qos` is 0; False: it is lost."""
+        from paho.mqtt.enums import MQTTErrorCode
+
+        with self._lock:
+            if not state and self.waiting >= self._queue:
+                return False
+            self.waiting += 1
+        code = self._client.publish(f"{self._topic}/{part}", text, qos, retain=state and self._retain).rc
+        kept = code == MQTTErrorCode.MQTT_ERR_NO_CONN and qos > 0
+        if code == MQTTErrorCode.MQTT_ERR_SUCCESS or kept:
+            return True
+        with self._lock:
+            self.waiting -= 1
+        return False
+
+    def _on_publish(
+        self, _client: Client, _data: object, _mid: int, _reason: ReasonCode, _properties: Properties
+    ) -> None:
+        with self._lock:
+            self.waiting -= 1
+
+    def _on_connect(
+        self, _client: Client, _data: object, _flags: ConnectFlags, reason: ReasonCode, _properties: Properties | None
+    ) -> None:
+        if reason.is_failure:
+            hint = ""
+            if reason.getName() in {"Not authorized", "Bad user name or password"}:
+                hint = "; give the right ones: mqtt://user:password@host"
+            self.problem = f"the broker refuses the connection ({reason.getName()}){hint}"
+            return
+        self._send("available", ONLINE, 1, state=True)
+        self.problem = ""
+        self._renew = True
+
+    def _on_connect_fail(self, _client: Client, _data: object) -> None:
+        if not self.problem.startswith("the broker"):
+            self.problem = "no broker answers there; trying again"
+
+    def _on_disconnect(
+        self,
+        _client: Client,
+        _data: object,
+        _flags: DisconnectFlags,
+        reason: ReasonCode,
+        _properties: Properties | None,
+    ) -> None:
+        self.problem = self.problem or f"connection lost ({reason.getName()}); trying again"
+
+
+def _client(uri: OutputUri, context: SinkContext, base: Path) -> Client:
+    try:
+        from paho.mqtt.client import Client
+        from paho.mqtt.enums import CallbackAPIVersion
+    except ImportError:
+        raise OutputError(f"{uri}: wants paho-mqtt 2; pip install 'mdrun[mqtt]'") from None
+    # Exactly once wants a session that outlives the connection, and so a name that does not change.
+    exactly_once = uri.options.get("qos") == "2"
+    default = f"mdrun-{context.rig}" + ("" if exactly_once else f"-{secrets.token_hex(4)}")
+    name = uri.options.get("client_id", default)
+    client = Client(CallbackAPIVersion.VERSION2, client_id=name, clean_session=not exactly_once)
+    if uri.user is not None:
+        client.username_pw_set(uri.user, uri.password)
+    if uri.scheme == "mqtts":
+        authority = uri.options.get("ca")
+        try:
+            client.tls_set(None if authority is None else str(base / authority))
+        except OSError as error:  # ssl.SSLError is one
+            raise OutputError(f"{uri}: ca={authority} cannot be read as certificates ({error.strerror})") from error
+    client.reconnect_delay_set(*RECONNECT_S)
+    client.max_queued_messages_set(0)  # the sink counts: a full queue must not hold up availability
+    return client
+
+
+def _statuses(context: SinkContext) -> dict[str, tuple[dict[str, Any], tuple[str, ...]]]:
+    """The status of each camera and of the pair, and the keys that make a state of it."""
+    seen = context.monitor.snapshot()
+    ladder = seen["ladder"]
+    active = ladder["active"]
+    engines = ladder["engines"]
+    pair = {
+        "state": seen["state"],
+        "engine": engines[active]["name"] if active is not None and active < len(engines) else None,
+        "rung": active,
+        "reason": ladder["reason"],
+        "registration": seen["registration"],
+        "sinks": {name: sink["alive"] for name, sink in seen["sinks"].items()},
+        **{key: seen[key] for key in ("uptime_s", "results", "drops", "thermal_provenance", "skew_ms", "latency_ms")},
+    }
+    cameras = {part: (status, CAMERA_STATE) for part, status in seen["cameras"].items()}
+    return {**cameras, "pair": (pair, PAIR_STATE)}

@@ -1,0 +1,255 @@
+"""Files of a rig that runs for weeks: written under their own name from the first byte on, and rotated.
+
+`results.jsonl` becomes `results-20261127T201500Z.jsonl` when its time or size is reached, and a new one begins.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import stat
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+
+from mdrun.errors import OutputError
+from mdrun.frames import Result
+from mdrun.sinks import options
+from mdrun.sinks.base import Sink
+from mdrun.sinks.context import SinkContext
+from mdrun.sinks.lines import context_line
+from mdrun.sinks.uri import OutputUri
+
+STAMP = "%Y%m%dT%H%M%SZ"  # ISO 8601 basic format: sorts by time, and any file system takes it
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """When a file makes room for the next one.
+
+    Attributes:
+        period_s: at multiples of this since 1970, so at full hours and at midnight UTC; None: never by time.
+        size: before it would grow beyond, in bytes; None: never by size.
+        keep: how many of the older files stay; None: all.
+    """
+
+    period_s: float | None = None
+    size: int | None = None
+    keep: int | None = None
+
+    @classmethod
+    def from_options(cls, given: Mapping[str, str]) -> Rotation:
+        """From the checked options of an output."""
+        text = given.get("rotate", "")
+        size = options.size(text)
+        period_s = options.seconds(text) if text and size is None else None
+        return cls(period_s, size, options.option(given, "keep", int, None))
+
+    def due(self, size: int, more: int, written_s: float, now_s: float) -> bool:
+        """A file of `size` bytes, last written at `written_s`, makes room before `more` bytes are added."""
+        if size == 0:
+            return False
+        if self.size is not None and size + more > self.size:
+            return True
+        return self.period_s is not None and int(now_s // self.period_s) != int(written_s // self.period_s)
+
+
+class RotatingFile:
+    """One open file and the older ones beside it. Used by one thread.
+
+    Attributes:
+        path: where the current one is.
+    """
+
+    def __init__(self, path: Path, rotation: Rotation, clock: Callable[[], float] = time.time) -> None:
+        self.path = path
+        self._rotation = rotation
+        self._clock = clock
+        self._file: FileIO | None = None
+        self._regular = True
+        self._size = 0
+        self._written_s = 0.0
+        self._unsynced = False
+
+    def open(self, *, append: bool) -> None:
+        """Open the file, and its folder if it is missing; an older file is continued, or set aside.
+
+        Raises:
+            OutputError: it cannot be written, or another process writes it.
+        """
+        self.close()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._open()
+            if self._size and (not append or self._rotation.due(self._size, 0, self._written_s, self._clock())):
+                self.rotate()
+        except OSError as error:
+            self.close()
+            raise OutputError(f"{self.path}: cannot be written ({error.strerror}); choose another --output") from error
+
+    @property
+    def size(self) -> int:
+        """Bytes so far."""
+        return self._size
+
+    @property
+    def opened(self) -> bool:
+        """It can be written."""
+        return self._file is not None
+
+    def due(self, more: int = 0) -> bool:
+        """It makes room before `more` bytes are added."""
+        return self._regular and self._rotation.due(self._size, more, self._written_s, self._clock())
+
+    def write(self, data: bytes) -> int:
+        """Append all of it, or nothing of it.
+
+        Raises:
+            OSError: there is no room for it; what was written of it is taken back.
+        """
+        if self._file is None:
+            raise OutputError(f"{self.path}: is not open")
+        left = memoryview(data)
+        try:
+            while left:
+                left = left[self._file.write(left) :]
+        except OSError:
+            if self._regular:
+                os.ftruncate(self._file.fileno(), self._size)
+            raise
+        self._size += len(data)
+        self._written_s = self._clock()
+        self._unsynced = True
+        return len(data)
+
+    def sync(self) -> None:
+        """Make sure that what was written survives a power cut."""
+        if self._file is not None and self._unsynced and self._regular:
+            os.fsync(self._file.fileno())
+        self._unsynced = False
+
+    def rotate(self) -> None:
+        """Set the current file aside, begin a new one and remove those that are too old."""
+        if not self._regular:
+            return
+        self.close()
+        self.path.rename(self._aside())
+        if self._rotation.keep is not None:
+            for old in self.older()[: -self._rotation.keep]:
+                old.unlink(missing_ok=True)
+        self._open()
+
+    def older(self) -> list[Path]:
+        """The files set aside, the oldest first."""
+        stamp = "[0-9]" * 8 + "T" + "[0-9]" * 6 + "Z"
+        found = self.path.parent.glob(f"{_literal(self.path.stem)}-{stamp}*{_literal(self.path.suffix)}")
+        return sorted(found, key=lambda path: path.stem)
+
+    def close(self) -> None:
+        """Close it; twice does no harm."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _open(self) -> None:
+        file = open(self.path, "ab", buffering=0)  # noqa: SIM115, PTH123  # closed by `close`; unbuffered: FileIO
+        self._file = file
+        found = os.fstat(file.fileno())
+        self._regular = stat.S_ISREG(found.st_mode)  # a pipe or /dev/stdout cannot be locked, cut or renamed
+        self._size = found.st_size if self._regular else 0
+        self._written_s = found.st_mtime
+        if self._regular:
+            _lock(file, self.path)
+
+    def _aside(self) -> Path:
+        """A name that is free; of two in the same second the later one sorts behind."""
+        stamp = time.strftime(STAMP, time.gmtime(self._clock()))
+        name = f"{self.path.stem}-{stamp}"
+        place = self.path.with_name(name + self.path.suffix)
+        count = 0
+        while place.exists():
+            count += 1
+            place = self.path.with_name(f"{name}-{count:04d}{self.path.suffix}")
+        return place
+
+
+class LiveJsonlSink(Sink):
+    """Appends one line a result, whole and at once, so that `tail -F` shows it."""
+
+    def __init__(self, path: Path, uri: OutputUri, context: SinkContext) -> None:
+        """Prepare the file; `start` opens it.
+
+        Args:
+            path: of the file.
+            uri: `jsonl:…` with its options `rotate`, `keep`, `sync`.
+            context: the rig.
+        """
+        self._name = str(uri)
+        self._context = context
+        self._file = RotatingFile(path, Rotation.from_options(uri.options))
+        self._sync = uri.options.get("sync", "second")
+
+    @property
+    def name(self) -> str:
+        """The output without its options."""
+        return self._name
+
+    def start(self) -> None:
+        """Open the file; behind an unfinished line of a run that lost its power a new line begins."""
+        self._file.open(append=True)
+        if self._file.size and _last_byte(self._file.path) != b"\n":
+            self._file.write(b"\n")
+
+    def write(self, result: Result) -> None:
+        """Append one line."""
+        text = json.dumps(context_line(result, self._context), ensure_ascii=False) + "\n"
+        line = text.encode("utf-8", "backslashreplace")
+        if self._file.due(len(line)):
+            self._file.rotate()
+        self._file.write(line)
+        if self._sync == "always":
+            self._file.sync()
+
+    def tick(self) -> None:
+        """Bring the lines of the last second to the disk."""
+        if self._sync == "second":
+            self._file.sync()
+
+    def finish(self) -> None:
+        """Bring everything to the disk and close the file."""
+        self._file.sync()
+        self._file.close()
+
+    def abandon(self) -> None:
+        """Close the file as it is."""
+        self._file.close()
+
+    def commit(self) -> Path | None:
+        """The file has had its name all the time."""
+        return self._file.path
+
+
+def _lock(file: FileIO, path: Path) -> None:
+    """Keep other processes from writing the same file; the lock ends with the process."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise OutputError(f"{path}: another process writes it; choose another --output") from None
+    except OSError as error:  # a network file system without locks: then without
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+            raise
+
+
+def _last_byte(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1)
+
+
+def _literal(text: str) -> str:
+    """The text with the wildcards of `glob` made plain."""
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in text)

@@ -1,0 +1,167 @@
+"""Which detection belongs to which track: ByteTrack (Zhang et al., ECCV 2022) on a clock instead of a frame count.
+
+Boxes are compared by their overlap after both were widened by the filter's own uncertainty (buffered overlap: Yang et
+al., WACV 2023, with fixed buffers), so that an object that has moved by its own width between two frames, at 5 frames a
+second or after a gap, is still the same one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mdrun.errors import UsageError
+from mdrun.frames import Detections
+from mdrun.tracking import motion
+from mdrun.tracking.motion import Rows, Tracks
+
+Matrix = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+LOW = 0.1  # ByteTrack: detections below this score are noise
+STRONG_OVERLAP, WEAK_OVERLAP, YOUNG_OVERLAP = 0.2, 0.5, 0.3  # ByteTrack's 1 - match_thresh of its three rounds
+WIDEST = 0.5  # sizes of the box; Yang et al. widen by 0.3 and 0.5, further away it may as well be a neighbour
+
+
+class Step(NamedTuple):
+    """What one frame did to the tracks.
+
+    Attributes:
+        ids: (N,) of the detections, -1 where a detection has no track that is told.
+        seen: (S,) tracks that are told and were seen in this frame.
+        rows: (S,) the detection of each of them.
+        born: (S,) whether it is told for the first time.
+        ended: tracks that were told and are given up.
+    """
+
+    ids: NDArray[np.int64]
+    seen: Tracks
+    rows: Rows
+    born: Mask
+    ended: Tracks
+
+
+class Associator:
+    """Keeps the tracks of one camera.
+
+    Detections from `high` on are given to tracks first, and they alone start tracks; weaker ones go to tracks of the
+    frame before that are left over, as those of an object that is half hidden. A track is told once it has `least_hits`
+    detections; until then one frame without a detection ends it. Classes never mix.
+    """
+
+    def __init__(self, high: float, lost_ns: int, least_hits: int) -> None:
+        """Nothing is tracked yet.
+
+        Raises:
+            UsageError: the package `lap` is missing.
+        """
+        self._solve = _solver()
+        self._high = high
+        self._lost_ns = lost_ns
+        self._least_hits = least_hits
+        self._tracks = np.zeros(0, motion.TRACK)
+        self._told = 0  # tracks so far, and the newest id
+        self._now_ns = 0
+
+    def update(self, found: Detections, at_ns: int) -> Step:
+        """Take the detections of the frame captured at `at_ns`; an earlier time than the last one counts as that."""
+        before_ns, self._now_ns = self._now_ns, max(at_ns, self._now_ns)
+        tracks, ended = self._expire()
+        motion.predict(tracks, (self._now_ns - before_ns) / 1e9)
+        owner = self._match(tracks, found, before_ns)
+        old = np.flatnonzero(owner >= 0)
+        tracks[owner[old]] = motion.correct(
+            tracks[owner[old]], found.boxes_xyxy[old], found.scores[old], self._now_ns
+        )
+        fresh = np.flatnonzero((owner < 0) & (found.scores >= self._high))
+        owner[fresh] = len(tracks) + np.arange(len(fresh))
+        started = motion.start(found.boxes_xyxy[fresh], found.classes[fresh], found.scores[fresh], self._now_ns)
+        tracks = np.concatenate([tracks, started])
+        due = self._tell(tracks)
+        self._tracks = tracks[(tracks["id"] > 0) | (tracks["seen_ns"] == self._now_ns)]
+        rows = np.flatnonzero(owner >= 0)
+        rows = rows[tracks["id"][owner[rows]] > 0]
+        ids = np.full(len(found), -1, np.int64)
+        ids[rows] = tracks["id"][owner[rows]]
+        return Step(ids, tracks[owner[rows]], rows, due[owner[rows]], ended)
+
+    def finish(self) -> Tracks:
+        """Give up every track; those that were told."""
+        ended, self._tracks = self._tracks, self._tracks[:0]
+        return ended[ended["id"] > 0]
+
+    def _expire(self) -> tuple[Tracks, Tracks]:
+        """The tracks that go on, and those that were told and have been unseen for too long."""
+        lost = self._now_ns - self._tracks["seen_ns"] > self._lost_ns
+        return self._tracks[~lost], self._tracks[lost & (self._tracks["id"] > 0)]
+
+    def _match(self, tracks: Tracks, found: Detections, before_ns: int) -> Rows:
+        """(N,) the track of each detection, -1 for none, in ByteTrack's three rounds."""
+        owner = np.full(len(found), -1, np.intp)
+        if not len(tracks) or not len(found):
+            return owner
+        overlap = _overlap(tracks, found)
+        told, strong = tracks["id"] > 0, found.scores >= self._high
+        weak = ~strong & (found.scores >= LOW)
+        current = told & (tracks["seen_ns"] == before_ns)
+        for rows, columns, least in (
+            (told, strong, STRONG_OVERLAP),
+            (current, weak, WEAK_OVERLAP),
+            (~told, strong, YOUNG_OVERLAP),
+        ):
+            free = rows.copy()
+            free[owner[owner >= 0]] = False
+            self._assign(overlap, np.flatnonzero(free), np.flatnonzero(columns & (owner < 0)), least, owner)
+        return owner
+
+    def _assign(self, overlap: Matrix, rows: Rows, columns: Rows, least: float, owner: Rows) -> None:
+        """Give these detections to these tracks so that they overlap most in total, none by less than `least`."""
+        if rows.size and columns.size:
+            chosen = self._solve(1.0 - overlap[np.ix_(rows, columns)], 1.0 - least)
+            owner[columns[chosen[chosen >= 0]]] = rows[chosen >= 0]
+
+    def _tell(self, tracks: Tracks) -> Mask:
+        """Number the tracks that have detections enough, in place; which ones these are."""
+        due = (tracks["id"] == 0) & (tracks["hits"] >= self._least_hits)
+        count = int(np.count_nonzero(due))
+        tracks["id"][due] = self._told + 1 + np.arange(count)
+        self._told += count
+        return due
+
+
+def _overlap(tracks: Tracks, found: Detections) -> Matrix:
+    """(T, N) intersection over union, both boxes widened by the track's uncertainty; 0 across classes."""
+    box = tracks["box"]
+    twice = 2 * np.minimum(motion.spread(tracks), WIDEST * motion.sizes(box))[:, None]
+    left, top, right, bottom = box.T[:, :, None]
+    other_left, other_top, other_right, other_bottom = found.boxes_xyxy.T.astype(np.float64)
+    wide = np.maximum(np.minimum(right, other_right) - np.maximum(left, other_left) + twice, 0)
+    high = np.maximum(np.minimum(bottom, other_bottom) - np.maximum(top, other_top) + twice, 0)
+    shared = wide * high
+    area = np.maximum(right - left + twice, 0) * np.maximum(bottom - top + twice, 0)
+    other = (other_right - other_left + twice) * (other_bottom - other_top + twice)
+    same = tracks["class"][:, None] == found.classes
+    return np.asarray(np.where(same, shared / (area + other - shared), 0.0))
+
+
+def _solver() -> Callable[[Matrix, float], Rows]:
+    """Optimal assignment of rows to columns: (T, N) costs and the highest allowed → (T,) column of each row or -1.
+
+    `lap` rather than SciPy: it loads in milliseconds, not in a second, and needs nothing but numpy.
+    """
+    try:
+        from lap import lapjv  # type: ignore[import-untyped, unused-ignore]
+    except ImportError as error:
+        raise UsageError(
+            "tracking needs the package lap, which is not installed; "
+            "pip install 'mdrun[track]', or switch it off in the rig file (tracking: {enabled: false})"
+        ) from error
+
+    def solve(costs: Matrix, limit: float) -> Rows:
+        chosen, _ = lapjv(costs, extend_cost=True, cost_limit=limit, return_cost=False)
+        return np.asarray(chosen, np.intp)
+
+    return solve

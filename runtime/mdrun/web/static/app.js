@@ -1,0 +1,204 @@
+// The live page. Its first duty: what stands still must not look live. Three things see to that:
+// the age of every picture and of the last answer is looked at four times a second; a picture is covered as soon as
+// either is too old; and the cover comes by itself, by CSS alone, where this script has stopped running (style.css).
+
+import { ago, ask, byId, h, mark, now, sleep } from "./dom.js";
+import { Panels } from "./panels.js";
+import { Registration } from "./registration.js";
+import { Views, unpack } from "./views.js";
+
+const CONTACT_S = 2.5; // the server tells its status each second
+const TICK_S = 0.25;
+const RETRY_S = 0.5;
+
+class Page {
+  constructor() {
+    this.contactAt = now();
+    this.pictureAt = null;
+    this.pictureStale = 2;
+    this.run = 0; // of the loops; another number ends them
+    this.live = true; // the live tab is shown
+    this.views = new Views(byId("views"));
+    this.panels = new Panels();
+    this.registration = new Registration();
+  }
+
+  async start() {
+    setInterval(() => this.tick(), TICK_S * 1000);
+    document.addEventListener("visibilitychange", () => this.tick());
+    this.tabs();
+    for (const button of document.querySelectorAll(".enlarge")) button.addEventListener("click", () => enlarge(button));
+    byId("rig").addEventListener("change", () => { location.hash = byId("rig").value; });
+    window.addEventListener("hashchange", () => this.chooseRig());
+    await this.chooseRig();
+  }
+
+  async chooseRig() {
+    const rigs = await this.untilAnswered("api/rigs", (body) => body.length > 0);
+    const wanted = decodeURIComponent(location.hash.slice(1));
+    const rig = rigs.find((entry) => entry.rig === wanted)?.rig ?? rigs[0].rig;
+    byId("rig").replaceChildren(...rigs.map((entry) => h("option", { value: entry.rig, selected: entry.rig === rig }, entry.rig)));
+    byId("rig-label").hidden = rigs.length < 2;
+    byId("rig-name").hidden = rigs.length > 1;
+    byId("rig-name").textContent = rig;
+    this.rig = rig;
+    this.api = `api/${encodeURIComponent(rig)}`;
+    byId("snapshot").href = `${this.api}/snapshot.zip`;
+    this.run += 1;
+    this.pictureAt = null;
+    this.events();
+    this.frames(this.run);
+    if (!this.live) this.registration.open(this.api);
+  }
+
+  async untilAnswered(url, suits) {
+    for (;;) {
+      const answer = await ask(url).catch(() => null);
+      if (answer) this.contact();
+      if (answer?.status === 200 && suits(answer.body)) return answer.body;
+      await sleep(RETRY_S);
+    }
+  }
+
+  contact() {
+    this.contactAt = now();
+  }
+
+  events() {
+    this.source?.close();
+    this.source = new EventSource(`${this.api}/events`);
+    this.source.addEventListener("open", () => this.panels.reset());
+    this.source.addEventListener("notice", (event) => { this.contact(); this.panels.notice(JSON.parse(event.data)); });
+    this.source.addEventListener("status", (event) => {
+      this.contact();
+      const status = JSON.parse(event.data);
+      mark(byId("rig-state"), status.state, undefined, "pill");
+      this.panels.update(status);
+    });
+    this.source.addEventListener("error", () => {
+      // a browser tries again by itself unless the server said no: the rig may be gone, or back under another name
+      if (this.source.readyState === EventSource.CLOSED) setTimeout(() => this.chooseRig(), 1000 * RETRY_S);
+    });
+  }
+
+  // One request at a time: a slow line skips pictures and never falls behind.
+  async frames(run) {
+    let number = "";
+    while (run === this.run) {
+      if (document.hidden || !this.live) {
+        await sleep(TICK_S);
+        continue;
+      }
+      try {
+        const asked = now();
+        const answer = await ask(`${this.api}/frame?after=${number}`, {}, 5);
+        if (run !== this.run) return;
+        this.contact();
+        if (answer.status === 200) number = await this.show(answer.body, asked);
+        else if (answer.status !== 204) await sleep(RETRY_S);
+      } catch {
+        await sleep(RETRY_S);
+      }
+    }
+  }
+
+  // The age counts the way here as well: it is at most what the answer took beyond the server's own waiting.
+  async show(form, asked) {
+    const frame = await unpack(form);
+    const { age_s: age, waited_s: waited, stale_s: stale, number } = frame.shot;
+    const oldest = age + Math.max(0, now() - asked - waited);
+    this.views.show(frame);
+    this.pictureAt = now() - oldest;
+    this.pictureStale = stale;
+    if (oldest < stale) beat(stale - oldest);
+    this.tick();
+    return number;
+  }
+
+  // What is too old is covered and named.
+  tick() {
+    const silent = now() - this.contactAt;
+    const age = this.pictureAt === null ? null : now() - this.pictureAt;
+    const lost = silent > CONTACT_S;
+    let kind = "live";
+    if (lost) kind = "lost";
+    else if (this.live && age === null) kind = "connecting";
+    else if (this.live && age > this.pictureStale) kind = "stale";
+    const words = {
+      live: this.live ? `live · ${ago(age)}` : "in contact",
+      lost: `no contact ${ago(silent)}`,
+      stale: `no picture ${ago(age)}`,
+      connecting: "no picture yet",
+    }[kind];
+    this.turn = !this.turn;
+    mark(byId("liveness"), kind, words, `pill ${this.turn ? "tick-a" : "tick-b"}`);
+    document.title = `${kind === "live" ? "" : `✕ ${words} · `}${this.rig ?? ""} · mdrun`;
+    document.body.classList.toggle("lost", lost);
+    if (kind === "lost") problem("No contact with mdrun", silent, age);
+    else if (kind === "stale") problem("No new picture", age, null);
+    else banner("", "");
+    if (kind === "connecting") stopBeat(words);
+    this.panels.tick();
+  }
+
+  tabs() {
+    const tabs = ["live", "registration"].map((name) => byId(`tab-${name}`));
+    for (const tab of tabs) {
+      tab.addEventListener("click", () => this.choose(tab, tabs));
+      tab.addEventListener("keydown", (event) => {
+        if (event.key !== "ArrowLeft" && event.key !== "ArrowRight") return;
+        const other = tabs[1 - tabs.indexOf(tab)];
+        other.focus();
+        this.choose(other, tabs);
+      });
+    }
+  }
+
+  choose(chosen, tabs) {
+    for (const tab of tabs) {
+      tab.setAttribute("aria-selected", String(tab === chosen));
+      tab.tabIndex = tab === chosen ? 0 : -1;
+      byId(tab.getAttribute("aria-controls")).hidden = tab !== chosen;
+    }
+    this.live = chosen.id === "tab-live";
+    if (this.live) this.views.draw();
+    else if (this.api) this.registration.open(this.api).catch(() => {});
+    this.tick();
+  }
+}
+
+function problem(what, seconds, age) {
+  const since = ` for ${ago(seconds)}.`;
+  banner(what, age === null ? since : `${since} The last picture is ${ago(age)} old.`);
+  stopBeat(`${what}${since}`);
+}
+
+// The words are read aloud once; the running number beside them is not.
+function banner(text, number) {
+  byId("banner").hidden = !text;
+  if (byId("banner-text").textContent !== text) byId("banner-text").textContent = text;
+  byId("banner-number").textContent = number;
+}
+
+// Starts the animation anew whose end is the cover: two of the same, in turns.
+function beat(seconds) {
+  const page = document.body;
+  page.style.setProperty("--stale", `${seconds}s`);
+  const next = page.classList.contains("beat-a") ? "beat-b" : "beat-a";
+  page.classList.remove("beat-a", "beat-b");
+  page.classList.add(next);
+}
+
+function stopBeat(text) {
+  document.body.classList.remove("beat-a", "beat-b");
+  for (const veil of document.querySelectorAll(".veil")) veil.textContent = text;
+}
+
+function enlarge(button) {
+  const figure = button.closest("figure");
+  const on = figure.classList.toggle("large");
+  button.setAttribute("aria-pressed", String(on));
+  button.textContent = on ? "Shrink" : "Enlarge";
+}
+
+new Page().start();

@@ -1,0 +1,61 @@
+"""The ladder: down within one frame, up only after good pairs, and why."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mdrun.frames import FramePair, Modality, Provenance
+from mdrun.rig.ladder import RETURNING, Ladder
+from tests.runtime.rigs import frame_at
+
+BOTH, VISIBLE = frozenset({"visible", "thermal"}), frozenset({"visible"})
+
+
+def pair(thermal: bool, reason: str = "ffc") -> FramePair:
+    visible = frame_at(Modality.VISIBLE, 0, 0)
+    if thermal:
+        return FramePair(0, visible, frame_at(Modality.THERMAL, 0, 0), Provenance.MEASURED)
+    return FramePair(0, visible, None, Provenance.ABSENT, reason)
+
+
+def test_down_at_once_up_after_good_pairs_in_a_row() -> None:
+    ladder = Ladder([BOTH, VISIBLE], back_after=3)
+    seen = [ladder.choose(pair(there)) for there in (True, False, True, False, True, True, True, True)]
+    assert [choice.rung for choice in seen] == [0, 1, 1, 1, 1, 1, 0, 0]
+    assert [choice.reason for choice in seen] == ["", "thermal_ffc", RETURNING, "thermal_ffc", *[RETURNING] * 2, "", ""]
+    assert [choice.changed for choice in seen] == [False, True, False, False, False, False, True, False]
+
+
+def test_without_an_able_engine_nothing_runs_and_the_first_good_pair_is_used() -> None:
+    ladder = Ladder([BOTH], back_after=5)
+    seen = [ladder.choose(pair(there, "lost")) for there in (False, True, False, True)]
+    assert [choice.rung for choice in seen] == [None, 0, None, 0]
+    assert seen[0].reason == "thermal_lost"
+    assert [choice.changed for choice in seen] == [False, True, True, True]
+
+
+def test_the_next_able_engine_is_below() -> None:
+    ladder = Ladder([BOTH, BOTH, VISIBLE, VISIBLE], back_after=1)
+    assert ladder.next_able(0, pair(True)) == 1
+    assert ladder.next_able(0, pair(False)) == 2
+    assert ladder.next_able(3, pair(True)) is None
+
+
+@given(
+    needs=st.lists(st.sampled_from([BOTH, VISIBLE]), min_size=1, max_size=4),
+    there=st.lists(st.booleans(), min_size=1, max_size=40),
+    back_after=st.integers(1, 6),
+)
+def test_the_chosen_engine_can_always_run_and_is_the_best_in_the_end(
+    needs: list[frozenset[str]], there: list[bool], back_after: int
+) -> None:
+    ladder = Ladder(needs, back_after)
+    for has in there:
+        rung = ladder.choose(pair(has)).rung
+        able = [place for place, need in enumerate(needs) if has or need == VISIBLE]
+        assert (rung is None) == (not able)
+        assert rung is None or rung in able
+    for _ in range(back_after):
+        rung = ladder.choose(pair(True)).rung
+    assert rung == 0

@@ -1,0 +1,159 @@
+"""Pairs from a feed: nothing is lost without a count, and the thermal image is what it is called."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mdrun.feeds import Event, EventQueue, Feed
+from mdrun.frames import FfcState, Frame, FramePair, Modality, Notice, Provenance, SourceState
+from mdrun.monitor import Monitor
+from mdrun.rig.config import PairingConfig
+from mdrun.rig.pairs import LivePairs
+from mdrun.sources.base import NS_PER_MS
+from tests.runtime.rigs import CAMERAS, FakeChain, ScriptedFeed, change_at, frame_at, two_cameras
+
+Made = tuple[list[FramePair], LivePairs, Monitor, list[Notice]]
+
+
+def make(events: list[tuple[float, Event]], realtime: bool = False, **pairing: object) -> Made:
+    notices: list[Notice] = []
+    monitor = Monitor("gate", dict(CAMERAS))
+    config = PairingConfig.model_validate(pairing)
+    with ScriptedFeed(events) as feed:
+        pairs = LivePairs(feed, config, monitor, chain=FakeChain(), realtime=realtime, tell=notices.append)
+        return list(pairs), pairs, monitor, notices
+
+
+def test_thirty_hertz_with_nine_gives_every_visible_frame_once() -> None:
+    pairs, counted, monitor, _ = make(two_cameras(4))
+    assert [pair.visible.sequence for pair in pairs] == list(range(120))
+    assert counted.captured_visible == 120
+    assert monitor.drops.total() == 0
+    assert {pair.provenance for pair in pairs[5:]} == {Provenance.MEASURED, Provenance.HELD}
+    for pair in pairs:
+        if pair.provenance is Provenance.MEASURED:
+            assert pair.thermal is not None
+            assert abs(pair.visible.captured_ns - pair.thermal.captured_ns) <= 60 * NS_PER_MS
+
+
+def test_waiting_for_the_nearer_frame_makes_every_pair_measured() -> None:
+    pairs, _, _, _ = make(two_cameras(4), wait_ms=200)
+    assert [pair.visible.sequence for pair in pairs] == list(range(120))
+    assert {pair.provenance for pair in pairs[:-1]} == {Provenance.MEASURED}
+    assert pairs[-1].provenance is Provenance.HELD  # the thermal camera's last frame is 78 ms older
+
+
+def test_no_one_waits_for_a_camera_that_is_lost() -> None:
+    events = two_cameras(2, missing=(1, 9))
+    lost = (1050.0, change_at(Modality.THERMAL, SourceState.LOST, 1050, "MDR-405", "gone"))
+    pairs, _, _, notices = make(sorted([*events, lost], key=lambda item: item[0]), wait_ms=500)
+    late = [pair for pair in pairs if pair.visible.captured_ns > 1300 * NS_PER_MS]
+    assert len(late) > 15
+    assert {(pair.provenance, pair.reason) for pair in late} == {(Provenance.ABSENT, "lost")}
+    assert [(n.data["camera"], n.data["state"]) for n in notices][-1] == ("thermal", "lost")
+
+
+@pytest.mark.parametrize(
+    ("policy", "wanted"),
+    [("hold", {Provenance.MEASURED, Provenance.HELD}), ("lone", {Provenance.MEASURED, Provenance.ABSENT})],
+)
+def test_only_hold_holds(policy: str, wanted: set[Provenance]) -> None:
+    pairs, counted, _, _ = make(two_cameras(3), policy=policy)
+    assert {pair.provenance for pair in pairs[5:]} == wanted
+    assert not any(counted.refuses(pair) for pair in pairs)
+
+
+def test_strict_refuses_what_is_not_measured() -> None:
+    pairs, counted, _, _ = make(two_cameras(3), policy="strict")
+    refused = [pair for pair in pairs if counted.refuses(pair)]
+    assert refused
+    assert all(pair.provenance is not Provenance.MEASURED for pair in refused)
+    assert all(pair.provenance is Provenance.MEASURED for pair in pairs if pair not in refused)
+
+
+def test_a_shutter_event_is_absence_and_is_told() -> None:
+    events = [
+        (at, frame_at(Modality.THERMAL, event.captured_ns / NS_PER_MS, event.sequence, at, FfcState.RUNNING))
+        if isinstance(event, Frame) and event.modality is Modality.THERMAL and 1000 <= at < 1600
+        else (at, event)
+        for at, event in two_cameras(3)
+    ]
+    pairs, _, monitor, notices = make(events)
+    inside = [pair for pair in pairs if 1100 <= pair.visible.captured_ns / NS_PER_MS < 1550]
+    assert {(pair.provenance, pair.reason) for pair in inside} == {(Provenance.ABSENT, "ffc")}
+    told = [(n.data["from"], n.data["to"]) for n in notices if n.kind == "ffc"]
+    assert told == [("normal", "running"), ("running", "normal")]
+    assert monitor.cameras[Modality.THERMAL].ffc is FfcState.NORMAL
+
+
+class BurstFeed(Feed):
+    """Everything has arrived already: an engine that was busy."""
+
+    def __init__(self, events: list[Event]) -> None:
+        super().__init__()
+        self._queue = EventQueue(size=4)
+        self.dropped = self._queue.dropped
+        for event in events:
+            self._queue.put(event)
+
+    def start(self) -> None: ...
+
+    def next(self, timeout_s: float) -> Event | None:
+        event = self._queue.get(0)
+        self.ended = event is None
+        return event
+
+    def now_ns(self) -> int:
+        return time.monotonic_ns()
+
+    @property
+    def busy(self) -> bool:
+        return len(self._queue) > 0
+
+    def close(self) -> None: ...
+
+
+def test_live_the_newest_frame_goes_first_and_the_others_are_counted() -> None:
+    monitor = Monitor("gate", dict(CAMERAS))
+    events: list[Event] = [change_at(Modality.VISIBLE, SourceState.LIVE, 0)]
+    events += [frame_at(Modality.VISIBLE, 33 * i, i, 33 * i) for i in range(7)]
+    pairs = LivePairs(BurstFeed(events), PairingConfig(), monitor, chain=None, realtime=True, tell=lambda notice: None)
+    made = list(pairs)
+    assert [pair.visible.sequence for pair in made] == [6]
+    assert dict(monitor.drops) == {"queue": 3, "busy": 3}
+    assert pairs.captured_visible == 7 == len(made) + monitor.drops.total()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    fps=st.tuples(st.floats(1, 60), st.floats(1, 60)),
+    delay=st.tuples(st.floats(0, 400), st.floats(0, 400)),
+    wait=st.floats(0, 300),
+    policy=st.sampled_from(["hold", "lone", "strict"]),
+    gap=st.floats(0, 2),
+)
+def test_every_captured_frame_is_a_pair_or_a_drop(
+    fps: tuple[float, float], delay: tuple[float, float], wait: float, policy: str, gap: float
+) -> None:
+    events = two_cameras(2, fps, delay, missing=(gap, gap + 0.5))
+    pairs, counted, monitor, _ = make(events, policy=policy, wait_ms=wait)
+    assert [pair.visible.sequence for pair in pairs] == list(range(round(2 * fps[0])))
+    assert counted.captured_visible == len(pairs) + monitor.drops.total()
+    for pair in pairs:
+        if pair.provenance is Provenance.MEASURED:
+            assert pair.skew_ms is not None
+            assert abs(pair.skew_ms) <= 60
+        if pair.provenance is Provenance.ABSENT:
+            assert pair.thermal is None
+            assert pair.reason
+
+
+def test_the_same_events_give_the_same_pairs() -> None:
+    first, again = make(two_cameras(3), wait_ms=80)[0], make(two_cameras(3), wait_ms=80)[0]
+    assert [(p.provenance, p.skew_ms, p.thermal_age_ms) for p in first] == [
+        (p.provenance, p.skew_ms, p.thermal_age_ms) for p in again
+    ]

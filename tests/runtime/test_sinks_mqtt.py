@@ -1,0 +1,245 @@
+"""The MQTT sink against a real mosquitto."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from mdrun.frames import Modality, Notice, SourceState, StateChange
+from mdrun.sinks import dispatch, mqtt
+from mdrun.sinks.context import SinkContext
+from mdrun.sinks.dispatch import Dispatch
+from mdrun.sinks.mqtt import MqttSink
+from mdrun.sinks.uri import parse_output
+from tests.broker import Broker, Listener, Wire, running_broker, wait_for
+from tests.runtime.live import make_context, make_event, make_live
+
+TOPIC = "mdrun/gate"
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def quick_reconnects(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mqtt, "RECONNECT_S", (1, 1))
+    monkeypatch.setattr(dispatch, "TICK_S", 0.05)
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    with running_broker(tmp_path) as started:
+        yield started
+
+
+@contextmanager
+def running(address: str, context: SinkContext) -> Iterator[tuple[MqttSink, Dispatch]]:
+    """The sink behind a dispatch, as in a run."""
+    sink = MqttSink(parse_output(address), context, Path())
+    made = Dispatch([sink], context.monitor)
+    made.start()
+    try:
+        yield sink, made
+    finally:
+        made.finish()
+
+
+@contextmanager
+def listening(broker: Broker) -> Iterator[Listener]:
+    listener = Listener(broker)
+    try:
+        yield listener
+    finally:
+        listener.close()
+
+
+def _connected(context: SinkContext) -> None:
+    """The broker has answered, and every status was sent."""
+    wait_for(lambda: context.monitor.sinks and all(sink.alive for sink in context.monitor.sinks.values()), "a broker")
+
+
+def test_availability_and_states_are_retained(broker: Broker) -> None:
+    context = make_context()
+    with running(f"mqtt://127.0.0.1:{broker.port}", context):
+        with listening(broker) as first:
+            first.wait(f"{TOPIC}/status/pair")
+        with listening(broker) as late:  # comes when everything has been said
+            assert late.wait(f"{TOPIC}/available") == ["online"]
+            late.wait(f"{TOPIC}/status/visible")
+            late.wait(f"{TOPIC}/status/thermal")
+            late.wait(f"{TOPIC}/status/pair")
+            assert all(retained for _, _, retained in late.messages)
+            visible, pair = late.objects(f"{TOPIC}/status/visible")[0], late.objects(f"{TOPIC}/status/pair")[0]
+        after = Listener(broker)
+    assert (visible["name"], visible["state"]) == ("cam0", "live")
+    assert (pair["engine"], pair["rung"]) == ("blob", 0)
+    wait_for(lambda: after.payloads(f"{TOPIC}/available")[-1:] == ["offline"], "the goodbye")
+    after.close()
+
+
+def test_states_are_told_on_change_and_from_time_to_time(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = make_context()
+    with listening(broker) as listener, running(f"mqtt://127.0.0.1:{broker.port}/site/a", context) as (_, made):
+        listener.wait("site/a/gate/status/thermal")
+        change = StateChange(Modality.THERMAL, "cam1", SourceState.LOST, 0, "MDR-405", "the camera is gone")
+        context.monitor.add_state(change)
+        made.notify(Notice("source", "gate", 5, {"source": "cam1", "state": "lost"}))
+        listener.wait("site/a/gate/status/thermal", 2)
+        told = listener.objects("site/a/gate/status/thermal")[-1]
+        assert (told["state"], told["code"], told["message"]) == ("lost", "MDR-405", "the camera is gone")
+        assert len(listener.payloads("site/a/gate/status/visible")) == 1  # nothing changed there
+        notice = listener.objects("site/a/gate/notices")[-1]
+        assert notice["kind"] == "source"
+        assert (notice["rig"], notice["state"], notice["at_ns"]) == ("gate", "lost", 5)
+        monkeypatch.setattr(mqtt, "STATUS_S", 0.0)
+        listener.wait("site/a/gate/status/visible", 2)
+
+
+@pytest.mark.parametrize(("query", "results"), [("", []), ("?results=events", [3]), ("?results=all&qos=2", [1, 2, 3])])
+def test_events_always_and_results_on_request(broker: Broker, query: str, results: list[int]) -> None:
+    context = make_context()
+    with listening(broker) as listener:
+        with running(f"mqtt://127.0.0.1:{broker.port}{query}", context) as (_, made):
+            _connected(context)
+            for sequence in (1, 2, 3):
+                made.offer(make_live(sequence, events=(make_event(),) if sequence == 3 else ()))
+            listener.wait(f"{TOPIC}/events")
+        listener.wait(f"{TOPIC}/results", len(results))
+        wait_for(lambda: "offline" in listener.payloads(f"{TOPIC}/available"), "the goodbye")
+    event = listener.objects(f"{TOPIC}/events")
+    assert [(one["kind"], one["place"], one["sequence"], one["rig"]) for one in event] == [("enter", "yard", 3, "gate")]
+    assert [line["sequence"] for line in listener.objects(f"{TOPIC}/results")] == results
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+def test_events_of_an_outage_arrive_once(broker: Broker, qos: int) -> None:
+    """With QoS 1 only what the broker had acknowledged before the cut: else it comes again, under the same id."""
+    context = make_context()
+    wire = Wire(broker)
+    name = f"mqtt://127.0.0.1:{wire.port}"
+    try:
+        with listening(broker) as listener, running(f"{name}?qos={qos}", context) as (sink, made):
+            _connected(context)
+            made.offer(make_live(0, events=(make_event(0),)))
+            listener.wait(f"{TOPIC}/events")
+            if qos == 1:
+                wait_for(lambda: sink.waiting == 0, "the acknowledgement")
+            wire.cut()
+            wait_for(lambda: not context.monitor.sinks[name].alive, "the loss")
+            assert "connection lost" in context.monitor.sinks[name].message
+            listener.wait(f"{TOPIC}/available", 2)
+            for sequence in range(1, 6):
+                made.offer(make_live(sequence, events=(make_event(sequence),)))
+            wait_for(lambda: context.monitor.sinks[name].written == 6, "six results")
+            wire.mend()
+            listener.wait(f"{TOPIC}/available", 3)
+            made.offer(make_live(6, events=(make_event(6),)))
+            listener.wait(f"{TOPIC}/events", 7)
+        wait_for(lambda: len(listener.payloads(f"{TOPIC}/available")) == 4, "the goodbye")
+    finally:
+        wire.cut()
+    assert sorted(event["track_id"] for event in listener.objects(f"{TOPIC}/events")) == list(range(7))
+    assert listener.payloads(f"{TOPIC}/available") == ["online", "offline", "online", "offline"]
+    status = context.monitor.sinks[name]
+    assert (status.dropped, status.errors, status.written) == (0, 0, 7)
+
+
+def test_a_broker_that_was_restarted_knows_everything_again(broker: Broker) -> None:
+    context = make_context()
+    with running(f"mqtt://127.0.0.1:{broker.port}", context):
+        _connected(context)
+        broker.stop()  # with everything that it retained
+        wait_for(lambda: not all(sink.alive for sink in context.monitor.sinks.values()), "the loss")
+        broker.start()
+        with listening(broker) as listener:
+            assert listener.wait(f"{TOPIC}/available")[-1] == "online"
+            for part in ("visible", "thermal", "pair"):
+                listener.wait(f"{TOPIC}/status/{part}")
+
+
+def test_an_outage_keeps_a_bounded_number_of_messages(broker: Broker) -> None:
+    wire = Wire(broker)
+    wire.cut()  # not there at the start, which is no end
+    context = make_context()
+    name = f"mqtt://127.0.0.1:{wire.port}"
+    try:
+        with listening(broker) as listener, running(f"{name}?queue=5", context) as (_, made):
+            wait_for(lambda: "no broker answers" in context.monitor.sinks[name].message, "the message")
+            for sequence in range(8):
+                made.offer(make_live(sequence, events=(make_event(sequence),)))
+                wait_for(lambda n=sequence: context.monitor.sinks[name].written == n + 1, "the write")  # type: ignore[misc]  # bound now
+            assert context.monitor.sinks[name].dropped == 3
+            wire.mend()
+            listener.wait(f"{TOPIC}/events", 5)
+            listener.wait(f"{TOPIC}/available")  # a full queue does not hold it up
+            made.offer(make_live(8, events=(make_event(8),)))  # there is room again
+            listener.wait(f"{TOPIC}/events", 6)
+    finally:
+        wire.cut()
+    assert [event["track_id"] for event in listener.objects(f"{TOPIC}/events")] == [0, 1, 2, 3, 4, 8]
+
+
+def test_a_wrong_password_is_one_clear_line(tmp_path: Path) -> None:
+    with running_broker(tmp_path, "rig", "right") as broker:
+        context = make_context()
+        name = f"mqtt://127.0.0.1:{broker.port}"
+        with running(f"mqtt://rig:wrong-hunter2@127.0.0.1:{broker.port}", context):
+            wait_for(lambda: "refuses" in context.monitor.sinks[name].message, "the refusal")
+            status = context.monitor.sinks[name]
+        assert status.message == (
+            "the broker refuses the connection (Not authorized); give the right ones: mqtt://user:password@host"
+        )
+        assert not status.alive
+        assert "hunter2" not in json.dumps(context.monitor.snapshot())
+        with running(f"mqtt://rig:right@127.0.0.1:{broker.port}", context):
+            _connected(context)
+
+
+CHILD = """
+import sys, time
+from pathlib import Path
+from mdrun.sinks.mqtt import MqttSink
+from mdrun.sinks.uri import parse_output
+from tests.runtime.live import make_context
+sink = MqttSink(parse_output(sys.argv[1]), make_context(), Path())
+sink.start()
+while True:
+    sink.tick()
+    time.sleep(0.05)
+"""
+
+
+def test_the_last_will_arrives_when_the_process_is_killed(broker: Broker) -> None:
+    with listening(broker) as listener:
+        child = subprocess.Popen(
+            [sys.executable, "-c", CHILD, f"mqtt://127.0.0.1:{broker.port}"],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": f"{ROOT / 'runtime'}:{ROOT}"},
+        )
+        try:
+            wait_for(lambda: "online" in listener.payloads(f"{TOPIC}/available"), "the rig", 60)
+        finally:
+            child.send_signal(signal.SIGKILL)
+            child.wait()
+        listener.wait(f"{TOPIC}/available", 2)
+    assert listener.payloads(f"{TOPIC}/available") == ["online", "offline"]
+    with listening(broker) as late:
+        assert late.wait(f"{TOPIC}/available") == ["offline"]  # retained
+
+
+def test_the_end_is_quick_without_a_broker(tmp_path: Path) -> None:
+    context = make_context()
+    broker = Broker(tmp_path)
+    with running(f"mqtt://127.0.0.1:{broker.port}", context) as (_, made):
+        made.offer(make_live(0, events=(make_event(),)))
+        began = time.monotonic()
+        made.finish()
+        assert time.monotonic() - began < 10  # it waits for a broker no longer than for any other sink
+    assert context.monitor.sinks[f"mqtt://127.0.0.1:{broker.port}"].message != "did not end in time"
