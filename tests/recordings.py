@@ -20,6 +20,7 @@ TURN_S = 1.0  # then the scene runs backwards, and forwards again: rendering is 
 FPS = {Modality.VISIBLE: 30, Modality.THERMAL: 9}
 FIRST_NS = {Modality.VISIBLE: 0, Modality.THERMAL: 17_000_000}
 NAMES = {Modality.VISIBLE: "cam0", Modality.THERMAL: "cam1"}
+CAMERAS = {role: describe_camera(role, name, fps=FPS[role]) for role, name in NAMES.items()}
 
 
 def street_events(seconds: float = SECONDS, seed: int = 1, time: str = "night") -> list[Event]:
@@ -44,8 +45,7 @@ def record_street(
     folder: Path, seconds: float = SECONDS, *, seed: int = 1, time: str = "night", told: bool = False
 ) -> RecordSummary:
     """Record the street; `told`: the thermal camera says when its shutter is closed (it never is: use `ffc=`)."""
-    cameras = {role: describe_camera(role, name, fps=FPS[role]) for role, name in NAMES.items()}
-    recorder = Recorder(folder, cameras, rig="street", live=False)
+    recorder = Recorder(folder, CAMERAS, rig="street", live=False)
     if told:
         recorder.describe(Modality.THERMAL, ffc_telemetry=True)
     for event in street_events(seconds, seed, time):

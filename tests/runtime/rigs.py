@@ -69,6 +69,15 @@ class FakeChain:
         """Knows nothing of silence."""
         return self.ffc.state
 
+    def reset(self) -> None:
+        """Open."""
+        self.ffc.state = FfcState.NORMAL
+
+    @property
+    def problems(self) -> list[str]:
+        """None."""
+        return []
+
 
 def frame_at(
     modality: Modality, captured_ms: float, sequence: int, arrived_ms: float | None = None, ffc: FfcState | None = None

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from mdrun.errors import OutputError, SourceError
+from mdrun.feeds import Event
 from mdrun.frames import Clock, FfcState, Frame, Modality, SourceState, StateChange
 from mdrun.record.header import HEADER, describe_camera, read_header
 from mdrun.record.index import read_events, read_index
@@ -49,7 +50,8 @@ def test_everything_a_frame_tells_comes_back(tmp_path: Path) -> None:
     ]
     change = StateChange(THERMAL, "cam1", SourceState.LOST, 7, "MDR-405", "cam1: gone")
     before = time.time_ns()
-    for event in [*frames[:2], change, *frames[2:]]:
+    events: list[Event] = [*frames[:2], change, *frames[2:]]
+    for event in events:
         recorder.put(event)
     recorder.describe(VISIBLE, identity="serial 7", fps=30.0)
     summary = recorder.close()
@@ -71,7 +73,8 @@ def test_everything_a_frame_tells_comes_back(tmp_path: Path) -> None:
         found = recording.frame(shot)
         given = next(f for f in frames if (f.modality, f.sequence) == (shot.modality, shot.sequence))
         np.testing.assert_array_equal(found.image, given.image)
-        assert replace(found, image=given.image) == given
+        assert found.counts is (found.image if found.modality is THERMAL else None)  # as a live camera's frames
+        assert replace(found, image=given.image, counts=None) == given
     recording.close()
 
 
@@ -294,7 +297,9 @@ def test_a_damaged_header_is_a_source_error(tmp_path: Path, text: str, words: st
 
 
 def test_a_header_cannot_name_files_elsewhere(tmp_path: Path) -> None:
-    Recorder(tmp_path / "run", CAMERAS).close()
+    recorder = Recorder(tmp_path / "run", CAMERAS)
+    recorder.put(frame(VISIBLE, 0))
+    recorder.close()
     path = tmp_path / "run" / HEADER
     path.write_text(path.read_text().replace("visible.nut", "../visible.nut"))
     with pytest.raises(SourceError, match="no plain file names"):
@@ -302,8 +307,21 @@ def test_a_header_cannot_name_files_elsewhere(tmp_path: Path) -> None:
 
 
 def test_a_recording_without_frames_is_a_source_error(tmp_path: Path) -> None:
-    Recorder(tmp_path / "run", CAMERAS).close()
+    folder = tmp_path / "run"
+    recorder = Recorder(folder, CAMERAS)  # and it is killed now
     with pytest.raises(SourceError, match="holds no frame"):
-        Recording(tmp_path / "run")
+        Recording(folder)
+    recorder.close()
     with pytest.raises(SourceError, match="no recording"):
-        Recording(tmp_path / "nothing")
+        Recording(folder)
+
+
+def test_of_a_recording_without_frames_nothing_stays_but_what_was_there(tmp_path: Path) -> None:
+    Recorder(tmp_path / "new" / "run", CAMERAS).close()
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "notes.txt").touch()
+    Recorder(tmp_path, CAMERAS).close()
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    (tmp_path / "events.jsonl").touch()
+    with pytest.raises(OutputError, match="events.jsonl"):
+        Recorder(tmp_path, CAMERAS)

@@ -60,9 +60,8 @@ def listening(broker: Broker) -> Iterator[Listener]:
         listener.close()
 
 
-def _connected(context: SinkContext) -> None:
-    """The broker has answered, and every status was sent."""
-    wait_for(lambda: context.monitor.sinks and all(sink.alive for sink in context.monitor.sinks.values()), "a broker")
+def _connected(sink: MqttSink) -> None:
+    wait_for(lambda: sink.connected, "the broker")
 
 
 def test_availability_and_states_are_retained(broker: Broker) -> None:
@@ -106,8 +105,8 @@ def test_states_are_told_on_change_and_from_time_to_time(broker: Broker, monkeyp
 def test_events_always_and_results_on_request(broker: Broker, query: str, results: list[int]) -> None:
     context = make_context()
     with listening(broker) as listener:
-        with running(f"mqtt://127.0.0.1:{broker.port}{query}", context) as (_, made):
-            _connected(context)
+        with running(f"mqtt://127.0.0.1:{broker.port}{query}", context) as (sink, made):
+            _connected(sink)
             for sequence in (1, 2, 3):
                 made.offer(make_live(sequence, events=(make_event(),) if sequence == 3 else ()))
             listener.wait(f"{TOPIC}/events")
@@ -126,7 +125,7 @@ def test_events_of_an_outage_arrive_once(broker: Broker, qos: int) -> None:
     name = f"mqtt://127.0.0.1:{wire.port}"
     try:
         with listening(broker) as listener, running(f"{name}?qos={qos}", context) as (sink, made):
-            _connected(context)
+            _connected(sink)
             made.offer(make_live(0, events=(make_event(0),)))
             listener.wait(f"{TOPIC}/events")
             if qos == 1:
@@ -153,8 +152,8 @@ def test_events_of_an_outage_arrive_once(broker: Broker, qos: int) -> None:
 
 def test_a_broker_that_was_restarted_knows_everything_again(broker: Broker) -> None:
     context = make_context()
-    with running(f"mqtt://127.0.0.1:{broker.port}", context):
-        _connected(context)
+    with running(f"mqtt://127.0.0.1:{broker.port}", context) as (sink, _):
+        _connected(sink)
         broker.stop()  # with everything that it retained
         wait_for(lambda: not all(sink.alive for sink in context.monitor.sinks.values()), "the loss")
         broker.start()
@@ -170,7 +169,7 @@ def test_an_outage_keeps_a_bounded_number_of_messages(broker: Broker) -> None:
     context = make_context()
     name = f"mqtt://127.0.0.1:{wire.port}"
     try:
-        with listening(broker) as listener, running(f"{name}?queue=5", context) as (_, made):
+        with listening(broker) as listener, running(f"{name}?queue=5", context) as (sink, made):
             wait_for(lambda: "no broker answers" in context.monitor.sinks[name].message, "the message")
             for sequence in range(8):
                 made.offer(make_live(sequence, events=(make_event(sequence),)))
@@ -179,6 +178,7 @@ def test_an_outage_keeps_a_bounded_number_of_messages(broker: Broker) -> None:
             wire.mend()
             listener.wait(f"{TOPIC}/events", 5)
             listener.wait(f"{TOPIC}/available")  # a full queue does not hold it up
+            wait_for(lambda: sink.waiting == 0, "the acknowledgements")
             made.offer(make_live(8, events=(make_event(8),)))  # there is room again
             listener.wait(f"{TOPIC}/events", 6)
     finally:
@@ -198,8 +198,8 @@ def test_a_wrong_password_is_one_clear_line(tmp_path: Path) -> None:
         )
         assert not status.alive
         assert "hunter2" not in json.dumps(context.monitor.snapshot())
-        with running(f"mqtt://rig:right@127.0.0.1:{broker.port}", context):
-            _connected(context)
+        with running(f"mqtt://rig:right@127.0.0.1:{broker.port}", context) as (sink, _):
+            _connected(sink)
 
 
 CHILD = """

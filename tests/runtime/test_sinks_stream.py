@@ -18,14 +18,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdrun.errors import OutputError, SinkError
-from mdrun.sinks import dispatch
+from mdrun.sinks import dispatch, rtsp
 from mdrun.sinks.dispatch import Dispatch
 from mdrun.sinks.encode import BAR, Rate
 from mdrun.sinks.rotate import RotatingFile, Rotation
+from mdrun.sinks.rtsp import RtspSink
 from mdrun.sinks.scene import GAP
-from mdrun.sinks.stream import PLAYLIST, HlsSink, LiveVideoSink, RtspSink
+from mdrun.sinks.stream import PLAYLIST, HlsSink, LiveVideoSink
 from mdrun.sinks.uri import parse_output
-from tests.broker import PATIENCE_S, free_port, wait_for
+from tests.broker import PATIENCE_S, free_port
 from tests.runtime.live import make_context, make_live
 
 FPS = 30.0
@@ -47,6 +48,17 @@ def _keys(path: Path | str) -> list[float]:
             for packet in container.demux(video=0)
             if packet.is_keyframe and packet.pts is not None
         ]
+
+
+def _even(times: list[float]) -> None:
+    """Every third, at times every fourth, frame of a 33 ms camera: ten a second."""
+    assert set(np.round(np.diff(times), 3)) <= {0.098, 0.099, 0.1, 0.132, 0.133}
+    assert np.diff(times).mean() == pytest.approx(0.1, abs=0.003)
+
+
+def _write(sink: LiveVideoSink, count: int) -> None:
+    for sequence in range(count):
+        sink.write(make_live(sequence))
 
 
 # Rate
@@ -102,7 +114,7 @@ def test_hls_plays_and_keeps_a_rolling_list(tmp_path: Path) -> None:
     assert sink.commit() == folder / PLAYLIST
     assert "#EXT-X-ENDLIST" in (folder / PLAYLIST).read_text(encoding="utf-8")
     times = _times(folder / PLAYLIST)
-    np.testing.assert_allclose(np.diff(times), 0.099, atol=0.002)  # every third frame of a 33 ms camera
+    _even(times)
     assert 2 <= times[-1] - times[0] <= 4  # three segments
     assert all(_keys(folder / name) for name in named if (folder / name).exists())  # each can be the first
     left = sorted(path.name for path in folder.iterdir())
@@ -156,8 +168,8 @@ def test_a_video_that_was_cut_off_plays_up_to_there(tmp_path: Path) -> None:
     sink.finish()
     assert sink.commit() == path
     whole, cut = _times(path), _times(tmp_path / "cut.mp4")
-    np.testing.assert_allclose(np.diff(whole), 0.099, atol=0.0015)
-    assert len(whole) == 80
+    _even(whole)
+    assert len(whole) == pytest.approx(79, abs=1)
     assert cut == whole[: len(cut)]
     assert whole[-1] - cut[-1] <= 2 * 2.0 + 0.2  # the fragment under way, and the one being written
     np.testing.assert_allclose(np.diff(_keys(path)), 2.0, atol=0.1)
@@ -193,8 +205,7 @@ def test_a_full_disk_is_told_and_tried_again() -> None:
     sink.start()
     for _ in range(2):
         with pytest.raises(OutputError, match="No space left"):
-            for sequence in range(600):
-                sink.write(make_live(sequence))
+            _write(sink, 600)
     sink.abandon()
 
 
@@ -269,6 +280,7 @@ def recorder(tmp_path: Path) -> Iterator[Recorder]:
     server.stop()
 
 
+@pytest.mark.slow
 def test_rtsp_is_recorded_by_a_server_and_comes_back_after_an_outage(
     recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -294,12 +306,15 @@ def test_rtsp_is_recorded_by_a_server_and_comes_back_after_an_outage(
 
     offer_until_alive(alive=False)
     assert "Connection refused" in context.monitor.sinks[sink.name].message
+    offer(50)  # more attempts
+    assert [notice["alive"] for notice in context.monitor.notices] == [False]  # told once
     for _ in range(2):  # the second time after a loss
         recorder.start()
         offer_until_alive(alive=True)
-        before = recorder.pictures()
-        offer(30)
-        wait_for(lambda expected=before: recorder.pictures() >= expected + 10, "ten pictures")  # type: ignore[misc]  # bound now
+        before, end = recorder.pictures(), time.monotonic() + PATIENCE_S
+        while recorder.pictures() < before + 10:
+            assert time.monotonic() < end
+            offer(10)
         recorder.stop()
         offer_until_alive(alive=False)
     made.finish()
@@ -309,22 +324,42 @@ def test_rtsp_is_recorded_by_a_server_and_comes_back_after_an_outage(
 
 def test_rtsp_to_nobody_tells_no_password() -> None:
     sink = RtspSink(parse_output(f"rtsp://user:hunter2@127.0.0.1:{free_port()}/live"), make_context())
-    with pytest.raises(
-        SinkError, match=r"rtsp://127\.0\.0\.1:\d+/live: the server takes no stream \(Connection refused"
-    ) as caught:
-        sink.write(make_live())
+    end = time.monotonic() + PATIENCE_S
+    with pytest.raises(SinkError, match=r"rtsp://127\.0\.0\.1:\d+/live: .*Connection refused") as caught:
+        _write_until(sink, end)
     assert "hunter2" not in str(caught.value)
+    sink.abandon()
 
 
-def test_a_server_that_says_nothing_does_not_hold_up_the_end() -> None:
+def _write_until(sink: RtspSink, end: float) -> None:
+    sequence = 0
+    while time.monotonic() < end:
+        sink.write(make_live(sequence))
+        sequence += 1
+        time.sleep(0.02)
+
+
+def test_a_server_that_says_nothing_costs_nobody_else_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The handshake hangs: this interpreter goes on, the sink gives up in time, and the end comes."""
+    monkeypatch.setattr(rtsp, "STALL_S", 0.3)
     context = make_context()
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        sink = RtspSink(parse_output(f"rtsp://127.0.0.1:{silent.getsockname()[1]}/live"), context)
+        sink = RtspSink(parse_output(f"rtsp://127.0.0.1:{silent.getsockname()[1]}/live?fps=60"), context)
         made = Dispatch([sink], context.monitor)
         made.start()
         made.offer(make_live())
         connection, _ = silent.accept()
+        assert connection.recv(7) == b"OPTIONS"  # and no answer
+        rng = np.random.default_rng(1)
+        end, offered = time.monotonic() + PATIENCE_S, 1
+        while "nothing taken" not in context.monitor.sinks[sink.name].message:  # the pipe is full
+            assert time.monotonic() < end
+            result = make_live(offered)
+            noise = rng.integers(0, 255, (72, 96, 3), np.uint8)
+            made.offer(replace(result, pair=replace(result.pair, visible=replace(result.pair.visible, image=noise))))
+            offered += 1
+            time.sleep(0.005)
         began = time.monotonic()
-        made.finish(timeout_s=0.5)
+        made.finish()
         assert time.monotonic() - began < PATIENCE_S
         connection.close()

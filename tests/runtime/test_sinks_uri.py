@@ -284,8 +284,9 @@ def test_half_a_line_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         def close(self) -> None:
             real.close()
 
-    real = file._file  # noqa: SLF001, RUF100  # no disk can be filled here
-    assert real is not None
+    opened = file._file  # noqa: SLF001, RUF100  # no disk can be filled here
+    assert opened is not None
+    real = opened
     monkeypatch.setattr(file, "_file", Full())
     with pytest.raises(OSError, match="No space"):
         file.write(b"broken line\n")

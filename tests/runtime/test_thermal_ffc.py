@@ -228,6 +228,16 @@ def test_the_arrival_counts_for_silence() -> None:
         assert monitor.silent(frame.captured_ns + 400 * MS) is NORMAL
 
 
+def test_a_frame_that_was_late_on_its_way_was_not_withheld() -> None:
+    """Only where the camera's own clock tells: by the arrival alone the two look the same."""
+    monitor = FfcMonitor(LIMITS, telemetry=False)
+    stream = frames(range(40), 9)
+    watch(monitor, stream[:20])
+    assert monitor.silent(stream[20].captured_ns + 400 * MS) is RUNNING
+    assert monitor.see(replace(stream[20], arrived_ns=stream[20].captured_ns + 410 * MS)) is NORMAL
+    assert set(watch(monitor, stream[21:])) == {NORMAL}
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(1, 400), st.integers(0, 3), st.sampled_from([None, *FfcState])), max_size=60),

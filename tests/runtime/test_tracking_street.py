@@ -102,7 +102,9 @@ def result_of(moment: Moment, rows: NDArray[np.intp], noise: NDArray[np.float64]
     return Result(FramePair(0, visible, None, Provenance.ABSENT), "truth", "detect", found)
 
 
-def score(moments: list[Moment], missed: float = 0.0, noise: float = 0.0, config: TrackingConfig | None = None) -> Score:
+def score(
+    moments: list[Moment], missed: float = 0.0, noise: float = 0.0, config: TrackingConfig | None = None
+) -> Score:
     """Track the truth and compare."""
     config = config or TrackingConfig()
     rng = np.random.default_rng(1)

@@ -44,6 +44,7 @@ ENGINES = [
         "precision": "int8",
         "backend": "openvino",
         "device": "CPU",
+        "digest": "d1",
     },
     {
         "name": "visible-only",
@@ -52,9 +53,10 @@ ENGINES = [
         "precision": "fp32",
         "backend": "onnxruntime",
         "device": "CPU",
+        "digest": "d2",
     },
 ]
-FRAMES = 24  # of the street, shown again and again
+FRAMES = 10  # of the street, shown again and again
 VISIBLE_WH, THERMAL_WH = (640, 512), (160, 128)
 # Raw thermal pixel to visible pixel: shifted, turned a little and scaled, as two cameras side by side are.
 TRUE_MATRIX = np.array([[3.9, 0.12, 14.0], [-0.1, 4.05, -9.0], [0.0, 0.0, 1.0]])

@@ -23,10 +23,10 @@ def test_colours_are_rgb_and_large_images_shrink(tmp_path: Path) -> None:
     assert read[0, 0].tolist() == [200, 0, 0]
 
 
-def test_sixteen_bit_thermal_images_are_refused(tmp_path: Path) -> None:
+def test_sixteen_bit_thermal_images_want_a_rule(tmp_path: Path) -> None:
     """Reading them as 8-bit would silently throw half of their bits away."""
     cv2.imwrite(str(tmp_path / "raw.png"), np.full((8, 8), 30000, np.uint16))
-    with pytest.raises(SourceError, match=r"raw\.png: uint16 values, wanted 8-bit"):
+    with pytest.raises(DataError, match=r"raw\.png: thermal image is uint16 .* data\.normalisation is the rule"):
         read_image(tmp_path / "raw.png", colour=False)
 
 

@@ -124,6 +124,18 @@ def write_coco(root: Path) -> Path:
     return root
 
 
+def write_counts(root: Path) -> Path:
+    """Own pairs whose thermal images are 16-bit counts: a ramp, noise and a warm person."""
+    write_coco(root)
+    rng = np.random.default_rng(0)
+    for name in ("gate_1", "gate_2"):
+        (root / "thermal" / f"{name}.jpg").unlink()
+        counts = 7500 + 3 * np.arange(64) + rng.integers(0, 40, (48, 64))
+        counts[12:36, 16:32] += 600
+        cv2.imwrite(str(root / "thermal" / f"{name}.png"), counts.astype(np.uint16))
+    return root
+
+
 MFNET_LISTS = {
     "train": ("00001D", "00002N", "00001D_flip"),
     "val": ("00003D", "00004N"),

@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError
 
 from mdrun.errors import CalibrationError
 from mdrun.registration import Origin, Registration
+from mdrun.registration.file import Side, to_dict
 from mdrun.registration.geometry import Matrix, Points, Size, as_homography, as_points, corners, transform
 from mdrun.strict import Strict, problems
 
@@ -25,7 +26,7 @@ OUTLIER_SHARE = 3 / 160
 # Points whose spread across is below this share of their spread along lie on a line, as far as clicks can tell.
 LEAST_SPREAD = 0.03
 TURNS = 32  # pairs are left out one by one up to here, evenly spread groups of them beyond: all corners of a board
-CLEARLY = 0.9  # a median of a dozen errors is itself no better known than to a tenth
+CLEARLY = 0.9  # the root mean square of a dozen errors is itself known to a fifth at best
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +80,7 @@ def fit_homography(
     limit_px = OUTLIER_SHARE * thermal_size[0]
     inliers = _agreeing(visible, thermal, limit_px) if ransac and len(visible) >= 6 else np.ones(len(visible), bool)
     _check(visible[inliers], thermal[inliers])
-    model, to_thermal, left_out = _fit(visible[inliers], thermal[inliers], visible_size)
+    model, to_thermal, left_out = _fit(visible[inliers], thermal[inliers], visible_size, thermal_size)
     residuals = np.linalg.norm(transform(to_thermal, visible) - thermal, axis=1)
     errors = np.full(len(visible), np.nan)
     errors[inliers] = left_out
@@ -116,8 +117,8 @@ def read_points(path: Path) -> tuple[Points, Points]:
 class PointsRequest(Strict):
     """What the web page sends: sizes, and one row of four numbers a pair, as in the CSV file."""
 
-    visible_size: tuple[int, int]
-    thermal_size: tuple[int, int]
+    visible_size: tuple[Side, Side]
+    thermal_size: tuple[Side, Side]
     pairs: list[tuple[float, float, float, float]] = Field(max_length=1000)
     depth_m: float | None = Field(None, gt=0, allow_inf_nan=False)
 
@@ -139,8 +140,6 @@ def fit_json(request: Any) -> tuple[Fit, dict[str, Any]]:
 
 def to_json(fit: Fit) -> dict[str, Any]:
     """A fit as plain JSON data; errors that are unknown are None."""
-    from mdrun.registration.file import to_dict
-
     return {
         "registration": fit.registration.describe(),
         "calibration": to_dict(fit.registration),
@@ -181,16 +180,18 @@ MODELS: dict[str, Callable[[Points, Points], Matrix]] = {"affine": _affine, "hom
 NEEDED = {"affine": 3, "homography": 4}
 
 
-def _fit(visible: Points, thermal: Points, visible_size: Size) -> tuple[str, Matrix, NDArray[np.float64]]:
+def _fit(
+    visible: Points, thermal: Points, visible_size: Size, thermal_size: Size
+) -> tuple[str, Matrix, NDArray[np.float64]]:
     """Name of the model, the map to thermal pixels and its left-out errors."""
     model, left_out = _choose(visible, thermal)
     try:
-        return model, _upright(MODELS[model](visible, thermal), visible_size), left_out
+        return model, _upright(MODELS[model](visible, thermal), visible_size, thermal_size), left_out
     except CalibrationError:
         if model == "affine":
             raise
     # A homography of few noisy points may bend the rest of the image over its horizon; an affine map has none.
-    to_thermal = _upright(MODELS["affine"](visible, thermal), visible_size)
+    to_thermal = _upright(MODELS["affine"](visible, thermal), visible_size, thermal_size)
     return "affine", to_thermal, _left_out("affine", visible, thermal)
 
 
@@ -202,8 +203,8 @@ def _choose(visible: Points, thermal: Points) -> tuple[str, NDArray[np.float64]]
     if len(visible) <= 4:
         return ("affine" if len(visible) == 3 else "homography"), _left_out("affine", visible, thermal)
     errors = {model: _left_out(model, visible, thermal) for model in MODELS}
-    medians = {model: float(np.median(np.nan_to_num(values, nan=np.inf))) for model, values in errors.items()}
-    model = "homography" if medians["homography"] < CLEARLY * medians["affine"] else "affine"
+    sizes = {model: float(np.linalg.norm(np.nan_to_num(values, nan=np.inf))) for model, values in errors.items()}
+    model = "homography" if sizes["homography"] < CLEARLY * sizes["affine"] else "affine"
     return model, errors[model]
 
 
@@ -256,9 +257,10 @@ def _across(points: Points) -> float:
     return float(across / along) if along > 0 else 0.0
 
 
-def _upright(matrix: Matrix, visible_size: Size) -> Matrix:
+def _upright(matrix: Matrix, visible_size: Size, thermal_size: Size) -> Matrix:
     """The same map, refused where it turns the image over: at every corner x to y must keep its sense of rotation."""
     to_thermal = as_homography(matrix, visible_size)
+    as_homography(np.linalg.inv(to_thermal), thermal_size)
     for corner in corners(visible_size):
         around = transform(to_thermal, corner + np.array([[0, 0], [1, 0], [0, 1]]))
         right, down = around[1] - around[0], around[2] - around[0]

@@ -96,7 +96,7 @@ def registration_table(registration: Registration, notes: Sequence[str] = ()) ->
     else:
         table.add_row("error", "not known")
     table.add_row("coverage", f"{100 * registration.coverage:.0f} % of the visible view")
-    table.add_row("for the depth", "far away" if registration.depth_m is None else f"{registration.depth_m:g} m")
+    table.add_row("for the depth", _plane(registration))
     if registration.holds_from_m is None or registration.holds_to_m is None:
         table.add_row("parallax", "not known: give --baseline and --thermal-fov, or calibrate with a board")
     else:
@@ -112,6 +112,12 @@ def registration_table(registration: Registration, notes: Sequence[str] = ()) ->
     for note in notes:
         table.add_row("note", note)
     return table
+
+
+def _plane(registration: Registration) -> str:
+    if registration.depth_m is not None:
+        return f"{registration.depth_m:g} m"
+    return "far away" if registration.kind == "stereo" else "not told (--depth); taken as far away"
 
 
 def _depth(metres: float) -> str:

@@ -34,8 +34,8 @@ Matrix = NDArray[np.float64]
 Model = Literal["similarity", "affine", "homography"]
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
-COARSE_WIDTH = 80  # px of the thermal image in the first search: a person is still a few pixels wide
-COARSE_PAIRS = 8  # more only cost time there
+COARSE_WIDTH = 128  # px of the thermal image in the first search; at 80 half of the street scenes are missed
+COARSE_PAIRS = 4  # more only cost time there
 CANDIDATES = 4  # places of the coarse search that are refined
 LEVELS = (160, 320, 640)  # thermal widths of the refinement; finer edges have no partner in the other spectrum
 WINDOWS_ACROSS = 5  # a window spans a fifth of the width: smaller ones have too little structure, larger hide parallax
@@ -44,7 +44,7 @@ MIN_DISTINCTNESS = 5.0  # standard deviations of the best place over all others:
 MAX_DISAGREEMENT = 0.02  # of the thermal width: halves further apart than that contradict each other
 SIZES = 1.05 ** np.arange(-14, 15)  # thermal field of view over visible: a half to double
 NEAR_SIZES = 1.04 ** np.arange(-3, 4)  # around a given start
-ANGLES = np.deg2rad([-6.0, -3.0, 0.0, 3.0, 6.0])  # cameras are mounted upright
+ANGLES = np.deg2rad([-4.0, 0.0, 4.0])  # cameras are mounted upright
 NEAR_SHIFT = 0.12  # of the width: how far a given start may be off
 
 
@@ -165,21 +165,27 @@ def _place(level: _Level, homography: Matrix, margin: int) -> tuple[float, float
     for image, field in zip(level.visible, level.thermal, strict=True):
         seen, mask = seen_from(image, outer, (width + 2 * margin, height + 2 * margin))
         there = orientation(seen) * mask[..., None]
-        ones = np.ones((height, width), np.float32)
         terms = (
             correlate(there, field),
-            correlate(np.sum(there * there, axis=-1), ones),
+            _window_sum(np.sum(there * there, axis=-1), width, height),
             correlate(mask, np.sum(field * field, axis=-1)),
-            correlate(mask, ones),
+            _window_sum(mask, width, height),
         )
         total = [a + b for a, b in zip(total, terms, strict=True)] if total else list(terms)
     product_, of_visible, of_thermal, area = total
     overlap = np.maximum(area, 0) / len(level.visible)
     enough = overlap >= MIN_OVERLAP * min(width * height, float(mask.sum()))
-    score = product_ / np.sqrt(np.maximum(of_visible * of_thermal, 1e-6)) * np.sqrt(overlap)
+    score = product_ / np.sqrt(np.maximum(of_visible * of_thermal, 1e-6)) * np.sqrt(np.maximum(overlap, 0))
     score = np.where(enough, score, -np.inf)
     y, x = np.unravel_index(int(score.argmax()), score.shape)
     return float(score[y, x]), float(x) - margin, float(y) - margin
+
+
+def _window_sum(image: Field, width: int, height: int) -> Field:
+    """Sum of every window of this size that lies wholly in the image."""
+    sums = cv2.integral(image, sdepth=cv2.CV_64F)
+    inner = sums[height:, width:] - sums[:-height, width:] - sums[height:, :-width] + sums[:-height, :-width]
+    return np.asarray(inner, np.float32)
 
 
 def _evidence(level: _Level, homography: Matrix) -> Evidence:

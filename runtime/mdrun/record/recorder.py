@@ -20,9 +20,9 @@ from mdrun.errors import OutputError
 from mdrun.feeds import Event
 from mdrun.files import OutputFolder
 from mdrun.frames import Frame, Modality, StateChange
+from mdrun.record.growing import LineFile
 from mdrun.record.header import EVENTS, HEADER, CameraHeader, Header, write_header
 from mdrun.record.index import Entry, event_line
-from mdrun.record.lines import LineFile
 from mdrun.record.stream import StreamWriter
 from mdrun.statistics import Distribution
 
@@ -87,8 +87,9 @@ class Recorder:
         self._folder = folder
         self._place = OutputFolder(folder)
         self._place.create()
-        if (folder / HEADER).exists():
-            raise OutputError(f"{folder}: holds a recording already; choose another --output")
+        self._names = [HEADER, EVENTS, *(name for c in cameras.values() for name in (c.stream, c.index))]
+        if taken := [name for name in self._names if (folder / name).exists()]:
+            raise OutputError(f"{folder}: holds a recording already ({taken[0]}); choose another --output")
         self._place.lock()
         self._header = Header(
             rig=rig,
@@ -140,7 +141,9 @@ class Recorder:
         }
 
     def close(self, stopped_by: str = "end") -> RecordSummary:
-        """Write what waits and finish the header; twice does no harm. `stopped_by`: the reason where none is known yet.
+        """Write what waits and finish the header; twice does no harm. Of a recording without any frame nothing stays.
+
+        `stopped_by` is the reason where none is known yet.
 
         Raises:
             OutputError: there was no room for the header; the recording replays as one that was cut off.
@@ -158,6 +161,8 @@ class Recorder:
             self._finish(stopped_by)
         finally:
             self._place.unlock()
+        if not any(self._captured.values()):
+            self._remove()
         self._summary = self._sum_up()
         return self._summary
 
@@ -261,6 +266,11 @@ class Recorder:
         update = {"finished": True, "stopped_by": self.stopped_by, "cameras": cameras}
         self._header = self._header.model_copy(update=update)
         write_header(self._folder, self._header)
+
+    def _remove(self) -> None:
+        for name in self._names:
+            (self._folder / name).unlink(missing_ok=True)
+        self._place.remove_if_empty()
 
     def _sum_up(self) -> RecordSummary:
         first, last = self._span_ns or (0, 0)

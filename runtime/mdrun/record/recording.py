@@ -85,6 +85,7 @@ class Recording:
             arrived_ns=shot.arrived_ns,
             clock=shot.clock,
             ffc=shot.ffc,
+            counts=image if image.dtype == np.uint16 else None,
         )
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ With `pace=live` it plays in real time on the machine's clock, as cameras would.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Mapping
@@ -18,10 +19,10 @@ from mdrun.frames import Modality, SourceState
 from mdrun.record.faults import apply_faults
 from mdrun.record.faults.frozen import Telemetry
 from mdrun.record.options import ReplayOptions, parse_options
-from mdrun.record.plan import Change, Plan, Scene, Shot, Step, ordered, shots_of
+from mdrun.record.plan import Change, Plan, Scene, Shot, Step, ordered
 from mdrun.record.recording import Recording
 from mdrun.record.states import OVER, Silence, retell_states
-from mdrun.sources.live.stall import stall_after_ns
+from mdrun.sources.live.reader import LEAST_STALL_S, STALL_PERIODS
 from mdrun.sources.uri import SourceUri
 
 NS_PER_S = 1_000_000_000
@@ -157,8 +158,8 @@ def make_plan(scene: Scene, options: ReplayOptions) -> Plan:
 
 
 def silence_of(period_ns: int) -> Silence:
-    """How long a camera of this period may be silent."""
-    return Silence(stall_after_ns(period_ns), TIMEOUT_NS)
+    """How long a camera of this period may be silent: the rule of `mdrun.sources.live.reader`."""
+    return Silence(max(STALL_PERIODS * period_ns, round(LEAST_STALL_S * NS_PER_S)), TIMEOUT_NS)
 
 
 def _part(plan: Plan, first_ns: int, end_ns: int | None) -> Plan:
@@ -181,12 +182,11 @@ def _bookended(plan: Plan, scene: Scene) -> Plan:
     last_ns = max((step.at_ns for step in plan), default=scene.end_ns)
     for modality in scene.names:
         steps = [step for step in plan if step.modality is modality]
-        if shots := shots_of(steps, modality):
-            if isinstance(steps[0], Shot):
-                added.append(scene.change(modality, SourceState.LIVE, shots[0].at_ns, shots[0].order - 0.5))
-            states = [step.state for step in steps if isinstance(step, Change)]
-            if not states or states[-1] not in OVER:
-                added.append(scene.change(modality, SourceState.ENDED, last_ns, float("inf")))
+        if steps and isinstance(steps[0], Shot):
+            added.append(scene.change(modality, SourceState.LIVE, steps[0].at_ns, steps[0].order - 0.5))
+        states = [step.state for step in steps if isinstance(step, Change)]
+        if steps and (not states or states[-1] not in OVER):
+            added.append(scene.change(modality, SourceState.ENDED, last_ns, math.inf))
     return ordered([*plan, *added])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from mdrun.rig.cameras import open_feed
 from mdrun.rig.config import RigConfig
 from mdrun.rig.environment import expand
 from mdrun.signals import StopRequest
-from mdrun.sources.uri import parse_uri, redact
+from mdrun.sources.uri import is_live, parse_uri, redact
 
 if TYPE_CHECKING:
     from mdrun.sources.live import LiveReader
@@ -59,7 +58,6 @@ def record(
     else:
         summary = _record_feed(config, folder, limits, stop, progress)
     if not any(camera.frames for camera in summary.header.cameras.values()):
-        shutil.rmtree(folder)
         raise OutputError(f"{folder}: no image was recorded; nothing is left of it")
     if summary.failure:
         raise OutputError(
@@ -130,8 +128,6 @@ def _record_live(
             reader.close()
         _describe(recorder, readers)
         summary = recorder.close(_cause(stop))
-        if not any(camera.frames for camera in summary.header.cameras.values()):
-            shutil.rmtree(folder, ignore_errors=True)
     return summary
 
 
@@ -159,8 +155,6 @@ def _as_it_comes(config: RigConfig) -> RigConfig:
 
 
 def _is_live(config: RigConfig) -> bool:
-    from mdrun.sources.live.reader import is_live
-
     return all(is_live(parse_uri(expand(camera.source, name))) for name, camera in config.cameras.items())
 
 

@@ -34,7 +34,24 @@ def retell_states(plan: Plan, scene: Scene, silences: dict[Modality, Silence]) -
     steps: list[Step] = []
     for modality, silence in silences.items():
         steps += _Camera(modality, scene, silence).retell([step for step in plan if step.modality is modality])
-    return ordered(steps)
+    return _without_repeats(ordered(steps))
+
+
+def _without_repeats(plan: Plan) -> Plan:
+    """Of two faults that overlap, the second tells nothing new."""
+    states: dict[Modality, SourceState] = {}
+    kept: list[Step] = []
+    for step in plan:
+        if isinstance(step, Change):
+            if states.get(step.modality) is step.state and not _is_recorded(step):
+                continue
+            states[step.modality] = step.state
+        kept.append(step)
+    return kept
+
+
+def _is_recorded(change: Change) -> bool:
+    return change.order >= 0 and change.order % 1 == 0
 
 
 class _Camera:
@@ -66,7 +83,7 @@ class _Camera:
         """The two frames followed each other in the recording, at this distance, and so did what is between them."""
         before = -1 if last is None else self._places[last.order]
         after = len(self._recorded) if following is None else self._places[following.order]
-        if after != before + 1 or any(change.order % 1 for change in changes) or any(c.order < 0 for c in changes):
+        if after != before + 1 or not all(map(_is_recorded, changes)):
             return False
         if last is None or following is None:
             return True
@@ -81,11 +98,11 @@ class _Camera:
         if last is not None:
             kept = self._silent(last, first_ns) + kept
         back = any(change.state is SourceState.LIVE for change in changes) if last is None else bool(kept)
-        if following is not None and back and kept[-1:] != [] and kept[-1].state in OVER:
+        if following is None or not back or (kept and kept[-1].state in OVER):
             return kept
-        if following is not None and back:
-            kept.append(self._change(SourceState.LIVE, following.arrived_ns, following.order - 0.5))
-        return kept
+        if kept and kept[-1].state is SourceState.LOST:
+            kept.append(self._change(SourceState.CONNECTING, following.arrived_ns, following.order - 0.75))
+        return [*kept, self._change(SourceState.LIVE, following.arrived_ns, following.order - 0.5)]
 
     def _silent(self, last: Shot, until_ns: int) -> list[Change]:
         """The camera says nothing from its last frame until then."""

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mdrun.errors import OutputError, SourceError
+from mdrun.record.growing import WholeFile
 from mdrun.record.header import CameraHeader
 from mdrun.record.index import Entry
 
@@ -50,8 +51,8 @@ class StreamWriter:
         self.shape, self.dtype = first.shape, first.dtype
         self.size = 0
         codec, self.pixels, options = _codec(first)
-        self._file = path.open("xb", buffering=0)
-        # flush_packets: what was written survives this process
+        self._file = WholeFile(path)
+        # flush_packets: nothing waits in FFmpeg's buffer either
         self._container = av.open(self._file, "w", format="nut", options={"flush_packets": "1"})
         try:
             self._stream = cast("VideoStream", self._container.add_stream(codec, rate=30, options=options))
@@ -95,22 +96,18 @@ class StreamWriter:
         try:
             self._container.mux(packet)
         except OSError:
-            self._file.truncate(self.size)
+            self._file.cut(self.size)
             raise
         self.size = self._file.tell()
         return self.size - len(code), len(code), zlib.crc32(code)
 
-    def close(self, whole: bool = True) -> None:
-        """Close the file; `whole` False: its writing failed, and it stays as it is."""
+    def close(self) -> None:
+        """Close the file; twice does no harm."""
         import av
 
         with suppress(OSError, ValueError, av.FFmpegError):  # a full disk has no room for the end mark either
             self._container.close()
-        if whole:
             self.size = self._file.tell()
-        else:
-            with suppress(OSError):
-                self._file.truncate(self.size)
         self._file.close()
 
 

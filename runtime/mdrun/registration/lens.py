@@ -95,6 +95,10 @@ class Lens:
         grows = np.diff(radius * scale) > 0
         return float(radius[-1] if grows.all() else radius[int(np.argmin(grows))])
 
+    @cached_property
+    def _brown(self) -> tuple[float, ...]:
+        return tuple(np.pad(self.distortion, (0, 8 - len(self.distortion))).tolist())
+
     def _radial(self, radius: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Factor by which the lens stretches rays of this length, and the tangential coefficients."""
         if self.model == "equidistant":
@@ -102,7 +106,7 @@ class Lens:
             powers = np.stack([angle ** (2 * i) for i in range(1, len(self.distortion) + 1)] or [angle * 0])
             stretched = angle * (1 + np.tensordot(self.distortion if self.distortion.size else [0.0], powers, 1))
             return np.where(radius > 1e-9, stretched / np.maximum(radius, 1e-9), 1.0), np.zeros(2)
-        k1, k2, p1, p2, k3, k4, k5, k6 = np.pad(self.distortion, (0, 8 - len(self.distortion)))
+        k1, k2, p1, p2, k3, k4, k5, k6 = self._brown
         square = radius**2
         above = 1 + square * (k1 + square * (k2 + square * k3))
         return above / (1 + square * (k4 + square * (k5 + square * k6))), np.array([p1, p2])

@@ -34,7 +34,7 @@ from mdrun.registration.mappings import Homography, Mapping, Stereo
 # A detector bears 4 pixels of a 640-pixel image (docs/models.md#how-well-they-see), which is 1 of 160.
 LIMIT_SHARE = 1 / 160
 NEAREST_M = 0.2  # nothing that a pair of cameras watches is nearer
-HALVINGS = 40  # of the range that a depth is searched in: to a billionth of it
+HALVINGS = 24  # of the range that a depth is searched in: to a ten-millionth of it
 PARALLAX_AT_M = (2, 5, 10, 20, 50)  # depths at which parallax is told
 COVERAGE_WIDTH = 160  # pixels of the mask that coverage is counted on
 FIT_GRID: Size = (12, 9)  # points of the thermal image that a homography is fitted to

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from mdrun.errors import UsageError
 from mdrun.feeds import Event, EventQueue, Feed
@@ -13,10 +14,11 @@ from mdrun.rig.config import CameraConfig, RigConfig
 from mdrun.rig.environment import expand
 from mdrun.sources import Source
 from mdrun.sources.base import NS_PER_MS, open_pair, open_source
-from mdrun.sources.live import LiveReader, open_camera
-from mdrun.sources.live.reader import is_live
 from mdrun.sources.reader import Reader
-from mdrun.sources.uri import SourceUri, parse_uri
+from mdrun.sources.uri import SourceUri, is_live, parse_uri
+
+if TYPE_CHECKING:
+    from mdrun.sources.live import LiveReader
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,8 @@ def open_feed(config: RigConfig) -> OpenFeed:
 
 
 def _live(cameras: dict[Modality, tuple[str, CameraConfig, SourceUri]]) -> OpenFeed:
+    from mdrun.sources.live import LiveReader, open_camera
+
     events = EventQueue()
     readers = []
     for modality, (name, camera, uri) in cameras.items():

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from mdrun.errors import UsageError
 from mdrun.rig.config import THERMAL_KEYS, RigConfig, read_rigs
-from mdrun.sources.uri import parse_uri, redact
+from mdrun.sources.uri import is_live, parse_uri, redact
 from mdrun.strict import problems
 
 ROLES = ("visible", "thermal")
@@ -44,8 +44,6 @@ def rigs_of(files: Sequence[Path], flags: Mapping[str, Any], base: dict[str, Any
 
 def names_camera(text: str) -> bool:
     """A source that runs by itself or is replayed: `rtsp://…`, `/dev/video0`, `cam0`, `…?pace=live`, `replay://…`."""
-    from mdrun.sources.live.reader import is_live
-
     if _INDEX.fullmatch(text) and not Path(text).exists():
         return True
     uri = parse_uri(text)

@@ -21,6 +21,7 @@ from mdrun.sources.base import NS_PER_MS
 
 TICK_S = 0.1  # the loop looks up at least so often: for signals, and for cameras that have fallen silent
 GONE = {SourceState.LOST, SourceState.CONNECTING, SourceState.FAILED, SourceState.ENDED}
+SHUT = {FfcState.RUNNING, FfcState.SETTLING, FfcState.STUCK}
 ABSENT_BY = {SourceState.STALLED: "stalled", **dict.fromkeys(GONE, "lost")}
 
 
@@ -52,6 +53,13 @@ class Chain(Protocol):
 
     def silent(self, now_ns: int) -> FfcState:
         """No frame has come up to now."""
+
+    def reset(self) -> None:
+        """The connection was lost: silence is no shutter event."""
+
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong with the camera's first images."""
 
 
 class LivePairs:
@@ -88,6 +96,7 @@ class LivePairs:
         self._thermal_state = SourceState.CONNECTING
         self._ffc = FfcState.NORMAL
         self._feed_drops = 0
+        self._problems = 0
 
     def poll(self) -> FramePair | None:
         """The next pair; None when none could be made for a tick, so that the caller can look up.
@@ -163,6 +172,9 @@ class LivePairs:
             self._thermal_state = change.state
             if change.state is SourceState.ENDED:
                 self._pairer.end_thermal()
+            if change.state in GONE and self._chain is not None:
+                self._chain.reset()
+                self._tell_shutter(change.at_ns)
         self._monitor.add_state(change)
         data = {
             "camera": change.modality.value,
@@ -176,12 +188,19 @@ class LivePairs:
     def _tell_shutter(self, at_ns: int) -> None:
         if self._chain is None:
             return
+        self._tell_problems(at_ns)
         shutter = self._chain.ffc
         self._monitor.add_ffc(shutter.state, shutter.events, shutter.seconds)
         if shutter.state is not self._ffc:
             data = {"from": self._ffc.value, "to": shutter.state.value, "events": shutter.events}
             self._ffc = shutter.state
             self._tell(Notice("ffc", self._monitor.rig, at_ns, data))
+
+    def _tell_problems(self, at_ns: int) -> None:
+        if self._chain is not None and len(self._chain.problems) > self._problems:
+            for text in self._chain.problems[self._problems :]:
+                self._tell(Notice("thermal", self._monitor.rig, at_ns, {"problem": text}))
+            self._problems = len(self._chain.problems)
 
     def _next_pair(self) -> FramePair | None:
         ready = 0
@@ -197,7 +216,7 @@ class LivePairs:
                 self._waiting.popleft()
             self._drop(ready - 1, "busy")
         visible = self._waiting.popleft()
-        if self._chain is not None and self._thermal_ns is not None and self._thermal_state is not SourceState.ENDED:
+        if self._chain is not None and self._thermal_ns is not None and self._thermal_state not in GONE:
             self._chain.silent(now_ns)
             self._tell_shutter(now_ns)
         paired_ns = visible.captured_ns if visible.arrived_ns is None else max(now_ns, visible.captured_ns)
@@ -214,6 +233,10 @@ class LivePairs:
 
     def _named(self, pair: FramePair) -> FramePair:
         """The pair with the cause of a missing thermal image, where the camera's own state tells it."""
+        if pair.provenance is Provenance.HELD and self._ffc in SHUT:  # a camera that withholds its images meanwhile
+            pair = replace(
+                pair, thermal=None, provenance=Provenance.ABSENT, reason="ffc", skew_ms=None, thermal_age_ms=None
+            )
         if pair.thermal is not None:
             return pair
         if pair.reason == "ffc" and self._ffc is FfcState.STUCK:

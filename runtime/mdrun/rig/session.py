@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from time import perf_counter_ns
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -33,7 +33,6 @@ from mdrun.frames import (
 )
 from mdrun.monitor import Monitor
 from mdrun.postprocess import above
-from mdrun.registration.drift import DriftMonitor, DriftReading
 from mdrun.rig.cameras import OpenFeed, open_feed
 from mdrun.rig.config import RigConfig
 from mdrun.rig.engines import EnginePool, SharedEngine
@@ -42,6 +41,9 @@ from mdrun.rig.ladder import Ladder
 from mdrun.rig.pairs import LivePairs
 from mdrun.rig.thermal import ThermalPath
 from mdrun.tracking import Tracker
+
+if TYPE_CHECKING:
+    from mdrun.registration.drift import DriftMonitor, DriftReading
 
 START_S = 15.0  # a camera that needs longer to its first image is missing; RTSP over a bad link needs 4
 UP = {SourceState.LIVE, SourceState.ENDED}

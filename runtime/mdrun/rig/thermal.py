@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mdrun.frames import FramePair, Modality
 from mdrun.manifest import Manifest
-from mdrun.registration.drift import DriftMonitor, DriftReading
 from mdrun.registration.model import Registration
 from mdrun.rig.config import RigConfig
 from mdrun.thermal.chain import ThermalChain
+
+if TYPE_CHECKING:
+    from mdrun.registration.drift import DriftMonitor, DriftReading
 
 
 class ThermalPath:
@@ -75,6 +77,8 @@ class ThermalPath:
         drift = self._config.drift
         if self.chain is None or not drift.enabled:
             return None
+        from mdrun.registration.drift import DriftMonitor
+
         monitor = DriftMonitor(drift.limit_px, drift.every_s)
         monitor.on_change = on_change
         return monitor

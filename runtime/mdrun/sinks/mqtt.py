@@ -86,9 +86,13 @@ class MqttSink(Sink):
         """Scheme, host and port."""
         return self._name
 
+    @property
+    def connected(self) -> bool:
+        """The broker has taken the connection."""
+        return self._client.is_connected()
+
     def start(self) -> None:
         """Begin to connect; the client's own thread goes on trying, with pauses of 1 s to 30 s."""
-        self.problem = "not connected yet"
         self._client.connect_async(*self._address, keepalive=self._keepalive)
         self._client.loop_start()
 
@@ -108,7 +112,7 @@ class MqttSink(Sink):
 
     def tick(self) -> None:
         """Publish the states that changed, and every one that was last told half a minute ago."""
-        if not self._client.is_connected():
+        if not self.connected:
             return
         if self._renew:
             self._renew = False
@@ -122,7 +126,7 @@ class MqttSink(Sink):
 
     def finish(self) -> None:
         """Say goodbye; the last will is for ends that are none."""
-        if self._client.is_connected():
+        if self.connected:
             with suppress(
                 ValueError, RuntimeError
             ):  # the connection is lost at this very moment: the last will goes out

@@ -1,4 +1,4 @@
-"""The overlay of a running rig as a stream: HLS for browsers, RTSP to a media server, MP4 in segments."""
+"""The overlay of a running rig as a stream: HLS for browsers, MP4 that plays while it is written."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from abc import abstractmethod
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from mdrun.errors import OutputError, SinkError
 from mdrun.frames import Result
@@ -26,7 +25,6 @@ SEGMENT_S = 2.0
 LIST = 6  # segments, twelve seconds: Apple wants six (HLS authoring specification, 7.5)
 PLAYLIST = "index.m3u8"
 SEGMENT = re.compile(r"stream-\d+\.ts")
-RTSP_TIMEOUT_S = 5.0
 
 
 class StreamSink(Sink):
@@ -54,6 +52,7 @@ class StreamSink(Sink):
 
     def write(self, result: Result) -> None:
         """Encode the result if its time has come."""
+        self._before()
         captured_ns = result.pair.visible.captured_ns
         if not self._rate.wants(captured_ns):
             return
@@ -63,10 +62,10 @@ class StreamSink(Sink):
                 self._encoder = Encoder(self._open(), picture, self.key_s)
             self._encoder.write(picture, captured_ns)
         except Exception as error:
+            reason = self._reason(error)
             self.abandon()  # the next result begins anew
             if isinstance(error, OutputError):
                 raise
-            reason = getattr(error, "strerror", None) or type(error).__name__
             raise SinkError(f"{self.name}: cannot be written ({reason}); trying again") from error
 
     def finish(self) -> None:
@@ -81,6 +80,13 @@ class StreamSink(Sink):
         if encoder is not None:
             with suppress(Exception):  # closing what is broken says nothing new
                 encoder.abandon()
+
+    def _before(self) -> None:
+        """Look around before a result is encoded."""
+
+    def _reason(self, error: Exception) -> str:
+        """Why a result could not be written."""
+        return getattr(error, "strerror", None) or type(error).__name__
 
     @abstractmethod
     def _open(self) -> OutputContainer:
@@ -133,28 +139,6 @@ class HlsSink(StreamSink):
         return av.open(str(self._folder / PLAYLIST), "w", format="hls", options=options)
 
 
-class RtspSink(StreamSink):
-    """Pushes to a media server that records or re-streams (RTSP ANNOUNCE and RECORD, RFC 2326)."""
-
-    vital = False
-
-    def __init__(self, uri: OutputUri, context: SinkContext) -> None:
-        """Prepare; the first result connects. Options: `transport`, `fps`, `width`."""
-        super().__init__(uri, context)
-        self._url = _with_user(uri)
-        self._transport = uri.options.get("transport", "tcp")
-
-    def _open(self) -> OutputContainer:
-        import av
-
-        options = {"rtsp_transport": self._transport}
-        try:
-            return av.open(self._url, "w", format="rtsp", options=options, timeout=RTSP_TIMEOUT_S)
-        except (OSError, av.FFmpegError) as error:
-            reason = getattr(error, "strerror", None) or type(error).__name__
-            raise SinkError(f"{self.name}: the server takes no stream ({reason}); trying again") from error
-
-
 class LiveVideoSink(StreamSink):
     """One MP4 that plays while it is written, in fragments of two seconds; rotated like the lines."""
 
@@ -200,13 +184,4 @@ class LiveVideoSink(StreamSink):
         if self._file.size or not self._file.opened:
             self._file.open(append=False)
         flags = "frag_keyframe+empty_moov+default_base_moof"
-        return av.open(self._file, "w", format="mp4", options={"movflags": flags})
-
-
-def _with_user(uri: OutputUri) -> str:
-    """The URL as FFmpeg takes it."""
-    user = ""
-    if uri.user is not None:
-        password = "" if uri.password is None else f":{quote(uri.password, safe='')}"
-        user = f"{quote(uri.user, safe='')}{password}@"
-    return f"{uri.scheme}://{user}{uri.server}{uri.path or '/'}"
+        return av.open(self._file, "w", format="mp4", options={"movflags": flags, "flush_packets": "1"})

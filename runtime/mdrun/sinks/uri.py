@@ -206,7 +206,7 @@ def _hls(uri: OutputUri, context: SinkContext, base: Path) -> Sink:
 
 
 def _rtsp(uri: OutputUri, context: SinkContext, _base: Path) -> Sink:
-    from mdrun.sinks.stream import RtspSink
+    from mdrun.sinks.rtsp import RtspSink
 
     return RtspSink(uri, context)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mdrun.errors import DataError, SourceError, UsageError
 from mdrun.frames import Frame, Modality
-from mdrun.sources.uri import SourceUri, parse_uri
+from mdrun.sources.uri import SourceUri, is_live, parse_uri
 
 NS_PER_S = 1_000_000_000
 NS_PER_MS = 1_000_000
@@ -116,7 +116,7 @@ def open_source(text: str, modality: Modality) -> Source:
         SourceError: if there is nothing to read.
         DataError: if what it holds cannot belong to this modality.
     """
-    source = _build(parse_uri(text), modality)
+    source = build_source(parse_uri(text), modality)
     try:
         source.open()
     except BaseException:
@@ -153,7 +153,15 @@ def open_pair(visible: str, thermal: str) -> tuple[Source, Source]:
     return first, second
 
 
-def _build(uri: SourceUri, modality: Modality) -> Source:
+def build_source(uri: SourceUri, modality: Modality) -> Source:
+    """The recording of a URI, not yet opened.
+
+    Raises:
+        UsageError: if it is a live camera or a replay, or its options cannot be meant.
+        SourceError: if there is nothing of this name.
+    """
+    if is_live(uri) or uri.scheme == "replay":
+        raise UsageError(f"{uri} is {'a live camera' if is_live(uri) else 'a replay'}; wanted a recording here")
     from mdrun.sources.folder import FolderSource, find_images
     from mdrun.sources.street import StreetSource
     from mdrun.sources.video import VideoSource

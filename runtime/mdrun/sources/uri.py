@@ -26,7 +26,7 @@ _SHORT = re.compile(r"(gst|csi|v4l2|replay):(?!//)(.*)", re.DOTALL | re.IGNORECA
 _DEVICE = re.compile(r"/dev/(?:video[0-9]+|v4l/by-(?:id|path)/[^?]+)(?:\?.*)?")
 _LOGIN = re.compile(r"([^\s/?#@:]*)(?::(.*))?@", re.DOTALL)
 _OPTIONS = re.compile(r"(.*?)\?(\w+=.*)", re.DOTALL)  # a wildcard `?` has no `name=` behind it
-_USER_INFO = re.compile(r"(://)(?:[^\s/?#]*@|[^\s/?#@:]*:(?!\d+(?:[/?#]|$))[^\s@]*@)")  # also passwords with a raw `/`
+_USER_INFO = re.compile(r"(://)(?:[^\s/?#]*@|[^\s/?#@:]*:(?!\d+(?:[/?#]|$))\S*@)")  # also passwords with a raw `/`
 _SECRET = re.compile(r"([?&\s](?:user|pass|pwd|token|key|secret|auth)[\w-]*=)[^&\s]+", re.IGNORECASE)
 
 
@@ -140,6 +140,8 @@ class SourceUri:
         return f"{self.scheme}://{self.path[self._login_length() :]}"
 
     def __str__(self) -> str:
+        if self.scheme == "gst":
+            return redact(f"gst:{self.path}")
         query = "&".join(f"{name}={value}" for name, value in self.options.items())
         return redact(f"{self.scheme}://{self.path}" + (f"?{query}" if query else ""))
 
@@ -195,7 +197,9 @@ def _parse(scheme: str, rest: str) -> SourceUri:
     if scheme == "test" and path.rstrip("/") not in SCENES:
         raise UsageError(f"unknown test scene {path!r}{_suggest(path, SCENES)}; wanted test://street")
     if scheme == "v4l2" and not path.startswith("/dev/"):
-        raise UsageError(f"{redact(f'v4l2://{path}')} names no device; wanted v4l2:///dev/video0 or a name below /dev/v4l/by-id")
+        raise UsageError(
+            f"{redact(f'v4l2://{path}')} names no device; wanted v4l2:///dev/video0 or a name below /dev/v4l/by-id"
+        )
     if scheme == "csi" and not re.fullmatch(r"[0-9]{1,2}", path):
         raise UsageError(f"{redact(f'csi://{path}')} names no sensor; wanted its number, as in csi://0")
     _wanted(path, "file:// without a path; wanted file:///folder or file:///video.mp4")

@@ -58,6 +58,7 @@ class FfcMonitor:
         self._periods: deque[float] = deque(maxlen=PERIODS)
         self._last: Frame | None = None
         self._shut_ns: int | None = None  # the event began; None while the shutter is open
+        self._by_silence = False  # nothing but silence says that it is shut
         self._opened_ns: int | None = None  # first live frame after it; None once that has settled
         self._now_ns = 0
 
@@ -81,6 +82,7 @@ class FfcMonitor:
     def silent(self, now_ns: int) -> FfcState:
         """No frame has come up to `now_ns`, on the clock of the frames: a camera may withhold them meanwhile."""
         if self._last is not None and now_ns - _arrived_ns(self._last) > self._stall_ns():
+            self._by_silence = self._by_silence or self._shut_ns is None
             self._shut(now_ns, _arrived_ns(self._last), FfcState.RUNNING)
         return self.state
 
@@ -88,6 +90,7 @@ class FfcMonitor:
         """The connection was lost: what comes next continues nothing, and its silence is no shutter event."""
         self._repeats.reset()
         self._last = self._shut_ns = self._opened_ns = None
+        self._by_silence = False
         self._move(self._now_ns, FfcState.NORMAL)
 
     def _shut_since(self, frame: Frame, told: FfcState) -> int | None:
@@ -134,8 +137,12 @@ class FfcMonitor:
         if period_ns > self._stall_ns():
             self._shut(frame.captured_ns, self._last.captured_ns, FfcState.RUNNING)
             self._repeats.reset()
-        elif period_ns > 0:
-            self._periods.append(period_ns)
+        else:
+            if self._by_silence:
+                self._shut_ns = None  # captured in time and late on its way: nothing was withheld
+            if period_ns > 0:
+                self._periods.append(period_ns)
+        self._by_silence = False
 
     def _stall_ns(self) -> float:
         """Longest wait for a frame that is normal."""

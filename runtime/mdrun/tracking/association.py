@@ -22,7 +22,8 @@ Matrix = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 LOW = 0.1  # ByteTrack: detections below this score are noise
-STRONG_OVERLAP, WEAK_OVERLAP, YOUNG_OVERLAP = 0.2, 0.5, 0.3  # ByteTrack's 1 - match_thresh of its three rounds
+LEAST_OVERLAP = 0.3  # SORT (Bewley et al., ICIP 2016)
+WEAK_OVERLAP = 0.5  # ByteTrack, where the detection itself is doubtful
 WIDEST = 0.5  # sizes of the box; Yang et al. widen by 0.3 and 0.5, further away it may as well be a neighbour
 
 
@@ -31,15 +32,13 @@ class Step(NamedTuple):
 
     Attributes:
         ids: (N,) of the detections, -1 where a detection has no track that is told.
-        seen: (S,) tracks that are told and were seen in this frame.
-        rows: (S,) the detection of each of them.
+        seen: (S,) tracks that are told and were seen in this frame, in the order of the detections.
         born: (S,) whether it is told for the first time.
         ended: tracks that were told and are given up.
     """
 
     ids: NDArray[np.int64]
     seen: Tracks
-    rows: Rows
     born: Mask
     ended: Tracks
 
@@ -73,20 +72,19 @@ class Associator:
         motion.predict(tracks, (self._now_ns - before_ns) / 1e9)
         owner = self._match(tracks, found, before_ns)
         old = np.flatnonzero(owner >= 0)
-        tracks[owner[old]] = motion.correct(
-            tracks[owner[old]], found.boxes_xyxy[old], found.scores[old], self._now_ns
-        )
+        tracks[owner[old]] = motion.correct(tracks[owner[old]], found.boxes_xyxy[old], found.scores[old], self._now_ns)
         fresh = np.flatnonzero((owner < 0) & (found.scores >= self._high))
-        owner[fresh] = len(tracks) + np.arange(len(fresh))
-        started = motion.start(found.boxes_xyxy[fresh], found.classes[fresh], found.scores[fresh], self._now_ns)
-        tracks = np.concatenate([tracks, started])
+        if fresh.size:
+            owner[fresh] = len(tracks) + np.arange(len(fresh))
+            started = motion.start(found.boxes_xyxy[fresh], found.classes[fresh], found.scores[fresh], self._now_ns)
+            tracks = np.concatenate([tracks, started])
         due = self._tell(tracks)
         self._tracks = tracks[(tracks["id"] > 0) | (tracks["seen_ns"] == self._now_ns)]
         rows = np.flatnonzero(owner >= 0)
         rows = rows[tracks["id"][owner[rows]] > 0]
         ids = np.full(len(found), -1, np.int64)
         ids[rows] = tracks["id"][owner[rows]]
-        return Step(ids, tracks[owner[rows]], rows, due[owner[rows]], ended)
+        return Step(ids, tracks[owner[rows]], due[owner[rows]], ended)
 
     def finish(self) -> Tracks:
         """Give up every track; those that were told."""
@@ -108,9 +106,9 @@ class Associator:
         weak = ~strong & (found.scores >= LOW)
         current = told & (tracks["seen_ns"] == before_ns)
         for rows, columns, least in (
-            (told, strong, STRONG_OVERLAP),
+            (told, strong, LEAST_OVERLAP),
             (current, weak, WEAK_OVERLAP),
-            (~told, strong, YOUNG_OVERLAP),
+            (~told, strong, LEAST_OVERLAP),
         ):
             free = rows.copy()
             free[owner[owner >= 0]] = False
@@ -120,12 +118,12 @@ class Associator:
     def _assign(self, overlap: Matrix, rows: Rows, columns: Rows, least: float, owner: Rows) -> None:
         """Give these detections to these tracks so that they overlap most in total, none by less than `least`."""
         if rows.size and columns.size:
-            chosen = self._solve(1.0 - overlap[np.ix_(rows, columns)], 1.0 - least)
+            chosen = self._solve(1.0 - overlap[rows[:, None], columns], 1.0 - least)
             owner[columns[chosen[chosen >= 0]]] = rows[chosen >= 0]
 
     def _tell(self, tracks: Tracks) -> Mask:
         """Number the tracks that have detections enough, in place; which ones these are."""
-        due = (tracks["id"] == 0) & (tracks["hits"] >= self._least_hits)
+        due: Mask = (tracks["id"] == 0) & (tracks["hits"] >= self._least_hits)
         count = int(np.count_nonzero(due))
         tracks["id"][due] = self._told + 1 + np.arange(count)
         self._told += count

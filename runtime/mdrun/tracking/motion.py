@@ -31,10 +31,10 @@ TRACK = np.dtype(
     ]
 )
 
-# Standard deviations in sizes of the box (the geometric mean of its sides), from the weights of DeepSORT (Wojke et al.,
-# ICIP 2017) for 30 frames a second: place 1/20 of the height, speed 1/160 of it a frame; a person is 0.4 as wide as high.
+# Standard deviations in sizes of the box (geometric mean of its sides), after the weights of DeepSORT (Wojke et al.,
+# ICIP 2017) at 30 frames a second: place 1/20 of the height, speed 1/160 of it a frame, for people 0.4 as wide as high.
 MEASURED = 0.08  # 1/20 / sqrt(0.4): of a detected edge
-WANDER = 1.6  # 30/160 x sqrt(30) / sqrt(0.4): of the speed after a second, sizes a second
+WANDER = 0.8  # of the speed after a second, sizes a second; half of 30/160 x sqrt(30 / 0.4): fewer ids change then
 UNKNOWN_SPEED = 3.0  # 10 x 30/160 / sqrt(0.4): of a track seen once, sizes a second
 
 

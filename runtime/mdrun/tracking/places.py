@@ -1,7 +1,8 @@
 """Zones and lines: where an object stands, and when it comes, goes or crosses.
 
-An object stands where its foot is: the middle of the lower edge of its box. A box trembles, so nothing is told before
-the foot is clearly (`SLACK`) on the other side; then the way back is as far.
+An object stands where its foot is: the middle of the lower edge of its box. A box trembles from frame to frame, so what
+lies within `SLACK` of a border changes nothing: an object on the border neither enters and leaves nor crosses again and
+again.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from math import hypot
 from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mdrun.errors import RigError
 
@@ -39,17 +43,15 @@ class Place(ABC):
         """
         unknown = sorted(set(config.classes) - set(classes))
         if unknown:
-            raise RigError(
-                f"zone {name} names the class {', '.join(unknown)}; the engine knows {', '.join(classes)}"
-            )
+            raise RigError(f"zone {name} names the class {', '.join(unknown)}; the engine knows {', '.join(classes)}")
         self.name = name
         self._config = config
-        self._points = config.points
+        self._points: NDArray[np.float32] = np.asarray(config.points, np.float32)
 
     def fit(self, size_wh: tuple[int, int]) -> None:
         """Bring relative points to pixels of a frame of this size."""
         if self._config.relative:
-            self._points = [(x * size_wh[0], y * size_wh[1]) for x, y in self._config.points]
+            self._points = np.asarray(self._config.points, np.float32) * np.asarray(size_wh, np.float32)
 
     def watches(self, class_name: str) -> bool:
         """Whether objects of this class count."""
@@ -71,19 +73,24 @@ class Place(ABC):
 
 
 class Zone(Place):
-    """An area. An object enters once its foot is inside, its border included, and leaves once the foot is outside by
-    more than the slack; one that appears inside enters at once.
-    """  # noqa: D205  # one sentence a line would say less
+    """An area of three corners or more.
+
+    An object enters once its foot is inside or on the border, and leaves once it is outside by more than the slack. One
+    that appears inside enters at once.
+    """
 
     kinds = ("enter", "leave")
 
     def __init__(self, name: str, config: ZoneConfig, classes: Sequence[str]) -> None:
+        import cv2
+
         super().__init__(name, config, classes)
+        self._depth = cv2.pointPolygonTest
         self._inside: set[int] = set()
 
     def observe(self, track_id: int, foot: Point, slack: float) -> tuple[str, str] | None:
         """`enter`, `leave` or nothing."""
-        depth = depth_inside(self._points, foot)
+        depth = self._depth(self._points, foot, True)  # pixels, negative outside
         if track_id in self._inside:
             if depth >= -slack:
                 return None
@@ -100,9 +107,11 @@ class Zone(Place):
 
 
 class Line(Place):
-    """A line between two points, not beyond them. Crossed once the foot was further than the slack from it on one
-    side and then is on the other; coming near or standing on it is nothing.
-    """  # noqa: D205  # one sentence a line would say less
+    """A line between two points, not beyond them.
+
+    It is crossed once the foot, clear of the line by more than the slack, is clear of it on the other side. Touching the
+    line, or standing on it, is nothing.
+    """
 
     kinds = ("cross",)
 
@@ -113,13 +122,23 @@ class Line(Place):
             RigError: they are one point.
         """
         super().__init__(name, config, classes)
-        if self._points[0] == self._points[1]:
-            raise RigError(f"zone {name} is a line from {self._points[0]} to the same point; give it another end")
+        if config.points[0] == config.points[1]:
+            raise RigError(f"zone {name} is a line from {config.points[0]} to the same point; give it another end")
+        self._ends = self._line()
         self._clear: dict[int, Point] = {}  # where each object was last clearly on one side
+
+    def fit(self, size_wh: tuple[int, int]) -> None:
+        """Bring relative points to pixels of a frame of this size."""
+        super().fit(size_wh)
+        self._ends = self._line()
+
+    def _line(self) -> tuple[Point, Point]:
+        (x0, y0), (x1, y1) = self._points.tolist()
+        return (x0, y0), (x1, y1)
 
     def observe(self, track_id: int, foot: Point, slack: float) -> tuple[str, str] | None:
         """`cross` with `in` or `out`, or nothing."""
-        start, end = self._points
+        start, end = self._ends
         if abs(cross(start, end, foot)) <= slack * hypot(end[0] - start[0], end[1] - start[1]):
             return None
         before, self._clear[track_id] = self._clear.get(track_id), foot
@@ -127,7 +146,7 @@ class Line(Place):
         return ("cross", direction) if direction else None
 
     def forget(self, track_id: int) -> None:
-        """The next object with this place starts anew."""
+        """Ends without `cross`, also on the line."""
         self._clear.pop(track_id, None)
 
 
@@ -141,9 +160,10 @@ def make_places(zones: dict[str, ZoneConfig], classes: Sequence[str]) -> list[Pl
 
 
 def cross(start: Point, end: Point, point: Point) -> float:
-    """Twice the signed area of a triangle: positive where `point` is on the right hand of start → end in a picture
-    (x to the right, y down), 0 on the straight line through both.
-    """  # noqa: D205  # the sign needs the whole sentence
+    """Twice the signed area of a triangle: on which side of start → end a point lies.
+
+    Positive on the right hand as a picture shows it (x to the right, y down), 0 on the straight line through both.
+    """
     return (end[0] - start[0]) * (point[1] - start[1]) - (end[1] - start[1]) * (point[0] - start[0])
 
 
@@ -159,11 +179,3 @@ def crossing(start: Point, end: Point, before: Point, after: Point) -> str:
     if not (min(was, now) < 0 < max(was, now) and min(one, other) < 0 < max(one, other)):
         return ""
     return "in" if now < 0 else "out"
-
-
-def depth_inside(corners: Sequence[Point], point: Point) -> float:
-    """Distance from a point to the border of a polygon, pixels: positive inside, negative outside, 0 on it."""
-    import cv2
-    import numpy as np
-
-    return float(cv2.pointPolygonTest(np.asarray(corners, np.float32), point, True))

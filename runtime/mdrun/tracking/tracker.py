@@ -51,6 +51,7 @@ class Tracker:
         """
         self._classes = classes
         self._places = make_places(config.zones, classes)
+        self._watching = [[place for place in self._places if place.watches(name)] for name in classes]
         for alarm in config.alarms:
             _check_alarm(alarm, self._places, classes)
         self._alarms = config.alarms
@@ -85,31 +86,28 @@ class Tracker:
                 place.fit(size_wh)
 
     def _ended(self, tracks: Tracks, at_ns: int, thermal: Provenance) -> Iterator[TrackEvent]:
-        for event in self._events("end", tracks, at_ns, thermal):
+        for index, number in enumerate(tracks["id"].tolist()):
             for place in self._places:
-                place.forget(event.track_id)
-            yield event
+                place.forget(number)
+            yield self._event("end", tracks[index], at_ns, thermal)
 
     def _happened(self, step: Step, at_ns: int, thermal: Provenance) -> Iterator[TrackEvent]:
         """`new` first, then what happened at places, in the order of the detections."""
-        yield from self._events("new", step.seen[step.born], at_ns, thermal)
-        if not self._places:
-            return
-        for event in self._events("", step.seen, at_ns, thermal):
-            left, top, right, bottom = event.box_xyxy
-            for place in self._places:
-                if not place.watches(event.class_name):
-                    continue
-                told = place.observe(event.track_id, ((left + right) / 2, bottom), SLACK * (bottom - top))
+        for track in step.seen[step.born]:
+            yield self._event("new", track, at_ns, thermal)
+        columns = (step.seen[name].tolist() for name in ("id", "class", "found"))
+        for index, (number, kind, (left, top, right, bottom)) in enumerate(zip(*columns, strict=True)):
+            foot, slack = ((left + right) / 2, bottom), SLACK * (bottom - top)
+            for place in self._watching[kind]:
+                told = place.observe(number, foot, slack)
                 if told is not None:
-                    yield replace(event, kind=told[0], direction=told[1], place=place.name)
+                    event = self._event(told[0], step.seen[index], at_ns, thermal)
+                    yield replace(event, direction=told[1], place=place.name)
 
-    def _events(self, kind: str, tracks: Tracks, at_ns: int, thermal: Provenance) -> Iterator[TrackEvent]:
-        if not len(tracks):
-            return
-        columns = (tracks[name].tolist() for name in ("id", "class", "score", "found"))
-        for number, index, score, box in zip(*columns, strict=True):
-            yield TrackEvent(kind, number, self._classes[index], score, tuple(box), at_ns, thermal=thermal)
+    def _event(self, kind: str, track: np.void, at_ns: int, thermal: Provenance) -> TrackEvent:
+        box = tuple(track["found"].tolist())
+        name = self._classes[track["class"]]
+        return TrackEvent(kind, int(track["id"]), name, float(track["score"]), box, at_ns, thermal=thermal)
 
     def _judge(self, event: TrackEvent) -> TrackEvent:
         """The event, an alarm where a rule says so."""

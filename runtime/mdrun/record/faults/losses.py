@@ -10,7 +10,7 @@ from mdrun.frames import Modality, SourceState
 from mdrun.record.faults.base import Fault
 from mdrun.record.plan import Plan, Scene, Shot, Span, Step, ordered
 
-RETRY_NS = 500_000_000  # between a loss and the first attempt to connect again
+CONNECT_NS = 500_000_000  # until a camera on the network has answered
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Kill(Fault):
 
     def apply(self, plan: Plan, scene: Scene) -> Plan:
         """Remove what would arrive in the span, and tell the loss and the way back."""
-        return _cut(plan, scene, self.modality, self.span, SourceLostError.code, "the connection has ended (replayed)")
+        return _cut(plan, scene, self.modality, self.span)
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,14 @@ class Swap(Fault):
     stage: ClassVar[int] = 42
 
     def apply(self, plan: Plan, scene: Scene) -> Plan:
-        """Lose both cameras; what comes back has another geometry."""
-        for modality in scene.names:
-            message = "another image size than before the reconnect (replayed)"
-            plan = _cut(plan, scene, modality, self.span, SourceChangedError.code, message)
+        """Lose both cameras; what answers then has another geometry."""
+        for modality, source in scene.names.items():
+            plan = _cut(plan, scene, modality, self.span)
+            told_ns = scene.start_ns + self.span.first_ns + CONNECT_NS
+            if self.span.holds(told_ns, scene) and told_ns < scene.end_ns:
+                message = f"{source}: another image size or depth than before (replayed)"
+                told = scene.change(modality, SourceState.LOST, told_ns, -1.0, SourceChangedError.code, message)
+                plan = ordered([*plan, told])
         return plan
 
 
@@ -81,14 +85,14 @@ def _without(plan: Plan, scene: Scene, modality: Modality, span: Span) -> Plan:
     return [step for step in plan if stays(step)]
 
 
-def _cut(plan: Plan, scene: Scene, modality: Modality, span: Span, code: str, message: str) -> Plan:
-    first_ns = scene.start_ns + span.first_ns
-    if first_ns > scene.end_ns:
+def _cut(plan: Plan, scene: Scene, modality: Modality, span: Span) -> Plan:
+    """Nothing comes through in the span; the loss is told, and the first attempt to connect again comes at once."""
+    at_ns = scene.start_ns + span.first_ns
+    if at_ns > scene.end_ns:
         return plan
-    source = scene.names[modality]
-    retry_ns = min(first_ns + RETRY_NS, scene.end_ns if span.end_ns is None else scene.start_ns + span.end_ns)
+    message = f"{scene.names[modality]}: the connection has ended (replayed)"
     told: list[Step] = [
-        scene.change(modality, SourceState.LOST, first_ns, -1.0, code, f"{source}: {message}"),
-        scene.change(modality, SourceState.CONNECTING, retry_ns, -0.5),
+        scene.change(modality, SourceState.LOST, at_ns, -1.0, SourceLostError.code, message),
+        scene.change(modality, SourceState.CONNECTING, at_ns, -0.5),
     ]
     return ordered(_without(plan, scene, modality, span) + told)

@@ -3,8 +3,8 @@
 A stream counts from anywhere (RTP timestamps, RFC 3550 section 5.1), but its steps are exact. What is looked for is one
 number, the offset of that count to our monotonic clock. Two things tell it:
 
-- *arrival*: an image arrives after its capture, never before it. The smallest difference seen is the offset, late by the
-  shortest way that an image can take. It follows the slow drift between the two clocks.
+- *arrival*: an image arrives after its capture, never before it. The smallest difference seen is the offset, late by
+  the shortest way that an image can take. It follows the slow drift between the two clocks.
 - *sender*: RTCP sender reports give the sender's wall clock (RFC 3550 section 6.4.1). It is believed while it puts
   captures before their arrival and at most MAX_AGE_NS before it; a camera whose clock is not set is on arrival.
 

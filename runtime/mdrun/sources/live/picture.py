@@ -43,7 +43,7 @@ def picture_image(picture: av.VideoFrame, modality: Modality) -> NDArray[Any]:
         is; uint16 counts of grey formats with 9 to 16 bits.
     """
     if modality is Modality.VISIBLE:
-        return picture.to_ndarray(format="rgb24")
+        return _colour(picture)
     if found := _GREY.fullmatch(picture.format.name):
         dtype = np.dtype({None: "u1", "le": "<u2", "be": ">u2"}[found[1]])
         return _plane(picture, dtype).astype(dtype.newbyteorder("="))
@@ -55,11 +55,22 @@ def picture_image(picture: av.VideoFrame, modality: Modality) -> NDArray[Any]:
     return expand_luma(luma)
 
 
-def expand_luma(luma: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _colour(picture: av.VideoFrame) -> NDArray[Any]:
+    """(H, W, 3) uint8 RGB."""
+    import av
+
+    # PyAV 17 began to spread this over all cores, which costs three times the processor time and more wall time.
+    threads: dict[str, Any] = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
+    image: NDArray[Any] = picture.reformat(format="rgb24", **threads).to_ndarray()
+    return image
+
+
+def expand_luma(luma: NDArray[np.uint8]) -> NDArray[Any]:
     """Limited-range luma (16 to 235) on the range 0 to 255, so that thermal bytes mean the same as in image files."""
     import cv2
 
-    return np.asarray(cv2.LUT(luma, _expansion()), np.uint8)
+    expanded: NDArray[Any] = np.asarray(cv2.LUT(luma, _expansion()))
+    return expanded
 
 
 @lru_cache

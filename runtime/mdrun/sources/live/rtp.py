@@ -50,7 +50,7 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class SenderReport:
-    """What an RTCP sender report says: this RTP timestamp was that moment on the sender's wall clock (ns since 1970)."""
+    """An RTCP sender report: this RTP timestamp was that moment on the sender's wall clock (ns since 1970)."""
 
     wall_ns: int
     timestamp: int
@@ -99,7 +99,7 @@ class Depacketizer(ABC):
     def push(self, packet: Packet) -> list[Unit]:
         """Take the next packet; returns the pictures that it completes: one at most, two where a marker was lost."""
         gap = self._expected is not None and packet.sequence != self._expected
-        if gap and (packet.sequence - (self._expected or 0)) & 0xFFFF > 0x8000:  # noqa: PLR2004
+        if gap and (packet.sequence - (self._expected or 0)) & 0xFFFF > 0x8000:
             return []  # older than the ones before: repeated or far too late
         self._expected = (packet.sequence + 1) & 0xFFFF
         done = []
@@ -229,7 +229,7 @@ class H265Depacketizer(NalDepacketizer):
 
     @staticmethod
     def _is_key(kind: int) -> bool:
-        return 16 <= kind <= 21 or kind == 33  # noqa: PLR2004  # BLA, IDR and CRA pictures; sequence parameter set
+        return 16 <= kind <= 21 or kind == 33  # BLA, IDR and CRA pictures; sequence parameter set
 
     @staticmethod
     def _header(payload: bytes) -> bytes:

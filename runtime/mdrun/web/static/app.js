@@ -34,30 +34,38 @@ class Page {
   }
 
   async chooseRig() {
-    const rigs = await this.untilAnswered("api/rigs", (body) => body.length > 0);
-    const wanted = decodeURIComponent(location.hash.slice(1));
-    const rig = rigs.find((entry) => entry.rig === wanted)?.rig ?? rigs[0].rig;
-    byId("rig").replaceChildren(...rigs.map((entry) => h("option", { value: entry.rig, selected: entry.rig === rig }, entry.rig)));
-    byId("rig-label").hidden = rigs.length < 2;
-    byId("rig-name").hidden = rigs.length > 1;
-    byId("rig-name").textContent = rig;
-    this.rig = rig;
+    this.source?.close();
+    this.run += 1;
+    const run = this.run;
+    for (;;) {
+      const answer = await ask("api/rigs").catch(() => null);
+      if (run !== this.run) return; // another choice was made meanwhile
+      if (answer) this.contact();
+      if (answer?.status === 200 && this.offer(answer.body)) break;
+      await sleep(RETRY_S);
+    }
+    const { rig } = this;
     this.api = `api/${encodeURIComponent(rig)}`;
     byId("snapshot").href = `${this.api}/snapshot.zip`;
-    this.run += 1;
-    this.pictureAt = null;
     this.events();
-    this.frames(this.run);
+    this.frames(run);
     if (!this.live) this.registration.open(this.api);
   }
 
-  async untilAnswered(url, suits) {
-    for (;;) {
-      const answer = await ask(url).catch(() => null);
-      if (answer) this.contact();
-      if (answer?.status === 200 && suits(answer.body)) return answer.body;
-      await sleep(RETRY_S);
+  // Lists the rigs and finds the wanted one. One that was shown and is gone is waited for, never replaced by another.
+  offer(rigs) {
+    const wanted = decodeURIComponent(location.hash.slice(1)) || this.rig;
+    const found = wanted ? rigs.find((entry) => entry.rig === wanted) : rigs[0];
+    if (found && found.rig !== this.rig) {
+      this.rig = found.rig;
+      this.pictureAt = null;
     }
+    byId("rig").replaceChildren(...rigs.map((entry) => h("option", { value: entry.rig, selected: entry === found }, entry.rig)));
+    if (!found) byId("rig").value = "";
+    byId("rig-label").hidden = rigs.length < 2 && Boolean(found);
+    byId("rig-name").hidden = rigs.length > 1 && Boolean(found);
+    byId("rig-name").textContent = found?.rig ?? wanted ?? "";
+    return Boolean(found);
   }
 
   contact() {
@@ -65,7 +73,6 @@ class Page {
   }
 
   events() {
-    this.source?.close();
     this.source = new EventSource(`${this.api}/events`);
     this.source.addEventListener("open", () => this.panels.reset());
     this.source.addEventListener("notice", (event) => { this.contact(); this.panels.notice(JSON.parse(event.data)); });
@@ -133,7 +140,7 @@ class Page {
     this.turn = !this.turn;
     mark(byId("liveness"), kind, words, `pill ${this.turn ? "tick-a" : "tick-b"}`);
     document.title = `${kind === "live" ? "" : `✕ ${words} · `}${this.rig ?? ""} · mdrun`;
-    document.body.classList.toggle("lost", lost);
+    document.body.classList.toggle("no-contact", lost);
     if (kind === "lost") problem("No contact with mdrun", silent, age);
     else if (kind === "stale") problem("No new picture", age, null);
     else banner("", "");

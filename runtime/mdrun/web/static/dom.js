@@ -13,8 +13,8 @@ export function h(tag, attributes = {}, ...children) {
 }
 
 // On a phone each row stands as a block of its own, and each cell says what it is (style.css).
-export function table(head, rows) {
-  return h("table", { class: "stack" },
+export function table(head, rows, stack = true) {
+  return h("table", { class: stack && "stack" },
     h("thead", {}, h("tr", {}, ...head.map((text) => h("th", {}, text)))),
     h("tbody", {}, ...rows.map((row) => h("tr", {},
       ...row.map((cell, column) => h("td", { "data-label": head[column] }, cell ?? "–"))))));

@@ -96,7 +96,7 @@ export class Panels {
     const end = this.frameClock() ?? 0;
     byId("latency").replaceChildren(latencyChart(this.points, end, latency), numbers(latency));
     byId("stages").replaceChildren(table(["stage", "p50", "p95", "p99"],
-      Object.entries(stages).map(([name, found]) => [name, ms(found?.p50), ms(found?.p95), ms(found?.p99)])));
+      Object.entries(stages).map(([name, found]) => [name, ms(found?.p50), ms(found?.p95), ms(found?.p99)]), false));
   }
 
   results() {

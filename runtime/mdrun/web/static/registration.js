@@ -58,7 +58,7 @@ export class Registration {
     const rows = Object.entries(current)
       .filter(([, value]) => value !== null && value !== "" && !(value instanceof Object && !Object.keys(value).length))
       .map(([name, value]) => [name.replaceAll("_", " "), words(value)]);
-    byId("current").replaceChildren(h("div", { class: "scroll" }, table(["", ""], rows)));
+    byId("current").replaceChildren(h("div", { class: "scroll" }, table(["", ""], rows, false)));
     byId("current").querySelector("thead").remove();
     this.buttons();
   }
