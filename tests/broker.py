@@ -38,9 +38,12 @@ class Broker:
 
     Attributes:
         port: where it listens.
+        certificate: of its own making, with `tls`.
     """
 
-    def __init__(self, folder: Path, user: str | None = None, password: str | None = None) -> None:
+    def __init__(
+        self, folder: Path, user: str | None = None, password: str | None = None, *, tls: bool = False
+    ) -> None:
         program = shutil.which("mosquitto", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
         if program is None:
             pytest.skip("no mosquitto: apt-get install mosquitto")
@@ -48,6 +51,10 @@ class Broker:
         self._command = [program, "-c", str(folder / "mosquitto.conf")]
         self._process: subprocess.Popen[bytes] | None = None
         lines = [f"listener {self.port} 127.0.0.1", "persistence false", f"allow_anonymous {str(user is None).lower()}"]
+        self.certificate = folder / "certificate.pem"
+        if tls:
+            key = _make_certificate(self.certificate)
+            lines += [f"certfile {self.certificate}", f"keyfile {key}", "user root"]
         if user is not None:
             passwords = folder / "passwords"
             making = shutil.which("mosquitto_passwd")
@@ -77,14 +84,28 @@ class Broker:
 
 
 @contextmanager
-def running_broker(folder: Path, user: str | None = None, password: str | None = None) -> Iterator[Broker]:
+def running_broker(
+    folder: Path, user: str | None = None, password: str | None = None, *, tls: bool = False
+) -> Iterator[Broker]:
     """A broker for one test; with a user, nobody else gets in."""
-    broker = Broker(folder, user, password)
+    broker = Broker(folder, user, password, tls=tls)
     broker.start()
     try:
         yield broker
     finally:
         broker.stop()
+
+
+def _make_certificate(path: Path) -> Path:
+    """A certificate for the loopback that signs itself; returns its key."""
+    program = shutil.which("openssl")
+    if program is None:
+        pytest.skip("no openssl: apt-get install openssl")
+    key = path.with_name("key.pem")
+    command = [program, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(path)]
+    subprocess.run(command, check=True, capture_output=True)
+    return key
 
 
 class Wire:

@@ -17,7 +17,6 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from functools import lru_cache
@@ -172,9 +171,9 @@ def _launch(mount: Mount) -> str:
     caps = f"width={mount.width},height={mount.height},framerate={mount.fps}/1"
     if mount.images:
         jpeg = mount.images.lower().endswith(("jpg", "jpeg"))
+        kind, decoder = ("image/jpeg", "jpegdec") if jpeg else ("image/png", "pngdec")
         source = (
-            f'multifilesrc location="{mount.images}" loop=true '
-            f'caps="{"image/jpeg" if jpeg else "image/png"},framerate={mount.fps}/1" ! {"jpegdec" if jpeg else "pngdec"} '
+            f'multifilesrc location="{mount.images}" loop=true caps="{kind},framerate={mount.fps}/1" ! {decoder} '
             f"! videoconvert ! videoscale ! videorate ! video/x-raw,{caps} ! identity sync=true"
         )
     else:
@@ -281,4 +280,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

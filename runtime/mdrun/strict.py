@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +24,18 @@ class Strict(BaseModel):
 M = TypeVar("M", bound=Strict)
 
 
+class _Loader(yaml.SafeLoader):
+    """Only true and false are truth values, as in YAML 1.2: an alarm has a key `on`, a camera may be called `no`."""
+
+
+_BOOL = "tag:yaml.org,2002:bool"
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOL]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(_BOOL, re.compile("(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+
+
 def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     """The keys and values of a YAML file, and the line of every key, from 1, by its path such as `cameras.cam0.source`.
 
@@ -32,7 +45,7 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        data = yaml.safe_load(text) or {}
+        data = yaml.load(text, _Loader) or {}  # noqa: S506  # a SafeLoader
         lines = key_lines(text)
     except FileNotFoundError:
         raise

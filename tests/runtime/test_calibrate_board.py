@@ -56,7 +56,7 @@ def render(camera: str, placed: NDArray[np.float64], dark: int, light: int, fine
     large = grey.reshape(size[1] * fine, size[0] * fine).astype(np.float32)
     image = cv2.resize(large, size, interpolation=cv2.INTER_AREA)
     noise = np.random.default_rng(0).normal(0, 1.5, image.shape)
-    return np.clip(image + noise, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(image + noise, 0, 255), np.uint8)
 
 
 def both(placed: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[Any]]:

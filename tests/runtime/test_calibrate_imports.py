@@ -64,7 +64,7 @@ def test_kalibr_in_either_order(first: str, tmp_path: Path) -> None:
 
 def test_kalibr_without_topics_wants_to_be_told(tmp_path: Path) -> None:
     path = write(tmp_path / "chain.yaml", kalibr(stereo(), topics=False))
-    with pytest.raises(CalibrationError, match="which of cam0, cam1.*--visible-camera"):
+    with pytest.raises(CalibrationError, match=r"which of cam0, cam1.*--visible-camera"):
         import_calibration(path)
     with pytest.raises(CalibrationError, match="no camera cam7; it has cam0, cam1"):
         import_calibration(path, Choice(visible="cam7"))
@@ -147,7 +147,7 @@ def test_opencv_stereo(suffix: str, split: bool, tmp_path: Path) -> None:
 def test_opencv_that_is_damaged(tmp_path: Path) -> None:
     path = tmp_path / "stereo.yml"
     path.write_text("%YAML:1.0\n---\nM1: !!opencv-matrix\n   rows: 3\n   cols: [")
-    with pytest.raises(CalibrationError, match="stereo.yml"):
+    with pytest.raises(CalibrationError, match=r"stereo\.yml"):
         import_calibration(path)
 
 
@@ -179,7 +179,7 @@ def test_the_other_direction(tmp_path: Path) -> None:
     found = import_calibration(path, told)
     assert np.allclose(found.homography, tilted().homography)
     path.write_text("0 0 0 0 0 0 0 0 0")
-    with pytest.raises(CalibrationError, match="homography.json"):
+    with pytest.raises(CalibrationError, match=r"homography\.json"):
         import_calibration(path, told)
 
 
@@ -196,11 +196,11 @@ def test_our_own_file_for_another_depth(tmp_path: Path) -> None:
 def test_something_else(text: str, tmp_path: Path) -> None:
     path = tmp_path / "what.yaml"
     path.write_text(text)
-    with pytest.raises(CalibrationError, match="what.yaml"):
+    with pytest.raises(CalibrationError, match=r"what\.yaml"):
         import_calibration(path, SIZES)
-    with pytest.raises(CalibrationError, match="what.yaml"):
+    with pytest.raises(CalibrationError, match=r"what\.yaml"):
         import_lens(path)
-    with pytest.raises(CalibrationError, match="none.yaml"):
+    with pytest.raises(CalibrationError, match=r"none\.yaml"):
         import_calibration(tmp_path / "none.yaml")
 
 
@@ -228,7 +228,8 @@ def test_real_files(real_data: Path) -> None:
         assert found.mapping.baseline_m == pytest.approx(0.025, abs=0.0005)
         assert np.sign(found.mapping.translation_m[0]) == side
         assert found.mapping.thermal.focal_px == pytest.approx(513, abs=1)
-        assert (found.holds_from_m, found.holds_to_m) == (pytest.approx(1.55, abs=0.05), float("inf"))
+        assert found.holds_from_m == pytest.approx(1.55, abs=0.05)
+        assert found.holds_to_m == float("inf")
     thermal, size = import_lens(folder / "cart" / "thermal.yaml")
     assert (size, round(thermal.focal_px)) == ((640, 512), 510)
     thermal, size = import_lens(folder / "cali_thermal_d435" / "thermal_intrinsic.txt")

@@ -207,7 +207,7 @@ def test_landmarks(real_data: Path) -> None:
     for entry in entries.values():
         visible, thermal = np.array(entry["landmarks_fixed"]), np.array(entry["landmarks_moving"])
         truth = fit_homography(visible, thermal, entry["size_a"], entry["size_b"]).registration
-        exact.append(truth.residual_px)
+        exact.append(truth.residual_px or 0.0)
         pixel = entry["size_b"][0] / 160  # clicks as good as on a 160-pixel image, four times better on the visible one
         for _ in range(5):
             clicked = visible + rng.normal(0, pixel / 4, visible.shape), thermal + rng.normal(0, pixel, thermal.shape)

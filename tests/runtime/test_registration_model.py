@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import cv2
 import numpy as np
@@ -24,7 +25,7 @@ MATRIX = np.array([[512.0, 0, 475], [0, 512, 303], [0, 0, 1]])
 RADTAN = np.array([-0.43, 0.178, -0.0002, 0.0001])
 
 
-def noise(size: tuple[int, int], seed: int = 0, dtype: str = "uint8") -> NDArray[np.generic]:
+def noise(size: tuple[int, int], seed: int = 0, dtype: str = "uint8") -> NDArray[Any]:
     high = 65535 if dtype == "uint16" else 255
     return np.random.default_rng(seed).integers(0, high, (size[1], size[0])).astype(dtype)
 
@@ -77,7 +78,7 @@ def test_every_depth_keeps_its_type(dtype: str) -> None:
 
 
 @pytest.mark.parametrize("image", [np.zeros((0, 0), np.uint8), np.zeros((9, 9, 3), np.uint8), np.zeros((9, 9), bool)])
-def test_what_is_no_thermal_image_is_refused(image: NDArray[np.generic]) -> None:
+def test_what_is_no_thermal_image_is_refused(image: NDArray[Any]) -> None:
     with pytest.raises(DataError, match="wanted"):
         tilted().align(image, (160, 128))
 

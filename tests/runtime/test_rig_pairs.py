@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mdrun.feeds import Event, EventQueue, Feed
-from mdrun.frames import FfcState, Frame, FramePair, Modality, Notice, Provenance, SourceState
+from mdrun.frames import Clock, FfcState, Frame, FramePair, Modality, Notice, Provenance, SourceState
 from mdrun.monitor import Monitor
 from mdrun.rig.config import PairingConfig
 from mdrun.rig.pairs import LivePairs
@@ -88,6 +88,22 @@ def test_a_shutter_event_is_absence_and_is_told() -> None:
     told = [(n.data["from"], n.data["to"]) for n in notices if n.kind == "ffc"]
     assert told == [("normal", "running"), ("running", "normal")]
     assert monitor.cameras[Modality.THERMAL].ffc is FfcState.NORMAL
+
+
+def test_what_is_captured_after_its_arrival_has_a_wrong_clock() -> None:
+    events = [
+        (at, frame_at(Modality.THERMAL, at + 640, event.sequence, at))
+        if isinstance(event, Frame) and event.modality is Modality.THERMAL
+        else (at, event)
+        for at, event in two_cameras(2)
+    ]
+    pairs, _, _, notices = make(events)
+    told = [notice.data for notice in notices if notice.kind == "clock"]
+    assert told == [{"camera": "thermal", "source": "cam1", "ahead_ms": 640.0}]  # once
+    assert {pair.thermal.clock for pair in pairs if pair.thermal is not None} == {Clock.ARRIVAL}
+    for pair in pairs:
+        if pair.thermal is not None:
+            assert pair.thermal.captured_ns == pair.thermal.arrived_ns
 
 
 class BurstFeed(Feed):

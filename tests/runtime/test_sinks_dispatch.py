@@ -330,3 +330,17 @@ def test_notices_come_first_and_are_not_displaced() -> None:
     first = mail.take(0)
     assert isinstance(first, Notice)
     assert first.at_ns == 3
+
+
+def test_what_a_sink_does_not_want_is_not_counted(run: Callable[..., Dispatch], monitor: Monitor) -> None:
+    class Even(Recorder):
+        def wants(self, result: Result) -> bool:
+            return result.pair.sequence % 2 == 0
+
+    even = Even()
+    made = run(even, queue_size=100)
+    for sequence in range(10):
+        made.offer(make_live(sequence))
+    made.finish()
+    assert even.sequences == [0, 2, 4, 6, 8]
+    assert _accounted(monitor, "recorder") == 5

@@ -81,6 +81,7 @@ def test_availability_and_states_are_retained(broker: Broker) -> None:
     assert (pair["engine"], pair["rung"]) == ("blob", 0)
     wait_for(lambda: after.payloads(f"{TOPIC}/available")[-1:] == ["offline"], "the goodbye")
     after.close()
+    assert context.monitor.sinks[f"mqtt://127.0.0.1:{broker.port}"].alive  # a farewell is no loss
 
 
 def test_states_are_told_on_change_and_from_time_to_time(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,7 +171,10 @@ def test_an_outage_keeps_a_bounded_number_of_messages(broker: Broker) -> None:
     name = f"mqtt://127.0.0.1:{wire.port}"
     try:
         with listening(broker) as listener, running(f"{name}?queue=5", context) as (sink, made):
-            wait_for(lambda: "no broker answers" in context.monitor.sinks[name].message, "the message")
+            wait_for(
+                lambda: "no connection to the broker (Connection refused)" in context.monitor.sinks[name].message,
+                "the message",
+            )
             for sequence in range(8):
                 made.offer(make_live(sequence, events=(make_event(sequence),)))
                 wait_for(lambda n=sequence: context.monitor.sinks[name].written == n + 1, "the write")  # type: ignore[misc]  # bound now
@@ -200,6 +204,17 @@ def test_a_wrong_password_is_one_clear_line(tmp_path: Path) -> None:
         assert "hunter2" not in json.dumps(context.monitor.snapshot())
         with running(f"mqtt://rig:right@127.0.0.1:{broker.port}", context) as (sink, _):
             _connected(sink)
+
+
+def test_tls_checks_who_the_broker_is(tmp_path: Path) -> None:
+    with running_broker(tmp_path, tls=True) as broker:
+        context = make_context()
+        name = f"mqtts://127.0.0.1:{broker.port}"
+        with running(f"{name}?ca={broker.certificate}", context) as (sink, _):
+            _connected(sink)
+        with running(name, context) as (sink, _):
+            wait_for(lambda: "certificate is not accepted" in context.monitor.sinks[name].message, "the refusal")
+            assert "ca=FILE" in context.monitor.sinks[name].message
 
 
 CHILD = """

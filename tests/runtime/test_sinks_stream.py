@@ -18,13 +18,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdrun.errors import OutputError, SinkError
+from mdrun.frames import Result
 from mdrun.sinks import dispatch, rtsp
 from mdrun.sinks.dispatch import Dispatch
 from mdrun.sinks.encode import BAR, Rate
 from mdrun.sinks.rotate import RotatingFile, Rotation
 from mdrun.sinks.rtsp import RtspSink
 from mdrun.sinks.scene import GAP
-from mdrun.sinks.stream import PLAYLIST, HlsSink, LiveVideoSink
+from mdrun.sinks.stream import PLAYLIST, HlsSink, LiveVideoSink, StreamSink
 from mdrun.sinks.uri import parse_output
 from tests.broker import PATIENCE_S, free_port
 from tests.runtime.live import make_context, make_live
@@ -56,9 +57,15 @@ def _even(times: list[float]) -> None:
     assert np.diff(times).mean() == pytest.approx(0.1, abs=0.003)
 
 
+def _offer(sink: StreamSink, result: Result) -> None:
+    """As a dispatch does."""
+    if sink.wants(result):
+        sink.write(result)
+
+
 def _write(sink: LiveVideoSink, count: int) -> None:
     for sequence in range(count):
-        sink.write(make_live(sequence))
+        _offer(sink, make_live(sequence))
 
 
 # Rate
@@ -103,7 +110,7 @@ def test_hls_plays_and_keeps_a_rolling_list(tmp_path: Path) -> None:
     sink.start()
     assert not (folder / "stream-17.ts").exists()
     for sequence in range(240):  # 7.9 s
-        sink.write(make_live(sequence))
+        _offer(sink, make_live(sequence))
     running = (folder / PLAYLIST).read_text(encoding="utf-8")
     assert "#EXT-X-ENDLIST" not in running
     assert running.count("#EXTINF") == 3
@@ -141,7 +148,7 @@ def test_the_list_is_whole_whenever_it_is_read(tmp_path: Path) -> None:
     reader = threading.Thread(target=read)
     reader.start()
     for sequence in range(300):
-        sink.write(make_live(sequence))
+        _offer(sink, make_live(sequence))
     done.set()
     reader.join()
     sink.finish()
@@ -163,7 +170,7 @@ def test_a_video_that_was_cut_off_plays_up_to_there(tmp_path: Path) -> None:
     sink = LiveVideoSink(path, parse_output(f"video:{path}?width=160"), make_context())
     sink.start()
     for sequence in range(240):
-        sink.write(make_live(sequence))
+        _offer(sink, make_live(sequence))
     shutil.copy(path, tmp_path / "cut.mp4")  # what a power cut leaves
     sink.finish()
     assert sink.commit() == path
@@ -184,7 +191,7 @@ def test_a_video_is_rotated_and_an_older_one_set_aside(tmp_path: Path) -> None:
     for sequence in range(150):
         result = make_live(sequence)
         noise = rng.integers(0, 255, (72, 96, 3), np.uint8)
-        sink.write(replace(result, pair=replace(result.pair, visible=replace(result.pair.visible, image=noise))))
+        _offer(sink, replace(result, pair=replace(result.pair, visible=replace(result.pair.visible, image=noise))))
     sink.finish()
     older = RotatingFile(path, Rotation()).older()
     assert older[0].read_bytes() == b"of an earlier run"
@@ -319,7 +326,7 @@ def test_rtsp_is_recorded_by_a_server_and_comes_back_after_an_outage(
         offer_until_alive(alive=False)
     made.finish()
     status = context.monitor.sinks[sink.name]
-    assert status.written + status.dropped + status.errors == offered
+    assert status.written + status.dropped + status.errors <= offered  # it wants 30 a second at most
 
 
 def test_rtsp_to_nobody_tells_no_password() -> None:
@@ -334,7 +341,7 @@ def test_rtsp_to_nobody_tells_no_password() -> None:
 def _write_until(sink: RtspSink, end: float) -> None:
     sequence = 0
     while time.monotonic() < end:
-        sink.write(make_live(sequence))
+        _offer(sink, make_live(sequence))
         sequence += 1
         time.sleep(0.02)
 

@@ -178,7 +178,7 @@ def test_a_live_line_is_a_recorded_line_and_more() -> None:
         "clock": "arrival",
         "ffc": "imminent",
     }
-    assert live["detections"][0] == {**recorded["detections"][0], "track_id": 7, "celsius": 36.5}
+    assert live["detections"][0] == {**recorded["detections"][0], "track_id": 7, "celsius": 36.54}
     assert live["detections"][1] == {**recorded["detections"][1], "track_id": None, "celsius": None}
     assert live["events"][0]["place"] == "yard"
     assert json.loads(json.dumps(live, allow_nan=False)) == live

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from mdrun import boxes
 from mdrun.frames import Detections
@@ -15,7 +16,7 @@ from mdrun.tracking.association import _overlap, _solver
 BOX = np.array([[100, 100, 140, 200]], np.float32)
 
 
-def first(box: np.ndarray = BOX) -> motion.Tracks:  # type: ignore[type-arg]
+def first(box: NDArray[np.float32] = BOX) -> motion.Tracks:
     return motion.start(box, np.zeros(len(box), np.int64), np.full(len(box), 0.9, np.float32), 0)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from mdrun.errors import RigError
@@ -50,7 +50,8 @@ def test_in_is_to_the_left_hand() -> None:
     assert crossing((0, 100), (200, 100), (250, 150), (250, 60)) == ""  # beyond the end
 
 
-@given(st.lists(st.tuples(st.integers(20, 180), st.integers(0, 200)), min_size=2, max_size=30))
+@settings(max_examples=25)  # theirs takes its time
+@given(st.lists(st.tuples(st.integers(20, 180), st.integers(0, 200)), min_size=2, max_size=20))
 def test_lines_count_as_supervision_does(feet: list[tuple[int, int]]) -> None:
     """Away from the ends, where both ask for the line itself and not for a strip beside it."""
     sv = pytest.importorskip("supervision")

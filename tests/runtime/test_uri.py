@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdrun.errors import UsageError
-from mdrun.sources.uri import LIVE_SCHEMES, OPTIONS, parse_uri, redact
+from mdrun.sources.uri import LIVE_SCHEMES, NETWORK_SCHEMES, OPTIONS, is_live, parse_uri, redact
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,23 @@ from mdrun.sources.uri import LIVE_SCHEMES, OPTIONS, parse_uri, redact
         ("test://street", "test", "street", {}),
         ("test://street/?", "test", "street", {}),
         ("test://street?seed=7&time=night", "test", "street", {"seed": "7", "time": "night"}),
+        ("test://street?pace=live", "test", "street", {"pace": "live"}),
+        ("frames?fps=9&pace=live", "file", "frames", {"fps": "9", "pace": "live"}),
+        ("rtsp://cam/live", "rtsp", "cam/live", {}),
+        ("RTSP://cam:8554/live?transport=udp", "rtsp", "cam:8554/live", {"transport": "udp"}),
+        ("rtsp://cam/s?channel=1&transport=tcp&sub=0", "rtsp", "cam/s?channel=1&sub=0", {"transport": "tcp"}),
+        ("rtsp://[fe80::1]:554/live", "rtsp", "[fe80::1]:554/live", {}),
+        ("https://cam/mjpeg?verify=no&timeout=3", "https", "cam/mjpeg", {"verify": "no", "timeout": "3"}),
+        ("http://cam/a.m3u8?token=x", "http", "cam/a.m3u8?token=x", {}),
+        ("/dev/video0", "v4l2", "/dev/video0", {}),
+        ("/dev/video12?format=y16&fps=9", "v4l2", "/dev/video12", {"format": "y16", "fps": "9"}),
+        ("/dev/v4l/by-id/usb-Lepton-0?width=160", "v4l2", "/dev/v4l/by-id/usb-Lepton-0", {"width": "160"}),
+        ("v4l2:///dev/v4l/by-path/pci-0:1:2?format=yuyv", "v4l2", "/dev/v4l/by-path/pci-0:1:2", {"format": "yuyv"}),
+        ("v4l2:/dev/video0", "v4l2", "/dev/video0", {}),
+        ("csi://0?width=1280&height=720&fps=30", "csi", "0", {"width": "1280", "height": "720", "fps": "30"}),
+        ("csi:1", "csi", "1", {}),
+        ("gst:videotestsrc pattern=1 ! a?b=c", "gst", "videotestsrc pattern=1 ! a?b=c", {}),
+        ("replay://runs/a%20b?drop=1s-2s&skew=40ms", "replay", "runs/a b", {"drop": "1s-2s", "skew": "40ms"}),
     ],
 )
 def test_meaning(text: str, scheme: str, path: str, options: dict[str, str]) -> None:
@@ -61,9 +78,20 @@ def test_meaning(text: str, scheme: str, path: str, options: dict[str, str]) -> 
         ("frames?fps=fast", "'fast'"),
         ("frames?fps=30?loop=2", "'30?loop=2'"),
         ("frames?offset_ms=inf", "milliseconds"),
-        ("/dev/video0", "v4l2 sources are not supported"),
-        ("gst:videotestsrc ! appsink", "gst sources are not supported"),
-        ("csi:0", "csi sources are not supported"),
+        ("frames?pace=fast", "wanted live"),
+        ("rtsp://", "wanted rtsp://HOST/PATH"),
+        ("rtsp://cam/my stream", "percent-encoded"),
+        ("rtsp://cam:port/x", "wanted rtsp://HOST/PATH"),
+        ("rtsp://cam/x?transport=sctp", "tcp or udp"),
+        ("rtsp://cam/x?timeout=0", "seconds, above 0"),
+        ("http://cam/x?timeout=1&timeout=2", "given twice"),
+        ("/dev/video0?format=y8", "y16 or grey or yuyv or mjpeg"),
+        ("/dev/video0?fsp=9", "did you mean 'fps'"),
+        ("v4l2://video0", "wanted v4l2:///dev/video0"),
+        ("csi://front", "wanted its number"),
+        ("gst:", "without a pipeline"),
+        ("replay://", "without a folder"),
+        ("rstp://cam/x", "did you mean 'rtsp'"),
     ],
 )
 def test_refusals_name_the_way_out(text: str, told: str) -> None:
@@ -73,9 +101,55 @@ def test_refusals_name_the_way_out(text: str, told: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("scheme", LIVE_SCHEMES)
-def test_live_schemes_are_known_but_refused_without_their_password(scheme: str) -> None:
-    with pytest.raises(UsageError, match=r"this version reads folders, video files and test://") as caught:
+@pytest.mark.parametrize(
+    ("text", "live"),
+    [
+        ("rtsp://cam/live", True),
+        ("http://cam/mjpeg", True),
+        ("/dev/video0", True),
+        ("csi://0", True),
+        ("gst:videotestsrc", True),
+        ("test://street?pace=live", True),
+        ("frames?fps=9&pace=live", True),
+        ("frames?fps=9", False),
+        ("test://street", False),
+        ("replay://run", False),
+    ],
+)
+def test_what_is_live(text: str, live: bool) -> None:
+    assert is_live(parse_uri(text)) is live
+
+
+@pytest.mark.parametrize("scheme", NETWORK_SCHEMES)
+@pytest.mark.parametrize(
+    ("written", "user", "password"),
+    [
+        ("admin:hunter2", "admin", "hunter2"),
+        ("admin:h%40unter%2F2", "admin", "h@unter/2"),
+        ("admin:h@unter2", "admin", "h@unter2"),
+        ("admin:hun/ter2", "admin", "hun/ter2"),
+        ("admin:hun/t@r2", "admin", "hun/t@r2"),
+        ("admin", "admin", ""),
+        ("ad%3Amin:", "ad:min", ""),
+    ],
+)
+def test_a_login_is_taken_apart_and_never_shown(scheme: str, written: str, user: str, password: str) -> None:
+    uri = parse_uri(f"{scheme}://{written}@10.0.0.7:88/live?a=b&timeout=3")
+    assert uri.login == (user, password)
+    assert uri.address == f"{scheme}://10.0.0.7:88/live?a=b"
+    for shown in (str(uri), repr(uri), f"{uri}"):
+        assert "admin" not in shown
+        assert not password or password not in shown
+
+
+def test_a_camera_without_login_has_none() -> None:
+    assert parse_uri("rtsp://cam/live").login is None
+    assert parse_uri("frames/a:b@c").login is None
+
+
+@pytest.mark.parametrize("scheme", ["v4l2", "csi"])
+def test_refusals_show_no_password(scheme: str) -> None:
+    with pytest.raises(UsageError) as caught:
         parse_uri(f"{scheme}://admin:hunter2@10.0.0.7/live")
     assert "hunter2" not in str(caught.value)
 
@@ -128,15 +202,15 @@ def test_no_password_survives(word: str, scheme: str) -> None:
     assert password not in redact(f"open {scheme}://user:{password}@host:8554/stream?fps=3 failed")
 
 
-@given(st.text())
+@given(st.text() | st.builds("{}://{}".format, st.sampled_from((*OPTIONS, "replay")), st.text()))
 def test_any_text_is_parsed_or_refused_in_one_way(text: str) -> None:
     try:
         uri = parse_uri(text)
     except UsageError:
         return
-    assert uri.scheme in OPTIONS
+    assert uri.scheme in (*OPTIONS, "replay")
     assert uri.path
-    assert set(uri.options) <= set(OPTIONS[uri.scheme])
+    assert uri.scheme == "replay" or set(uri.options) <= set(OPTIONS[uri.scheme])
 
 
 NAMES = st.text(st.characters(exclude_characters="\0\r\n", exclude_categories=["Cs"]), min_size=1)
@@ -159,14 +233,18 @@ def test_a_quoted_file_uri_comes_back_whole(path: str, options: dict[str, str]) 
     assert (uri.path, uri.options) == (path, options)
 
 
-@pytest.mark.parametrize("name", [name for names in OPTIONS.values() for name in names])
+WORDS = ("time", "pace", "transport", "clock", "verify", "format")
+
+
+@pytest.mark.parametrize("name", sorted({name for names in OPTIONS.values() for name in names}))
 @given(value=st.text())
 def test_accepted_values_can_be_read_back(name: str, value: str) -> None:
-    for scheme, prefix in (("file", "file://x"), ("test", "test://street")):
+    prefixes = {"file": "file://x", "test": "test://street", "csi": "csi://0", "v4l2": "/dev/video0"}
+    for scheme, prefix in (prefixes | {scheme: f"{scheme}://cam/x" for scheme in NETWORK_SCHEMES}).items():
         if name not in OPTIONS[scheme]:
             continue
         try:
             uri = parse_uri(f"{prefix}?{name}={quote(value, safe='')}")
         except UsageError:
             continue
-        assert name == "time" or uri.number(name) is not None
+        assert name in WORDS or uri.number(name) is not None

@@ -5,20 +5,25 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
-from mdrun.frames import FfcState, Modality, Provenance, TrackEvent
+from mdrun.frames import FfcState, Modality, Provenance, Segmentation, TrackEvent
 from mdrun.web import app, view
-from mdrun.web.pictures import Style, make_jpeg
+from mdrun.web.describe import describe_shot
+from mdrun.web.pictures import Style, draw_view, make_jpeg
+from mdrun.web.server import NICE
 from mdrun.web.streams import newer, picture_stream
 from tests.runtime.web_client import ask, decode, events_of, parts_of, stream, stream_parts, until
 from tests.runtime.web_rig import THERMAL_WH, VISIBLE_WH, Rig, serving, shutter, street
@@ -202,6 +207,46 @@ def test_a_slow_viewer_gets_the_newest_next() -> None:
             return shown
 
         assert asyncio.run(look()) == [0, 5, 10]
+
+
+def test_one_result_after_a_gap_is_soon_stale_and_a_time_lapse_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving() as rig:
+        now = 1000.0
+        monkeypatch.setattr("mdrun.web.view.time.monotonic", lambda: now)
+        page, result = view.RigView(rig.context, rig.sink.address), rig.result()
+        for gap_s in (0.0, 0.1, 0.1, 50.0):
+            now += gap_s
+            page.put(result)
+        assert page.stale_s() == view.STALE_S
+        for _ in range(view.PERIODS):
+            now += 10
+            page.put(result)
+        assert page.stale_s() == 10 * view.STALE_PERIODS
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a priority belongs to a thread on Linux only")
+def test_the_server_gives_way_to_the_pipeline(rig: Rig) -> None:
+    ask(f"{rig.url}/api/gate/visible.jpg")
+    mine = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    (server,) = (t for t in threading.enumerate() if t.name == f"web-{rig.url.rpartition(':')[2]}")
+    assert server.native_id is not None
+    assert os.getpriority(os.PRIO_PROCESS, server.native_id) == min(mine + NICE, 19)
+
+
+def test_label_maps_have_areas_in_their_colours() -> None:
+    with serving() as rig:
+        labels = np.zeros((VISIBLE_WH[1], VISIBLE_WH[0]), np.uint8)
+        labels[:100], labels[100:400] = 1, 2
+        look = replace(rig.context.look, task="segment")
+        page = view.RigView(replace(rig.context, look=look), rig.sink.address)
+        page.put(replace(rig.result(), detections=None, segmentation=Segmentation(labels)))
+        shot = page.current()
+        assert shot is not None
+        rows = describe_shot(shot, page)["areas"]
+        assert [(row["class"], row["share"]) for row in rows] == [("car", 0.585938), ("bicycle", 0.195312)]
+        tinted = draw_view(shot.result, look, Style("visible", marked=False), 640)
+        assert np.abs(tinted[:400].astype(int) - shot.result.pair.visible.image[:400]).mean() > 10
+        np.testing.assert_array_equal(tinted[420:], shot.result.pair.visible.image[420:])
 
 
 def test_events_tell_what_was_what_is_and_what_comes() -> None:

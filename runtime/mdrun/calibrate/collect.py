@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,11 @@ from mdrun.frames import Frame, Modality, StateChange
 from mdrun.rig.config import RigConfig, read_rigs
 from mdrun.sources.base import NS_PER_MS, NS_PER_S, open_source
 
+TimedImage = tuple[int, NDArray[Any]]  # capture time in nanoseconds, (h, w) grey
 ImagePair = tuple[NDArray[Any], NDArray[Any]]  # (H, W, 3) visible RGB, (h, w) thermal
 
 SKEW_MS = 60.0  # as pairing's own limit: half a period of a 9 Hz camera
+MOTION_WIDTH = 160  # pixels: enough to see that a person moves, and 20 s fit into memory
 PATIENCE_S = 15.0  # for the first image of both: longer than a camera that answers needs to connect
 POLL_S = 0.2
 
@@ -43,18 +44,17 @@ def rig_of(visible: str | None, thermal: str | None, rig: Path | None) -> RigCon
     return RigConfig.model_validate({"cameras": cameras})
 
 
-def collect_frames(
-    config: RigConfig, seconds: float, shrink: Callable[[Frame], Frame]
-) -> tuple[list[Frame], list[Frame]]:
-    """Visible and thermal frames of some seconds, each made smaller at once, so that they fit into memory.
+def collect_motion(config: RigConfig, seconds: float) -> tuple[list[TimedImage], list[TimedImage]]:
+    """Capture times and small grey images of some seconds, visible and thermal; without closed shutters.
 
     Raises:
         SourceError: a camera gives nothing.
-        DataError: frames without times.
+        DataError: images that cannot belong to their camera.
     """
-    kept: dict[Modality, list[Frame]] = {modality: [] for modality in Modality}
+    kept: dict[Modality, list[TimedImage]] = {modality: [] for modality in Modality}
     for frame in _frames(config, seconds):
-        kept[frame.modality].append(shrink(frame))
+        if not frame.shutter:
+            kept[frame.modality].append((frame.captured_ns, small_grey(frame.image)))
     return kept[Modality.VISIBLE], kept[Modality.THERMAL]
 
 
@@ -99,15 +99,15 @@ def read_boards(visible: str, thermal: str) -> list[ImagePair]:
     return list(zip(*images, strict=True))
 
 
-def small_grey(frame: Frame, width: int = 320) -> Frame:
-    """The same frame in grey and at most `width` pixels wide; 16 bits stay."""
+def small_grey(image: NDArray[Any], width: int = MOTION_WIDTH) -> NDArray[Any]:
+    """(h, w) grey and at most `width` pixels wide; 16 bits stay."""
     import cv2
 
-    image = frame.image if frame.image.ndim == 2 else cv2.cvtColor(frame.image, cv2.COLOR_RGB2GRAY)
-    if image.shape[1] > width:
-        height = max(1, round(image.shape[0] * width / image.shape[1]))
-        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    return replace(frame, image=np.asarray(image), counts=None)
+    grey = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    if grey.shape[1] > width:
+        height = max(1, round(grey.shape[0] * width / grey.shape[1]))
+        grey = cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA)
+    return np.asarray(grey)
 
 
 def _frames(config: RigConfig, seconds: float) -> Iterator[Frame]:

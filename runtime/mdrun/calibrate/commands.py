@@ -160,14 +160,10 @@ def registration_command(output: Path, as_json: bool, **flags: Any) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table")
 def time_command(visible: str | None, thermal: str | None, rig: Path | None, seconds: float, as_json: bool) -> None:
     """Find how much later one camera's clock runs than the other's, from what moves in both."""
-    from mdrun.calibrate.collect import collect_frames, rig_of, small_grey
-    from mdrun.calibrate.time import estimate_offset
-    from mdrun.frames import Modality
+    from mdrun.calibrate.collect import rig_of
+    from mdrun.calibrate.registration import measure_offset
 
-    config = rig_of(visible, thermal, rig)
-    found = estimate_offset(*collect_frames(config, seconds, small_grey))
-    camera = config.camera(Modality.THERMAL)
-    name, before = ("cam1", 0.0) if camera is None else (camera[0], camera[1].offset_ms)
+    name, before, found = measure_offset(rig_of(visible, thermal, rig), seconds)
     offset_ms = round(before + found.offset_ms, 1)
     lines = f"cameras:\n  {name}:\n    offset_ms: {offset_ms:g}"
     if as_json:
@@ -179,6 +175,7 @@ def time_command(visible: str | None, thermal: str | None, rig: Path | None, sec
 
     table = make_table("time offset", f"{name}, thermal")
     table.add_row("measured", f"{found.offset_ms:+.1f} ms, give or take {found.spread_ms:.1f} ms")
+    table.add_row("on", f"{found.seconds:.0f} s in which something moved")
     if before:
         table.add_row("was", f"{before:+.1f} ms")
     table.add_row("to add to its times", f"{offset_ms:+.1f} ms")

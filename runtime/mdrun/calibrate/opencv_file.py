@@ -74,7 +74,7 @@ def _read_one(path: Path) -> OpenCvFile:
     try:
         storage = cv2.FileStorage(str(path), cv2.FILE_STORAGE_READ)
     except (cv2.error, SystemError) as error:
-        raise CalibrationError(f"{path}: OpenCV cannot read it: {error}") from error
+        raise CalibrationError(f"{path}: OpenCV cannot read it; it may be cut off") from error
     try:
         lenses = _lenses(storage, PAIR_MATRICES, PAIR_DISTORTIONS) or _lenses(storage, MATRICES, DISTORTIONS)
         return OpenCvFile(lenses, _matrix(storage, ("R",), 9), _matrix(storage, ("T",), 3), _image_size(storage))

@@ -1,4 +1,4 @@
-"""One registration, by the method that was asked for."""
+"""What the commands do: one registration by the method that was asked for, one time offset."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mdrun.calibrate.collect import ImagePair, collect_pairs, read_boards, rig_of
+from mdrun.calibrate.collect import ImagePair, collect_motion, collect_pairs, read_boards, rig_of
 from mdrun.errors import CalibrationError, UsageError
+from mdrun.frames import Modality
 from mdrun.registration import Homography, Origin, Registration
 from mdrun.registration.geometry import Size
 from mdrun.registration.lens import Lens
+from mdrun.rig.config import RigConfig
+
+if TYPE_CHECKING:
+    from mdrun.calibrate.time import TimeOffset
 
 SCENE_PAIRS = 24  # what align_scene weighs in half a minute; more add little
 
@@ -45,6 +50,28 @@ def calibrate_registration(method: str, flags: dict[str, Any]) -> Calibrated:
     if flags["baseline"] is None:
         return found
     return replace(found, registration=_with_baseline(found.registration, flags["baseline"], flags["thermal_fov"]))
+
+
+def measure_offset(config: RigConfig, seconds: float) -> tuple[str, float, TimeOffset]:
+    """Name of the thermal camera, the offset in milliseconds that its times have now, and what is still missing.
+
+    Raises:
+        CalibrationError: nothing moves, or too little to tell.
+        SourceError: a camera gives nothing.
+    """
+    from mdrun.calibrate.time import estimate_offset
+
+    camera = config.camera(Modality.THERMAL)
+    if camera is None:
+        raise UsageError(f"rig {config.rig} has no thermal camera")
+    watched, felt = collect_motion(config, seconds)
+    homography = size = None
+    if config.calibration is not None:
+        size = _size_of(watched[0][1])
+        registration = Registration.load(config.calibration)
+        homography = registration.at(visible_size=size, thermal_size=_size_of(felt[0][1])).homography
+    found = estimate_offset(watched, felt, homography=homography, visible_size=size)
+    return camera[0], camera[1].offset_ms, found
 
 
 def _board(flags: dict[str, Any]) -> Calibrated:
@@ -82,9 +109,7 @@ def _scene(flags: dict[str, Any]) -> Calibrated:
         start = Registration.load(flags["initial"]).at(visible_size=visible_size, thermal_size=thermal_size)
         initial = start.homography
     found = align_scene(eight_bit, initial=initial)
-    # Of a scene only the middle of the errors is measured twice over; the spread of places stands for its tail.
-    tail = max(found.residual_px, found.spread_px)
-    origin = Origin("scene", now(), found.pairs_used, found.residual_px, tail)
+    origin = Origin("scene", now(), found.pairs_used, found.residual_px)
     registration = Registration.from_homography(
         found.homography, visible_size, thermal_size, depth_m=flags["depth"], origin=origin
     )

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from mdrun.errors import OutputError
 from mdrun.files import PartialFile
-from mdrun.registration import Registration
+from mdrun.registration import Origin, Registration
 from mdrun.registration.geometry import Size, in_words
 from mdrun.registration.model import PARALLAX_AT_M
 from mdrun.sinks.scene import GAP, INK, PAPER, chip, pane_size, paste, thermal_rgb
@@ -91,10 +91,7 @@ def registration_table(registration: Registration, notes: Sequence[str] = ()) ->
     table.add_row(
         "sizes", f"visible {in_words(registration.visible_size)}, thermal {in_words(registration.thermal_size)}"
     )
-    if origin.residual_median_px is not None and origin.residual_p95_px is not None:
-        table.add_row("error", f"median {origin.residual_median_px:.2f} px, p95 {origin.residual_p95_px:.2f} px")
-    else:
-        table.add_row("error", "not known")
+    table.add_row("error", _error(origin))
     table.add_row("coverage", f"{100 * registration.coverage:.0f} % of the visible view")
     table.add_row("for the depth", _plane(registration))
     if registration.holds_from_m is None or registration.holds_to_m is None:
@@ -112,6 +109,13 @@ def registration_table(registration: Registration, notes: Sequence[str] = ()) ->
     for note in notes:
         table.add_row("note", note)
     return table
+
+
+def _error(origin: Origin) -> str:
+    if origin.residual_median_px is None:
+        return "not known"
+    tail = "" if origin.residual_p95_px is None else f", p95 {origin.residual_p95_px:.2f} px"
+    return f"median {origin.residual_median_px:.2f} px{tail}"
 
 
 def _plane(registration: Registration) -> str:

@@ -115,7 +115,7 @@ def _print_summary(summary: RecordSummary) -> None:
             f"{modality.value} {camera.source}",
             str(camera.frames),
             join_values(camera.dropped) or "none",
-            f"{camera.bytes / 1e6:.1f} MB",
+            f"{camera.bytes / 1e6:.2f} MB",
             "-" if fps is None else f"{fps:.2f}",
             image,
         )

@@ -104,11 +104,14 @@ class Watch:
 def _record_live(
     config: RigConfig, folder: Path, limits: RecordLimits, stop: StopRequest, progress: Progress | None
 ) -> RecordSummary:
-    from mdrun.sources.live import LiveReader, open_camera
+    from mdrun.sources.live import LiveReader, Pace, open_camera
 
     found = {modality: camera for modality in Modality if (camera := config.camera(modality)) is not None}
+    pace = Pace()  # recordings that are played as cameras keep step
     opened = {
-        modality: open_camera(parse_uri(expand(camera.source, name)), modality, name=name, timeout_s=camera.timeout_s)
+        modality: open_camera(
+            parse_uri(expand(camera.source, name)), modality, name=name, timeout_s=camera.timeout_s, pace=pace
+        )
         for modality, (name, camera) in found.items()
     }
     recorder = _recorder(config, folder, limits, live=True)

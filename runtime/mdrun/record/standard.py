@@ -29,7 +29,8 @@ STANDARD = (
     StandardFault(
         "thermal_pulled",
         "kill_thermal=8s-12s",
-        "from 100 ms after 8 s until 12 s no result is measured, and all say lost; measured again before 13 s",
+        "from 100 ms after 8 s until 12 s no result is measured: held for 250 ms, then absent because lost; "
+        "measured again before 13 s",
     ),
     StandardFault(
         "thermal_pulled_for_good",
@@ -73,25 +74,34 @@ STANDARD = (
         "at 4.5 Hz frames are measured or held, never absent; no stall is told",
     ),
     StandardFault("visible_slow", "half_rate_visible=5s-15s", "as many results as visible frames came"),
-    StandardFault("clock_wrong", "skew=40ms", "reported skew moves by -40 ms, and nothing else is hidden by it"),
     StandardFault(
-        "clock_very_wrong", "skew=700ms", "nothing is measured: the skew limit holds, and the skew histogram shows why"
+        "clock_wrong",
+        "skew=40ms",
+        "the reported skew falls by 40 ms, nothing else changes but what is measured or held by it",
+    ),
+    StandardFault(
+        "clock_very_wrong",
+        "skew=-700ms",
+        "nothing is measured or held: the limits of skew and age hold, and the reason is stale",
     ),
     StandardFault(
         "thermal_late",
         "delay_thermal=80ms",
-        "capture times decide: skew stays, ages grow by 80 ms; some pairs turn from measured to held at most",
+        "capture times decide: no image of another moment is taken for this one; held at most, measured only where "
+        "pairing waits (wait_ms)",
     ),
     StandardFault("network_jitter", "jitter=60ms", "every visible frame has a result, in capture order"),
     StandardFault(
         "shutter_told",
         "ffc=6s-7s,14s-15.5s&ffc_telemetry=yes",
-        "no pair captured between 6 s and 7 s or between 14 s and 15.5 s is measured or held; the reason is ffc",
+        "no thermal image captured in one of the two events is measured or held; the reason is ffc; measured again "
+        "within 1 s of each end",
     ),
     StandardFault(
         "shutter_untold",
         "ffc=6s-7s,14s-15.5s&ffc_telemetry=no",
-        "the repeats are found; two events; measured again within 1 s of each end",
+        "the repeats are found: two events, of whose images none is held after they are; measured again within 1 s of "
+        "each end",
     ),
     StandardFault(
         "shutter_often", "ffc_every=3s&ffc_telemetry=yes", "six events counted; the engine returns between them"
@@ -99,7 +109,7 @@ STANDARD = (
     StandardFault(
         "thermal_frozen",
         "freeze_thermal=4s-18s",
-        "no shutter event lasts so long: reason stuck after 10 s; measured again before 19 s",
+        "reason ffc, and from 10 s on stuck, for no shutter event lasts so long; measured again before 19 s",
     ),
     StandardFault("visible_frozen", "freeze_visible=6s-9s", "results go on; capture times rise"),
     StandardFault(

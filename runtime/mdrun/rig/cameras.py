@@ -144,7 +144,7 @@ def open_feed(config: RigConfig) -> OpenFeed:
     }
     uris = {modality: uri for modality, (_, _, uri) in cameras.items()}
     if any(uri.scheme == "replay" for uri in uris.values()):
-        return _replay(uris)
+        return _replay(uris, {m: round(camera.offset_ms * NS_PER_MS) for m, (_, camera, _) in cameras.items()})
     live = {modality: is_live(uri) for modality, uri in uris.items()}
     if all(live.values()):
         return _live(cameras)
@@ -157,12 +157,12 @@ def open_feed(config: RigConfig) -> OpenFeed:
 
 
 def _live(cameras: dict[Modality, tuple[str, CameraConfig, SourceUri]]) -> OpenFeed:
-    from mdrun.sources.live import LiveReader, open_camera
+    from mdrun.sources.live import LiveReader, Pace, open_camera
 
-    events = EventQueue()
+    events, pace = EventQueue(), Pace()
     readers = []
     for modality, (name, camera, uri) in cameras.items():
-        opened = open_camera(uri, modality, name=name, timeout_s=camera.timeout_s)
+        opened = open_camera(uri, modality, name=name, timeout_s=camera.timeout_s, pace=pace)
         offset_ns = round(camera.offset_ms * NS_PER_MS)
         readers.append(LiveReader(opened, events.put, offset_ns=offset_ns, reconnect_s=camera.reconnect_s))
     return OpenFeed(LiveFeed(readers, events), realtime=True, shutter_told=False, lookahead=False)
@@ -182,10 +182,10 @@ def _recorded(cameras: dict[Modality, tuple[str, CameraConfig, SourceUri]]) -> O
     return OpenFeed(RecordedFeed(sources), realtime=False, shutter_told=told, lookahead=True)
 
 
-def _replay(uris: dict[Modality, SourceUri]) -> OpenFeed:
+def _replay(uris: dict[Modality, SourceUri], offsets_ns: dict[Modality, int]) -> OpenFeed:
     from mdrun.record.replay import open_replay
 
     if len({(uri.scheme, uri.path, tuple(sorted(uri.options.items()))) for uri in uris.values()}) > 1:
         raise UsageError("the cameras name different replays; wanted the same replay://RUN?… for both")
-    feed, live, told = open_replay(next(iter(uris.values())))
+    feed, live, told = open_replay(next(iter(uris.values())), offsets_ns)
     return OpenFeed(feed, realtime=live, shutter_told=told, lookahead=False)

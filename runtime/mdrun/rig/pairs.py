@@ -13,13 +13,14 @@ from dataclasses import replace
 from typing import Protocol
 
 from mdrun.feeds import Event, Feed
-from mdrun.frames import FfcState, Frame, FramePair, Modality, Notice, Provenance, SourceState, StateChange
+from mdrun.frames import Clock, FfcState, Frame, FramePair, Modality, Notice, Provenance, SourceState, StateChange
 from mdrun.monitor import Monitor
 from mdrun.pairing import Pairer, PairLimits
 from mdrun.rig.config import PairingConfig
 from mdrun.sources.base import NS_PER_MS
 
 TICK_S = 0.1  # the loop looks up at least so often: for signals, and for cameras that have fallen silent
+FUTURE_NS = 20 * NS_PER_MS  # what two well-kept clocks, and an offset measured to some milliseconds, may differ
 GONE = {SourceState.LOST, SourceState.CONNECTING, SourceState.FAILED, SourceState.ENDED}
 SHUT = {FfcState.RUNNING, FfcState.SETTLING, FfcState.STUCK}
 ABSENT_BY = {SourceState.STALLED: "stalled", **dict.fromkeys(GONE, "lost")}
@@ -97,6 +98,7 @@ class LivePairs:
         self._ffc = FfcState.NORMAL
         self._feed_drops = 0
         self._problems = 0
+        self._doubted: set[Modality] = set()
 
     def poll(self) -> FramePair | None:
         """The next pair; None when none could be made for a tick, so that the caller can look up.
@@ -153,9 +155,12 @@ class LivePairs:
         return self._policy == "strict" and pair.provenance is not Provenance.MEASURED
 
     def _take(self, event: Event) -> None:
+        if event.modality not in self._monitor.cameras:  # a replay has both cameras, the rig may have one
+            return
         if isinstance(event, StateChange):
             self._take_state(event)
             return
+        event = self._not_from_the_future(event)
         self._monitor.add_frame(event)
         if event.modality is Modality.VISIBLE:
             self.captured_visible += 1
@@ -166,6 +171,17 @@ class LivePairs:
         self._thermal_ns = frame.captured_ns
         self._pairer.add_thermal(frame)
         self._tell_shutter(frame.captured_ns)
+
+    def _not_from_the_future(self, frame: Frame) -> Frame:
+        """Nothing is captured after it has arrived: the clock that says so is wrong, and arrival is what is known."""
+        if frame.arrived_ns is None or frame.captured_ns <= frame.arrived_ns + FUTURE_NS:
+            return frame
+        if frame.modality not in self._doubted:
+            self._doubted.add(frame.modality)
+            ahead_ms = (frame.captured_ns - frame.arrived_ns) / NS_PER_MS
+            data = {"camera": frame.modality.value, "source": frame.source, "ahead_ms": round(ahead_ms, 1)}
+            self._tell(Notice("clock", self._monitor.rig, frame.arrived_ns, data))
+        return replace(frame, captured_ns=frame.arrived_ns, clock=Clock.ARRIVAL)
 
     def _take_state(self, change: StateChange) -> None:
         if change.modality is Modality.THERMAL:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from mdrun.sinks.uri import build_sink, is_folder
 from mdrun.statistics import SCHEMA_VERSION
 
 SUMMARY = "summary.json"
-STATUS_S = 1.0  # between two looks at a signal while several rigs run
+RECORDED_WAIT_S = 10.0  # a recording can wait for an output that is slow, but not for one that hangs
+EARLIER = ("results.jsonl", "overlay.mp4", SUMMARY)  # what an earlier run left in its folder
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ class RigRun:
         try:
             context = make_context(self.session)
             self._folders = _open_folders(config)
-            self._dispatch = Dispatch(_sinks(config, context, overlay), self.session.monitor)
+            patience_s = 0.0 if self.session.realtime else RECORDED_WAIT_S
+            self._dispatch = Dispatch(_sinks(config, context, overlay), self.session.monitor, wait_s=patience_s)
             self.session.on_notice = self._dispatch.notify
             self._dispatch.start()
         except BaseException:
@@ -85,9 +88,9 @@ class RigRun:
             MdrunError: a camera that must be there is not, or an engine failed; what was written stays.
         """
         try:
-            for count, result in enumerate(self.session, start=1):
+            for number, result in enumerate(self.session, start=1):
                 self._dispatch.offer(result)
-                if count == self._frames:
+                if number == self._frames:
                     break
         finally:
             self.session.pairs.drop_waiting("stopped")
@@ -192,7 +195,16 @@ def _open_folders(config: RigConfig) -> list[OutputFolder]:
     for folder in folders:
         folder.create()
         folder.lock()
+        for name in EARLIER:
+            _set_aside(folder.path / name)
     return folders
+
+
+def _set_aside(path: Path) -> None:
+    """A file of an earlier run keeps what is in it, under another name: `results.1.jsonl`."""
+    if path.exists() and path.stat().st_size:
+        number = next(n for n in count(1) if not path.with_suffix(f".{n}{path.suffix}").exists())
+        path.rename(path.with_suffix(f".{number}{path.suffix}"))
 
 
 def _sinks(config: RigConfig, context: SinkContext, overlay: bool) -> list[Sink]:

@@ -57,6 +57,7 @@ class Session:
         config: the rig file.
         monitor: what it is doing right now.
         engines: its ladder.
+        realtime: what is late is dropped; False: a recording at its own pace.
         on_notice: told about camera states, shutter events, engine switches and alarms; set it before iterating.
     """
 
@@ -86,7 +87,7 @@ class Session:
         self.monitor = Monitor(config.rig, names)
         opened = open_feed(config) if opened is None else opened
         self._feed = opened.feed
-        self._realtime = opened.realtime
+        self.realtime = opened.realtime
         try:
             self._feed.start()  # cameras connect while engines load
             self.engines = (pool or self._own_pool or EnginePool()).load(config.ladder)
@@ -108,7 +109,7 @@ class Session:
             pairing,
             self.monitor,
             chain=self._thermal.chain,
-            realtime=self._realtime,
+            realtime=self.realtime,
             tell=self.tell,
         )
         needs = [frozenset(shared.manifest.needs) for shared in self.engines]
@@ -182,7 +183,7 @@ class Session:
         if self.config.start == "require":
             wanted = list(self.monitor.cameras)
         end = time.monotonic() + START_S
-        while self._realtime and not self._stopped and not self._feed.ended:
+        while self.realtime and not self._stopped and not self._feed.ended:
             states = {modality: self.monitor.cameras[modality] for modality in wanted}
             if all(camera.state in UP and camera.captured for camera in states.values()):
                 break
@@ -209,7 +210,7 @@ class Session:
         if result.verdict is Verdict.FALLBACK and (below := self._ladder.next_able(choice.rung, pair)) is not None:
             result = replace(self._run(pair, below, "energy", stages), verdict=Verdict.FALLBACK, energy=result.energy)
         result = self._track(result)
-        if self._realtime:
+        if self.realtime:
             result = replace(result, produced_ns=self._feed.now_ns())
         self._count(result)
         if self._drift is not None and result.pair.thermal is not None:

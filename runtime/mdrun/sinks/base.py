@@ -54,6 +54,10 @@ class Sink(ABC):
     def start(self) -> None:
         """Connect or open, before the first result; fails where that can never work."""
 
+    def wants(self, result: Result) -> bool:  # noqa: ARG002  # for sinks that choose
+        """The result is one for this sink; else it is neither queued nor counted. On the pipeline's thread: cheap."""
+        return True
+
     @abstractmethod
     def write(self, result: Result) -> None:
         """Take one result."""

@@ -31,7 +31,7 @@ Tell = Callable[["_Worker", str], None]
 class Dispatch:
     """The sinks of one running rig.
 
-    `offer` and `notify` never block and never raise. For every sink: results offered = written + dropped + errors.
+    `offer` and `notify` never block and never raise. Results that a sink wants = written + dropped + errors.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class _Worker:
 
     def offer(self, result: Result, wait_s: float) -> None:
         """From the pipeline's thread."""
-        if self.mail.offer(result, wait_s):
+        if self.sink.wants(result) and self.mail.offer(result, wait_s):
             self._publish()
 
     def close(self, drain_until: float) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from mdrun.errors import OutputError
 from mdrun.frames import Result
 from mdrun.sinks.context import SinkContext
-from mdrun.sinks.scene import GAP, INK, MUTED, PAPER, count_caption, draw_scene, pane_size
+from mdrun.sinks.scene import INK, MUTED, PAPER, count_caption, draw_scene, pane_size
 from mdrun.sinks.text import Image, draw_text, shorten, text_width
 
 if TYPE_CHECKING:
@@ -114,11 +114,6 @@ class Encoder:
     def abandon(self) -> None:
         """Close the container as it is."""
         self._container.close()
-
-
-def frame_width(panes: int) -> int:
-    """Width of a picture with two panes of this width."""
-    return 2 * panes + GAP
 
 
 def _add_stream(container: OutputContainer, width: int, height: int) -> VideoStream:

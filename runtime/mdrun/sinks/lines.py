@@ -10,7 +10,7 @@ from mdrun.sinks.context import SinkContext
 from mdrun.sinks.jsonl import SCHEMA_VERSION, TIME_DIGITS, to_line
 from mdrun.tracking.lines import event_to_dict
 
-CELSIUS_DIGITS = 1  # radiometric cameras of this kind are good to some degrees
+CELSIUS_DIGITS = 2  # a Lepton counts in hundredths of a kelvin
 NO_TRACK = -1
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import secrets
+import ssl
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -70,6 +72,7 @@ class MqttSink(Sink):
         self._address = (uri.host or "", uri.port or PORTS[uri.scheme])
         self._keepalive = round(option(given, "keepalive", seconds, KEEPALIVE_S))
         self._sent: dict[str, tuple[dict[str, Any], float]] = {}  # state, and when, by topic
+        self._leaving = False
         self._renew = False  # the connection is new: every state goes out again
         self._lock = threading.Lock()
         self._queue = option(given, "queue", int, QUEUE)
@@ -136,6 +139,7 @@ class MqttSink(Sink):
 
     def abandon(self) -> None:
         """Disconnect."""
+        self._leaving = True
         self._client.disconnect()
         self._client.loop_stop()
 
@@ -181,8 +185,7 @@ class MqttSink(Sink):
         self._renew = True
 
     def _on_connect_fail(self, _client: Client, _data: object) -> None:
-        if not self.problem.startswith("the broker"):
-            self.problem = "no broker answers there; trying again"
+        self.problem = f"no connection to the broker ({_reason(sys.exc_info()[1])}); trying again"
 
     def _on_disconnect(
         self,
@@ -192,7 +195,15 @@ class MqttSink(Sink):
         reason: ReasonCode,
         _properties: Properties | None,
     ) -> None:
-        self.problem = self.problem or f"connection lost ({reason.getName()}); trying again"
+        if not self._leaving:
+            self.problem = self.problem or f"connection lost ({reason.getName()}); trying again"
+
+
+def _reason(error: BaseException | None) -> str:
+    """Why a connection failed; paho calls back while it handles the error."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not accepted: {error.verify_message}; name its authority by ca=FILE"
+    return str(getattr(error, "strerror", None) or error or "no answer")
 
 
 def _client(uri: OutputUri, context: SinkContext, base: Path) -> Client:

@@ -50,17 +50,18 @@ class StreamSink(Sink):
         """The output without credentials and options."""
         return self._name
 
+    def wants(self, result: Result) -> bool:
+        """The time of the next picture has come."""
+        return self._rate.wants(result.pair.visible.captured_ns)
+
     def write(self, result: Result) -> None:
-        """Encode the result if its time has come."""
+        """Encode the result."""
         self._before()
-        captured_ns = result.pair.visible.captured_ns
-        if not self._rate.wants(captured_ns):
-            return
         picture = self._painter.draw(result)
         try:
             if self._encoder is None:
                 self._encoder = Encoder(self._open(), picture, self.key_s)
-            self._encoder.write(picture, captured_ns)
+            self._encoder.write(picture, result.pair.visible.captured_ns)
         except Exception as error:
             reason = self._reason(error)
             self.abandon()  # the next result begins anew

@@ -109,8 +109,8 @@ class Zone(Place):
 class Line(Place):
     """A line between two points, not beyond them.
 
-    It is crossed once the foot, clear of the line by more than the slack, is clear of it on the other side. Touching the
-    line, or standing on it, is nothing.
+    It is crossed once the foot, clear of the line by more than the slack, is clear of it on the other side. Touching
+    the line, or standing on it, is nothing.
     """
 
     kinds = ("cross",)

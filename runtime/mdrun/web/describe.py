@@ -6,8 +6,9 @@ from typing import Any
 
 from mdrun.frames import Result
 from mdrun.postprocess import above
-from mdrun.segment import areas
+from mdrun.segment import AREA_DIGITS, areas
 from mdrun.sinks.context import SinkContext
+from mdrun.sinks.text import Colour
 from mdrun.web.pictures import provenance
 from mdrun.web.view import RigView, Shot
 
@@ -60,7 +61,7 @@ def _boxes(result: Result, context: SinkContext) -> list[dict[str, Any]]:
     for index, kind in enumerate(found.classes.tolist()):
         row: dict[str, Any] = {
             "class": context.classes[kind],
-            "colour": "#{:02x}{:02x}{:02x}".format(*context.look.colour(kind)),
+            "colour": _hex(context.look.colour(kind)),
             "score": round(float(found.scores[index]), 3),
             "box_xyxy": [round(edge, 1) for edge in found.boxes_xyxy[index].tolist()],
         }
@@ -72,10 +73,21 @@ def _boxes(result: Result, context: SinkContext) -> list[dict[str, Any]]:
     return rows
 
 
-def _areas(result: Result, context: SinkContext) -> dict[str, float]:
+def _areas(result: Result, context: SinkContext) -> list[dict[str, Any]]:
+    """Share of the image of every class that is there, the largest first; the background is no class."""
     if result.segmentation is None:
-        return {}
-    return {name: round(share, 4) for name, share in areas(result.segmentation, context.classes).items() if share > 0}
+        return []
+    shares = areas(result.segmentation, context.classes)
+    rows = [
+        {"class": name, "colour": _hex(colour), "share": round(float(shares[name]), AREA_DIGITS)}
+        for name, colour in context.look.legend()
+        if shares[name] > 0
+    ]
+    return sorted(rows, key=lambda row: -row["share"])
+
+
+def _hex(colour: Colour) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
 def _rounded(value: float | None) -> float | None:

@@ -54,9 +54,8 @@ def draw_view(result: Result, look: Look, style: Style, width: int) -> Image:
     """One view of one result, (h, w, 3) uint8 RGB."""
     if style.view == "raw":
         return _raw(result)
-    size = result.pair.visible.image.shape[1], result.pair.visible.image.shape[0]
-    pane_wh = pane_size(size, min(width, size[0]))
-    pane: Image = np.empty((pane_wh[1], pane_wh[0], 3), np.uint8)
+    width, height = _size(result, style, width)
+    pane: Image = np.empty((height, width, 3), np.uint8)
     if style.view == "thermal":
         _draw_thermal(result, pane)
     else:
@@ -103,6 +102,15 @@ def encode(image: Image, quality: int) -> bytes:
 
     parameters = [cv2.IMWRITE_JPEG_QUALITY, quality]
     return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), parameters)[1].tobytes()
+
+
+def _size(result: Result, style: Style, width: int) -> tuple[int, int]:
+    """(width, height) with the proportions of the visible image; a thermal one without marks keeps its few pixels."""
+    frame = result.pair.thermal
+    if style.view == "thermal" and not style.marked and frame is not None:
+        return int(frame.image.shape[1]), int(frame.image.shape[0])
+    size = result.pair.visible.image.shape[1], result.pair.visible.image.shape[0]
+    return pane_size(size, min(width, size[0]))
 
 
 def _raw(result: Result) -> Image:

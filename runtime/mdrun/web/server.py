@@ -106,8 +106,9 @@ def close_page(rig: RigView, server: WebServer) -> None:
 
 def give_way() -> None:
     """Lower the priority of this thread and those it starts; on Linux a priority belongs to a thread."""
+    thread = threading.get_native_id()
     try:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICE)
     except (AttributeError, OSError):
         return
 

@@ -16,6 +16,7 @@ from mdrun.web.pictures import Style, blank, draw_view, encode, make_jpeg, make_
 STALE_S = 2.0  # a picture older than this is shown as stale: eighteen periods of a 9 Hz camera
 STALE_PERIODS = 3.0  # of a time lapse, whose pictures are further apart
 STALE_MOST_S = 60.0
+PERIODS = 3
 ALARMS = 100  # kept for the list
 POLL_S = 0.02  # how often a waiting viewer looks: a fifth of the period of the pictures
 STATUS_S = 0.5  # all viewers share a status of this age, so that many of them cost the rig no more than one
@@ -67,7 +68,7 @@ class RigView:
         self._latest: tuple[Result, float] | None = None
         self._shot: Shot | None = None
         self._published = 0.0
-        self._period_s = 0.0
+        self._periods_s: deque[float] = deque(maxlen=PERIODS)
         self._alarms: deque[dict[str, Any]] = deque(maxlen=ALARMS)
         self._status: tuple[dict[str, Any], float] | None = None
 
@@ -80,7 +81,7 @@ class RigView:
         """Keep the latest result, and every alarm."""
         now = time.monotonic()
         if self._latest is not None:
-            self._period_s = now - self._latest[1]
+            self._periods_s.append(now - self._latest[1])
         self._latest = (result, now)
         self._alarms.extend(_alarm(event) for event in result.events if event.alarm)
 
@@ -94,8 +95,9 @@ class RigView:
         return None if latest is None else time.monotonic() - latest[1]
 
     def stale_s(self) -> float:
-        """A picture of this age is shown as stale."""
-        return min(max(STALE_S, STALE_PERIODS * self._period_s), STALE_MOST_S)
+        """A picture of this age is shown as stale; the shortest of the last periods counts, so that a gap does not."""
+        period_s = min(list(self._periods_s), default=0.0)
+        return min(max(STALE_S, STALE_PERIODS * period_s), STALE_MOST_S)
 
     def current(self) -> Shot | None:
         """What viewers see now: the latest result, but no more than `fps` new ones a second, the same for all."""

@@ -32,9 +32,8 @@ if TYPE_CHECKING:
 _PROBING = {"probesize": "32", "fpsprobesize": "0"}
 _RTSP = {"rtsp_transport": "udp", "allowed_media_types": "video"}  # with audio FFmpeg moves the times at a report
 _HLS = {"protocol_whitelist": "http,https,tcp,tls,crypto", "live_start_index": "-1"}  # the newest segment
-_WALL_CLOCK: Literal["prft"] = (
-    "prft"  # packet side data: int64 microseconds since 1970 (libavutil, AVProducerReferenceTime)
-)
+# Packet side data (AVProducerReferenceTime of libavcodec): begins with int64 microseconds since 1970.
+_WALL_CLOCK: Literal["prft"] = "prft"
 
 
 class FfmpegCamera(Camera):

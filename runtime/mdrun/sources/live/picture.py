@@ -69,14 +69,14 @@ def expand_luma(luma: NDArray[np.uint8]) -> NDArray[Any]:
     """Limited-range luma (16 to 235) on the range 0 to 255, so that thermal bytes mean the same as in image files."""
     import cv2
 
-    expanded: NDArray[Any] = np.asarray(cv2.LUT(luma, _expansion()))
-    return expanded
+    return np.asarray(cv2.LUT(luma, _expansion()))
 
 
 @lru_cache
 def _expansion() -> NDArray[np.uint8]:
     codes = (np.arange(256) - LIMITED_BLACK) * (255 / LIMITED_SPAN)
-    return np.clip(np.rint(codes), 0, 255).astype(np.uint8)
+    table: NDArray[np.uint8] = np.clip(np.rint(codes), 0, 255).astype(np.uint8)
+    return table
 
 
 def _plane(picture: av.VideoFrame, dtype: np.dtype[Any]) -> NDArray[Any]:

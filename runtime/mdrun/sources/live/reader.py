@@ -188,7 +188,6 @@ class LiveReader:
             self._set(SourceState.LIVE)
             self._put(self._frame(grab))
             self._sequence += 1
-            self._changed.notify_all()  # the watcher has a new deadline only where it waits for the first
         self._first.set()
         if self._pulse.steady_s() > STEADY_S:
             self._backoff.reset()
@@ -211,7 +210,6 @@ class LiveReader:
         with self._changed:
             if not self._stop.is_set():
                 self._set(state, error)
-                self._changed.notify_all()
 
     def _set(self, state: SourceState, error: MdrunError | None = None) -> None:
         """Put a change of state, if it is one; the lock is held."""
@@ -220,6 +218,7 @@ class LiveReader:
         self._state = state
         code, message = (error.code, redact(str(error))) if error else ("", "")
         self._put(StateChange(self.camera.modality, self.camera.name, state, self._clock(), code, message))
+        self._changed.notify_all()
 
     def _watch(self) -> None:
         """Announce a stall when it begins: a blocked read may return seconds later."""

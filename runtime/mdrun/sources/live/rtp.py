@@ -106,7 +106,7 @@ class Depacketizer(ABC):
         if self._timestamp is not None and packet.timestamp != self._timestamp:
             done += self._finish(whole=not gap)
         self._timestamp = packet.timestamp
-        self._whole &= not gap and self._add(packet.payload)
+        self._whole &= self._add(packet.payload) and not gap
         if packet.marker:
             done += self._finish()
         return done

@@ -52,7 +52,8 @@ export class Registration {
   }
 
   async describe() {
-    const { body } = await ask(`${this.api}/registration`);
+    const { status, body } = await reach(`${this.api}/registration`);
+    if (status !== 200) return;
     this.about = body;
     const current = body.current ?? {};
     const rows = Object.entries(current)
@@ -130,7 +131,7 @@ export class Registration {
   }
 
   async fit() {
-    const answer = await ask(`${this.api}/registration/fit?points=${encodeURIComponent(JSON.stringify(this.pairs))}`);
+    const answer = await reach(`${this.api}/registration/fit?points=${encodeURIComponent(JSON.stringify(this.pairs))}`);
     this.fitted(answer);
   }
 
@@ -150,7 +151,7 @@ export class Registration {
   async save() {
     const token = sessionStorage.getItem(TOKEN);
     if (!token) return this.askToken("Saving a registration wants the token of this page's output: ?token=…");
-    const answer = await ask(`${this.api}/registration`, {
+    const answer = await reach(`${this.api}/registration`, {
       method: "POST",
       headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
       body: JSON.stringify({ points: this.pairs }),
@@ -206,6 +207,9 @@ export class Registration {
     byId(id).textContent = text;
   }
 }
+
+// An answer in any case: where there is none, the words that say so.
+const reach = (url, options) => ask(url, options).catch(() => ({ status: 0, body: { error: "no contact with mdrun; nothing was done" } }));
 
 function words(value) {
   if (typeof value === "number") return String(Number(value.toFixed(3)));

@@ -1,6 +1,6 @@
 // The three live pictures. Boxes are drawn here, so that they are sharp on every screen.
 
-import { byId, mark, ms } from "./dom.js";
+import { byId, h, mark, ms } from "./dom.js";
 
 const INK = "#101216";
 const HATCH_PX = 12;
@@ -88,8 +88,7 @@ export class Views {
     if (shot.skew_ms !== null) parts.push(`skew ${ms(shot.skew_ms)} ms`);
     if (shot.latency_ms !== null) parts.push(`latency ${ms(shot.latency_ms)} ms`);
     if (shot.verdict) parts.push(`energy ${shot.verdict}`);
-    const areas = Object.entries(shot.areas).map(([name, share]) => `${name} ${(100 * share).toFixed(0)} %`);
-    byId("caption").textContent = [...parts, ...areas].join(" · ");
+    byId("caption").replaceChildren(parts.join(" · "), ...shot.areas.map(area));
   }
 }
 
@@ -103,6 +102,13 @@ export function reasonWords(reason) {
   const bare = reason.replace(/^thermal_/, "");
   const words = WORDS[bare] ?? reason;
   return bare === reason || !WORDS[bare] ? words : `thermal ${words}`;
+}
+
+// A class of a label map, in the colour that tints its pixels.
+function area({ class: name, colour, share }) {
+  const chip = h("span", { class: "badge" }, `${name} ${share < 0.005 ? "<1" : (100 * share).toFixed(0)} %`);
+  chip.style.background = colour;
+  return chip;
 }
 
 function outline(context, box, scale) {

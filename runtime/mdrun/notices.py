@@ -1,0 +1,62 @@
+"""Notices in words, for logs and terminals."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mdrun.frames import Notice
+
+CALM, TROUBLE, GRAVE = logging.INFO, logging.WARNING, logging.ERROR
+
+
+@dataclass(frozen=True)
+class Told:
+    """A notice in words: level of `logging`, and one line."""
+
+    level: int
+    text: str
+
+
+def tell(notice: Notice) -> Told:
+    """A notice as one line for people; one of an unknown kind as its keys and values."""
+    words = {"source": _source, "ffc": _shutter, "ladder": _ladder, "drift": _drift, "sink": _sink, "thermal": _thermal}
+    found = {key: value for key, value in notice.data.items() if value not in ("", None)}
+    if notice.kind in words:
+        return words[notice.kind](found)
+    return Told(CALM, ", ".join(f"{key} {value}" for key, value in found.items()))
+
+
+def _source(data: Mapping[str, Any]) -> Told:
+    state, message = data.get("state", "unknown"), data.get("message")
+    level = {"stalled": TROUBLE, "lost": TROUBLE, "failed": GRAVE}.get(state, CALM)
+    return Told(level, f"{data.get('camera')} {data.get('source')} {state}" + (f": {message}" if message else ""))
+
+
+def _shutter(data: Mapping[str, Any]) -> Told:
+    state = data.get("to")
+    return Told(TROUBLE if state == "stuck" else CALM, f"shutter {data.get('from')} to {state}")
+
+
+def _ladder(data: Mapping[str, Any]) -> Told:
+    engine, reason = data.get("to"), str(data.get("reason"))
+    level = CALM if reason in ("returned", "thermal_ffc") else TROUBLE  # shutters close every few minutes
+    if engine is None:
+        return Told(GRAVE, f"engine {data.get('from')} stops, and no other can run: {reason}")
+    return Told(level, f"engine {data.get('from', 'none')} to {engine}: {reason}")
+
+
+def _drift(data: Mapping[str, Any]) -> Told:
+    shift = f"cameras shifted by {float(data.get('shift_px', 0)):.1f} px against each other"
+    return Told(TROUBLE, f"{shift}: calibrate again") if data.get("alarm") else Told(CALM, shift)
+
+
+def _sink(data: Mapping[str, Any]) -> Told:
+    name = f"output {data.get('sink')}"
+    return Told(CALM, f"{name} works") if data.get("alive") else Told(TROUBLE, f"{name}: {data.get('message')}")
+
+
+def _thermal(data: Mapping[str, Any]) -> Told:
+    return Told(TROUBLE, str(data.get("problem")))
