@@ -118,9 +118,8 @@ class SinkError(OutputError):
 def from_code(code: str, message: str) -> MdrunError:
     """The error that a code stands for, with this message; of an unknown code the base class."""
     known: dict[str, type[MdrunError]] = {}
-    waiting: list[type[MdrunError]] = [MdrunError]
-    while waiting:
-        kind = waiting.pop()
-        known[kind.code] = kind
-        waiting += kind.__subclasses__()
+    kinds: list[type[MdrunError]] = [MdrunError]
+    for kind in kinds:  # grows meanwhile; a subclass without a code of its own comes after the class it has it from
+        known.setdefault(kind.code, kind)
+        kinds += kind.__subclasses__()
     return known.get(code, MdrunError)(message)

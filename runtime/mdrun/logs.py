@@ -23,6 +23,7 @@ from mdrun.frames import Notice
 from mdrun.log_repeats import RepeatLimit
 from mdrun.notices import tell
 from mdrun.sources.uri import redact
+from mdrun.text import clean
 
 LEVELS = ("debug", "info", "warning", "error")
 STYLES = ("text", "json")
@@ -78,8 +79,8 @@ class Redact(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Every record passes."""
         record.msg, record.args = redact(record.getMessage()), None
-        if record.exc_info and not record.exc_text:
-            record.exc_text = redact(logging.Formatter().formatException(record.exc_info))
+        if record.exc_info:  # the text is there already where another handler was first
+            record.exc_text = redact(record.exc_text or logging.Formatter().formatException(record.exc_info))
         if hasattr(record, "data"):
             record.data = _redacted(record.data)
         return True
@@ -103,9 +104,8 @@ class TextLine(logging.Formatter):
         found = _keys(record)
         code = f" [{found['code']}]" if found["code"] else ""
         more = f" ({found['left_out']} more like it)" if found["left_out"] else ""
-        words = " ".join(found["message"].split())
-        message = "".join(char if char.isprintable() else "?" for char in words)
-        line = f"{found['ts']} {found['level'].upper():<7} {found['rig'] or '-'} {found['kind']} {message}{code}{more}"
+        words = f"{found['rig'] or '-'} {found['kind']} {clean(found['message'])}"
+        line = f"{found['ts']} {found['level'].upper():<7} {words}{code}{more}"
         return f"{line}\n{record.exc_text}" if record.exc_text else line
 
 

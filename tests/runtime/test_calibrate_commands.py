@@ -163,7 +163,7 @@ def test_help_loads_nothing_heavy() -> None:
 
 
 def test_table_and_picture_of_every_kind(capsys: pytest.CaptureFixture[str]) -> None:
-    for registration in (tilted(), stereo(), stereo(float("inf")), Registration.identity(VISIBLE, THERMAL)):
+    for registration in (tilted(), stereo(float("inf"))):
         make_console().print(registration_table(registration, ("a note",)))
         seen = np.dstack([noise(registration.visible_size)] * 3)
         drawn = overlay_picture(seen, np.asarray(noise(registration.thermal_size)), registration)

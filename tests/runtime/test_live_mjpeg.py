@@ -6,7 +6,7 @@ import base64
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 
@@ -56,10 +56,8 @@ class Handler(BaseHTTPRequestHandler):
         kind = "text/html" if self.path == "/page" else "multipart/x-mixed-replace; boundary=--frame"
         self.send_header("Content-Type", kind)
         self.end_headers()
-        try:
+        with suppress(OSError):  # the client may go
             self._stream()
-        except OSError:
-            pass  # the client has gone
 
     def _stream(self) -> None:
         if self.path in ("/silent", "/page"):

@@ -30,6 +30,7 @@ from mdrun.sources.live import v4l2_api as api
 from mdrun.sources.live.v4l2 import V4l2Camera, usb_identity
 from mdrun.sources.uri import parse_uri
 
+GCC = shutil.which("gcc") or ""
 STRUCTURES: dict[str, type[ctypes.Structure]] = {
     "v4l2_capability": api.Capability,
     "v4l2_format": api.Format,
@@ -68,7 +69,7 @@ REQUESTS = ("QUERYCAP", "ENUM_FMT", "G_FMT", "S_FMT", "REQBUFS", "QUERYBUF", "QB
 
 
 @pytest.mark.skipif(
-    shutil.which("gcc") is None or not Path("/usr/include/linux/videodev2.h").exists(),
+    not GCC or not Path("/usr/include/linux/videodev2.h").exists(),
     reason="no gcc with the kernel's headers",
 )
 def test_structures_and_requests_are_the_kernels(tmp_path: Path) -> None:
@@ -78,7 +79,7 @@ def test_structures_and_requests_are_the_kernels(tmp_path: Path) -> None:
     lines += [f'printf("%zu\\n", offsetof(struct v4l2_pix_format, {name}));' for name, _ in api.PixFormat._fields_]
     source = "#include <stdio.h>\n#include <stddef.h>\n#include <linux/videodev2.h>\nint main(void) {"
     (tmp_path / "sizes.c").write_text(source + "\n".join(lines) + "}")
-    subprocess.run(["gcc", "-o", str(tmp_path / "sizes"), str(tmp_path / "sizes.c")], check=True)
+    subprocess.run([GCC, "-o", str(tmp_path / "sizes"), str(tmp_path / "sizes.c")], check=True)
     told = subprocess.run([str(tmp_path / "sizes")], capture_output=True, text=True, check=True).stdout.split()
     ours = [ctypes.sizeof(kind) for kind in STRUCTURES.values()]
     ours += [getattr(STRUCTURES[name], member).offset for name, of in MEMBERS.items() for member in of]
@@ -262,8 +263,8 @@ def test_grey_and_mjpeg() -> None:
     assert found.connect().width == 32
     assert found.grab().image.shape == (24, 32, 3)
     assert found.damaged == 1
+    device = FakeDevice({"Y16 ": (16, 12)}, [(padded(np.zeros((12, 16), np.uint16)), GOOD)])
     with pytest.raises(DataError, match="16-bit"):
-        device = FakeDevice({"Y16 ": (16, 12)}, [(padded(np.zeros((12, 16), np.uint16)), GOOD)])
         camera(device, "?format=y16", Modality.VISIBLE).connect()
 
 

@@ -104,19 +104,18 @@ class Associator:
         overlap = _overlap(tracks, found)
         told, strong = tracks["id"] > 0, found.scores >= self._high
         weak = ~strong & (found.scores >= LOW)
-        current = told & (tracks["seen_ns"] == before_ns)
-        for rows, columns, least in (
-            (told, strong, LEAST_OVERLAP),
-            (current, weak, WEAK_OVERLAP),
-            (~told, strong, LEAST_OVERLAP),
-        ):
-            free = rows.copy()
-            free[owner[owner >= 0]] = False
-            self._assign(overlap, np.flatnonzero(free), np.flatnonzero(columns & (owner < 0)), least, owner)
+        self._assign(overlap, told, strong, LEAST_OVERLAP, owner)
+        self._assign(overlap, told & (tracks["seen_ns"] == before_ns), weak, WEAK_OVERLAP, owner)
+        self._assign(overlap, ~told, strong, LEAST_OVERLAP, owner)
         return owner
 
-    def _assign(self, overlap: Matrix, rows: Rows, columns: Rows, least: float, owner: Rows) -> None:
-        """Give these detections to these tracks so that they overlap most in total, none by less than `least`."""
+    def _assign(self, overlap: Matrix, tracks: Mask, found: Mask, least: float, owner: Rows) -> None:
+        """Give detections to tracks, where neither has the other yet: most overlap in total, none below `least`."""
+        if not tracks.any() or not found.any():
+            return
+        free = tracks.copy()
+        free[owner[owner >= 0]] = False
+        rows, columns = np.flatnonzero(free), np.flatnonzero(found & (owner < 0))
         if rows.size and columns.size:
             chosen = self._solve(1.0 - overlap[rows[:, None], columns], 1.0 - least)
             owner[columns[chosen[chosen >= 0]]] = rows[chosen >= 0]
@@ -133,7 +132,7 @@ class Associator:
 def _overlap(tracks: Tracks, found: Detections) -> Matrix:
     """(T, N) intersection over union, both boxes widened by the track's uncertainty; 0 across classes."""
     box = tracks["box"]
-    twice = 2 * np.minimum(motion.spread(tracks), WIDEST * motion.sizes(box))[:, None]
+    twice = 2 * np.minimum(motion.spread(tracks), WIDEST * tracks["size"])[:, None]
     left, top, right, bottom = box.T[:, :, None]
     other_left, other_top, other_right, other_bottom = found.boxes_xyxy.T.astype(np.float64)
     wide = np.maximum(np.minimum(right, other_right) - np.maximum(left, other_left) + twice, 0)

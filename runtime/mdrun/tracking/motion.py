@@ -23,6 +23,7 @@ TRACK = np.dtype(
         ("seen_ns", np.int64),  # capture time of the last one
         ("score", np.float64),  # highest so far
         ("found", np.float64, 4),  # last detection, x1 y1 x2 y2, pixels
+        ("size", np.float64),  # of that detection, pixels: what noise is measured in
         ("box", np.float64, 4),  # the filter's estimate, pixels
         ("speed", np.float64, 4),  # of each edge, pixels a second
         ("place_var", np.float64),  # variance of an edge's place, square pixels
@@ -38,10 +39,10 @@ WANDER = 0.8  # of the speed after a second, sizes a second; half of 30/160 x sq
 UNKNOWN_SPEED = 3.0  # 10 x 30/160 / sqrt(0.4): of a track seen once, sizes a second
 
 
-def sizes(boxes_xyxy: NDArray[np.float64]) -> NDArray[np.float64]:
+def sizes(boxes_xyxy: Boxes) -> NDArray[np.float32]:
     """Geometric mean of width and height of each box, pixels, (N,); at least 1."""
     extent = np.maximum(boxes_xyxy[:, 2:] - boxes_xyxy[:, :2], 1.0)
-    return np.asarray(np.sqrt(extent[:, 0] * extent[:, 1]))
+    return np.asarray(np.sqrt(extent[:, 0] * extent[:, 1]), np.float32)
 
 
 def start(boxes_xyxy: Boxes, classes: NDArray[np.int64], scores: NDArray[np.float32], at_ns: int) -> Tracks:
@@ -50,7 +51,7 @@ def start(boxes_xyxy: Boxes, classes: NDArray[np.int64], scores: NDArray[np.floa
     tracks["class"], tracks["score"] = classes, scores
     tracks["hits"], tracks["seen_ns"] = 1, at_ns
     tracks["found"] = tracks["box"] = boxes_xyxy
-    size = sizes(tracks["box"])
+    tracks["size"] = size = sizes(boxes_xyxy)
     tracks["place_var"] = (MEASURED * size) ** 2
     tracks["speed_var"] = (UNKNOWN_SPEED * size) ** 2
     return tracks
@@ -58,7 +59,7 @@ def start(boxes_xyxy: Boxes, classes: NDArray[np.int64], scores: NDArray[np.floa
 
 def predict(tracks: Tracks, seconds: float) -> None:
     """Move every track on by so much time, in place."""
-    noise = (WANDER * sizes(tracks["box"])) ** 2
+    noise = (WANDER * tracks["size"]) ** 2
     tracks["box"] += tracks["speed"] * seconds
     cross, speed = tracks["cross_var"], tracks["speed_var"]
     tracks["place_var"] += seconds * (2 * cross + seconds * speed) + noise * seconds**3 / 3
@@ -70,7 +71,7 @@ def correct(tracks: Tracks, boxes_xyxy: Boxes, scores: NDArray[np.float32], at_n
     """The same tracks after each was detected once more, as a copy."""
     tracks = tracks.copy()
     place, cross, speed = tracks["place_var"], tracks["cross_var"], tracks["speed_var"]
-    total = place + (MEASURED * sizes(tracks["box"])) ** 2
+    total = place + (MEASURED * tracks["size"]) ** 2
     place_gain, speed_gain = place / total, cross / total
     surprise = boxes_xyxy - tracks["box"]
     tracks["box"] += place_gain[:, None] * surprise
@@ -78,7 +79,7 @@ def correct(tracks: Tracks, boxes_xyxy: Boxes, scores: NDArray[np.float32], at_n
     speed -= speed_gain * cross
     cross *= 1 - place_gain
     place *= 1 - place_gain
-    tracks["found"], tracks["seen_ns"] = boxes_xyxy, at_ns
+    tracks["found"], tracks["size"], tracks["seen_ns"] = boxes_xyxy, sizes(boxes_xyxy), at_ns
     tracks["score"] = np.maximum(tracks["score"], scores)
     tracks["hits"] += 1
     return tracks
@@ -86,4 +87,4 @@ def correct(tracks: Tracks, boxes_xyxy: Boxes, scores: NDArray[np.float32], at_n
 
 def spread(tracks: Tracks) -> NDArray[np.float64]:
     """Standard deviation of the difference between a track's edge and its next detection, pixels, (T,)."""
-    return np.asarray(np.sqrt(tracks["place_var"] + (MEASURED * sizes(tracks["box"])) ** 2))
+    return np.asarray(np.sqrt(tracks["place_var"] + (MEASURED * tracks["size"]) ** 2))

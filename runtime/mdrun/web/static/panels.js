@@ -70,7 +70,7 @@ export class Panels {
     const camera = this.status.cameras.thermal;
     byId("shutter").replaceChildren(...(camera ? [
       h("p", {}, badge(camera.ffc)),
-      h("p", {}, `${camera.ffc_events} shutter events (FFC), ${camera.ffc_seconds.toFixed(1)} s in all`),
+      h("p", {}, `${camera.ffc_events} shutter event${camera.ffc_events === 1 ? "" : "s"} (FFC), ${camera.ffc_seconds.toFixed(1)} s in all`),
       h("p", {}, "Thermal input of all results: ", causes(this.status.thermal_provenance)),
     ] : [h("p", {}, "no thermal camera")]));
   }
