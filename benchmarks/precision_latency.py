@@ -19,6 +19,7 @@ from typing import NamedTuple
 import click
 import numpy as np
 
+from benchmarks.machine import processor
 from mdrun.backends import LIBRARIES, Backend, open_backend
 from mdrun.command import run_command
 from mdrun.errors import EngineError
@@ -57,7 +58,7 @@ def compare(engines: tuple[Path, ...], output: Path, rounds: int, threads: int) 
     with result_file(output):
         contenders = [c for library in LIBRARIES for c in _open(engines, library, threads)]
         rows = _rows(contenders, _measure(contenders, rounds), engines[0].name)
-        machine = {"processor": _processor(), "threads": threads, "rounds": rounds, "python": platform.python_version()}
+        machine = {"processor": processor(), "threads": threads, "rounds": rounds, "python": platform.python_version()}
         output.write_text(json.dumps({"machine": machine, "rows": [row._asdict() for row in rows]}, indent=2))
         table = _table(rows)
         output.with_suffix(".md").write_text(table)
@@ -118,14 +119,6 @@ def _table(rows: list[Timed]) -> str:
         f"| {r.engine} | {r.precision} | {r.library} | {r.p50_ms:.1f} | {r.p95_ms:.1f} | {r.ratio:.3f} |" for r in rows
     ]
     return "\n".join([*lines, ""])
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 if __name__ == "__main__":

@@ -63,10 +63,9 @@ class StatusClient:
             SourceError: what answers is no page of mdrun.
         """
         rigs = self._get("/api/rigs")
-        try:
-            names = [str(rig["rig"]) for rig in rigs]
-        except (TypeError, KeyError):
-            raise self._foreign() from None
+        if not isinstance(rigs, list) or not all(isinstance(rig, dict) and "rig" in rig for rig in rigs):
+            raise self._foreign()
+        names = [str(rig["rig"]) for rig in rigs]
         found = {name: self._get(f"/api/{quote(name, safe='')}/status") for name in names}
         if not all(isinstance(status, dict) and "cameras" in status for status in found.values()):
             raise self._foreign()

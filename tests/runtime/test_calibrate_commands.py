@@ -22,7 +22,7 @@ from mdrun.tables import make_console
 from tests.runtime.test_calibrate_board import PATTERN, SQUARE_M, both, pose
 from tests.runtime.test_calibrate_imports import kalibr
 from tests.runtime.test_calibrate_points import pairs
-from tests.runtime.test_registration_model import THERMAL, VISIBLE, noise, stereo, tilted
+from tests.runtime.test_registration_model import noise, stereo, tilted
 
 SIZES = ["--visible-size", "1280x1024", "--thermal-size", "160x120"]
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from mdrun.errors import DataError
 from mdrun.frames import Modality
@@ -18,7 +20,7 @@ from mdrun.sources.live.picture import check_picture, expand_luma, picture_image
 RAMP = np.tile(np.arange(256, dtype=np.uint8), (64, 1))
 
 
-def yuv(luma: np.ndarray, full: bool, pixels: str = "yuv420p") -> av.VideoFrame:
+def yuv(luma: NDArray[np.uint8], full: bool, pixels: str = "yuv420p") -> av.VideoFrame:
     """A picture without colour; `luma` is on 0 to 255, and coded on the range asked for."""
     coded = luma if full else np.rint(16 + luma * (219 / 255)).astype(np.uint8)
     grey = np.full((coded.shape[0] // 2, coded.shape[1]), 128, np.uint8)
@@ -31,7 +33,8 @@ def yuv(luma: np.ndarray, full: bool, pixels: str = "yuv420p") -> av.VideoFrame:
 @pytest.mark.parametrize("full", [True, False])
 def test_thermal_luma_is_of_the_full_range(full: bool, pixels: str) -> None:
     image = picture_image(yuv(RAMP, full, pixels), Modality.THERMAL)
-    assert (image.shape, image.dtype) == ((64, 256), np.uint8)
+    assert image.shape == (64, 256)
+    assert image.dtype == np.uint8
     np.testing.assert_allclose(image.astype(int), RAMP, atol=0 if full else 1)
     assert (image[0, 0], image[0, 255]) == (0, 255)
 
@@ -66,7 +69,8 @@ def test_live_and_file_give_the_same_thermal_bytes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["gray", "gray16le", "gray10le"])
 def test_counts_stay_counts(kind: str) -> None:
-    counts = RAMP if kind == "gray" else (RAMP.astype(np.uint16) * (3 if kind == "gray10le" else 200))
+    scale = np.uint16(3 if kind == "gray10le" else 200)
+    counts: NDArray[Any] = RAMP if kind == "gray" else RAMP.astype(np.uint16) * scale
     if kind == "gray10le":
         picture = av.VideoFrame(256, 64, kind)
         line = picture.planes[0].line_size
@@ -89,7 +93,7 @@ def test_odd_sizes_lose_their_padding() -> None:
 
 
 def test_pictures_of_the_other_camera_are_refused() -> None:
-    colour = av.VideoFrame.from_ndarray(cv2.applyColorMap(RAMP, cv2.COLORMAP_JET), format="rgb24")
+    colour = av.VideoFrame.from_ndarray(np.asarray(cv2.applyColorMap(RAMP, cv2.COLORMAP_JET), np.uint8), format="rgb24")
     check_picture(colour, Modality.VISIBLE, "cam")
     check_picture(yuv(RAMP, full=False), Modality.THERMAL, "cam")
     with pytest.raises(DataError, match="coloured"):

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import socket
+import ssl
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +23,7 @@ from mdrun.sources.live import CameraInfo, Grab, LiveReader, open_camera
 from mdrun.sources.uri import parse_uri
 from tests.rtsp_server import SMALL, THERMAL, VISIBLE, Mount, RtspServer, mark_ns, read_mark
 
+OPENSSL = shutil.which("openssl") or ""
 WAIT_S = 60.0  # for things that take a second on a machine that is not busy
 MS = 1_000_000
 LOGIN = "viewer:p%2Fss%40word"
@@ -161,6 +166,61 @@ def test_udp_through_ffmpeg(server: RtspServer) -> None:
         grab(f"{server.url('nosuch', LOGIN)}?transport=udp", 0)
 
 
+class TlsProxy:
+    """Speaks TLS with a certificate of its own and passes everything on to a plain server."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        files = folder / "key.pem", folder / "certificate.pem"
+        request = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=camera"]
+        command = [OPENSSL, *request, "-keyout", str(files[0]), "-out", str(files[1])]
+        subprocess.run(command, check=True, capture_output=True)
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(files[1], files[0])
+        self._target = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                plain, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(plain,), daemon=True).start()
+
+    def _serve(self, plain: socket.socket) -> None:
+        with (
+            suppress(OSError),
+            self._context.wrap_socket(plain, server_side=True) as client,
+            socket.create_connection(("127.0.0.1", self._target)) as server,
+        ):
+            threading.Thread(target=self._pass, args=(client, server), daemon=True).start()
+            self._pass(server, client)
+
+    def _pass(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError, ValueError):
+            while data := source.recv(65536):
+                target.sendall(data)
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not OPENSSL, reason="no openssl")
+def test_tls(server: RtspServer, tmp_path: Path) -> None:
+    proxy = TlsProxy(tmp_path, server.port)
+    url = f"rtsps://{LOGIN}@127.0.0.1:{proxy.port}/visible"
+    try:
+        with pytest.raises(SourceAuthError, match="add verify=no"):
+            grab(url, 0)
+        _, grabs = grab(f"{url}?verify=no", 30)
+        assert_unbroken([item.image for item in grabs])
+        with pytest.raises(MdrunError, match="does it speak TLS"):
+            grab(f"rtsps://127.0.0.1:{server.port}/visible?timeout=3", 0)
+    finally:
+        proxy.close()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
 def test_the_senders_clock_tells_the_time_of_capture(server: RtspServer, transport: str) -> None:
@@ -285,7 +345,7 @@ def test_hls(tmp_path: Path) -> None:
             time.sleep(0.1)
         info, grabs = grab(f"http://127.0.0.1:{web.server_address[1]}/live.m3u8", 25)
         assert (info.width, info.height) == (160, 120)
-        steps = [b.captured_ns - a.captured_ns for a, b in zip(grabs, grabs[1:], strict=False)]
+        steps = [b.captured_ns - a.captured_ns for a, b in pairwise(grabs)]
         assert min(steps) >= 99 * MS  # in real time although they come in bursts
     finally:
         web.shutdown()

@@ -15,6 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from mdrun.errors import (
     DataError,
@@ -39,6 +40,7 @@ STRUCTURES: dict[str, type[ctypes.Structure]] = {
     "v4l2_requestbuffers": api.RequestBuffers,
     "v4l2_buffer": api.Buffer,
 }
+PIX = [field[0] for field in api.PixFormat._fields_]
 MEMBERS = {
     "v4l2_capability": {
         "card": "card",
@@ -76,7 +78,7 @@ def test_structures_and_requests_are_the_kernels(tmp_path: Path) -> None:
     lines = [f'printf("%zu\\n", sizeof(struct {name}));' for name in STRUCTURES]
     lines += [f'printf("%zu\\n", offsetof(struct {n}, {path}));' for n, of in MEMBERS.items() for path in of.values()]
     lines += [f'printf("%lu\\n", (unsigned long)VIDIOC_{name});' for name in REQUESTS]
-    lines += [f'printf("%zu\\n", offsetof(struct v4l2_pix_format, {name}));' for name, _ in api.PixFormat._fields_]
+    lines += [f'printf("%zu\\n", offsetof(struct v4l2_pix_format, {name}));' for name in PIX]
     source = "#include <stdio.h>\n#include <stddef.h>\n#include <linux/videodev2.h>\nint main(void) {"
     (tmp_path / "sizes.c").write_text(source + "\n".join(lines) + "}")
     subprocess.run([GCC, "-o", str(tmp_path / "sizes"), str(tmp_path / "sizes.c")], check=True)
@@ -84,7 +86,7 @@ def test_structures_and_requests_are_the_kernels(tmp_path: Path) -> None:
     ours = [ctypes.sizeof(kind) for kind in STRUCTURES.values()]
     ours += [getattr(STRUCTURES[name], member).offset for name, of in MEMBERS.items() for member in of]
     ours += [getattr(api, name) for name in REQUESTS]
-    ours += [getattr(api.PixFormat, name).offset for name, _ in api.PixFormat._fields_]
+    ours += [getattr(api.PixFormat, name).offset for name in PIX]
     assert ours == [int(number) for number in told]
 
 
@@ -111,8 +113,8 @@ class FakeDevice(api.Device):
         getattr(self, f"do_{names[request].lower()}")(argument)
 
     def do_querycap(self, argument: api.Capability) -> None:
-        argument.card[:5] = tuple(b"Boson")
-        argument.bus_info[:5] = tuple(b"usb-1")
+        argument.card[:5] = list(b"Boson")
+        argument.bus_info[:5] = list(b"usb-1")
         argument.capabilities = api.CAP_DEVICE_CAPS
         argument.device_caps = api.CAP_VIDEO_CAPTURE | api.CAP_STREAMING
 
@@ -193,7 +195,7 @@ class FakeDevice(api.Device):
 GOOD = api.TIMESTAMP_MONOTONIC
 
 
-def padded(image: np.ndarray) -> bytes:
+def padded(image: NDArray[Any]) -> bytes:
     """Rows with 8 bytes of padding, as the device above says."""
     rows = image.reshape(image.shape[0], -1).view(np.uint8)
     return np.hstack([rows, np.full((len(rows), 8), 99, np.uint8)]).tobytes()

@@ -17,7 +17,7 @@ from mdrun.registration import Registration
 def test_a_known_homography_makes_the_known_image(real_data: Path, tmp_path: Path) -> None:
     folder = real_data / "rgbt" / "roadscene"
     entries = json.loads((folder / "annotations.json").read_text())
-    names = [name for name in entries if (folder / "ir_full" / f"{name}.jpg").exists()][:24]
+    names = [name for name in entries if (folder / "ir_full" / f"{name}.jpg").exists()][:12]
     registered, stretched, differences = [], [], []
     for name in names:
         entry = entries[name]
@@ -34,7 +34,7 @@ def test_a_known_homography_makes_the_known_image(real_data: Path, tmp_path: Pat
         plain = Registration.identity(registration.visible_size, registration.thermal_size).align(full, size)
         stretched.append(np.corrcoef(plain.ravel(), crop.ravel())[0, 1])
         differences.append(np.median(np.abs(aligned.astype(int) - crop)))
-    assert len(names) == 24
+    assert len(names) == 12
     assert min(registered) > 0.99  # measured: 0.995 to 0.999
     assert np.median(stretched) < 0.8  # measured: 0.62
     assert max(differences) <= 4  # grey levels; both are JPEG

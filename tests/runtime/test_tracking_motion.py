@@ -40,7 +40,7 @@ def test_the_filter_is_the_textbook_one() -> None:
     cov = np.diag([(motion.MEASURED * size) ** 2, (motion.UNKNOWN_SPEED * size) ** 2])
     for step in range(20):
         dt = float(rng.uniform(0.01, 0.3))
-        shift = rng.normal(0, 3)  # of the whole box: its size stays
+        shift = rng.integers(-9, 9)  # of the whole box, exact in single precision: its size stays
         drive, turn = (motion.WANDER * size) ** 2, np.array([[1, dt], [0, 1]])
         state = turn @ state
         cov = turn @ cov @ turn.T + drive * np.array([[dt**3 / 3, dt**2 / 2], [dt**2 / 2, dt]])
@@ -51,8 +51,8 @@ def test_the_filter_is_the_textbook_one() -> None:
         cov = cov - np.outer(gain, cov[0])
         tracks = motion.correct(tracks, found, np.array([0.5], np.float32), step)
         got = [tracks[name][0] for name in ("place_var", "cross_var", "speed_var")]
-        np.testing.assert_allclose([tracks["box"][0, 0], tracks["speed"][0, 0]], state, rtol=1e-6)
-        np.testing.assert_allclose(got, [cov[0, 0], cov[0, 1], cov[1, 1]], rtol=1e-6)  # boxes are in single precision
+        np.testing.assert_allclose([tracks["box"][0, 0], tracks["speed"][0, 0]], state, rtol=1e-9)
+        np.testing.assert_allclose(got, [cov[0, 0], cov[0, 1], cov[1, 1]], rtol=1e-9)
 
 
 @pytest.mark.parametrize("fps", [5, 30])

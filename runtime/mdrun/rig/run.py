@@ -72,9 +72,9 @@ class RigRun:
             context = make_context(self.session)
             self._folders = _open_folders(config)
             patience_s = 0.0 if self.session.realtime else RECORDED_WAIT_S
-            self._dispatch = Dispatch(_sinks(config, context, overlay), self.session.monitor, wait_s=patience_s)
-            self.session.on_notice = self._dispatch.notify
-            self._dispatch.start()
+            self.dispatch = Dispatch(_sinks(config, context, overlay), self.session.monitor, wait_s=patience_s)
+            self.session.on_notice = self.dispatch.notify
+            self.dispatch.start()
         except BaseException:
             self.session.close()
             for folder in getattr(self, "_folders", []):
@@ -89,13 +89,13 @@ class RigRun:
         """
         try:
             for number, result in enumerate(self.session, start=1):
-                self._dispatch.offer(result)
+                self.dispatch.offer(result)
                 if number == self._frames:
                     break
         finally:
             self.session.pairs.drop_waiting("stopped")
             self.session.close()
-            paths = self._dispatch.finish()
+            paths = self.dispatch.finish()
         self.session.check()
         summary = summarise(self.session, time.monotonic() - self._began)
         paths += [_write_summary(folder.path, summary) for folder in self._folders]

@@ -58,19 +58,19 @@ class ThermalPath:
 
     def align(self, pair: FramePair) -> FramePair:
         """The pair with the thermal image on the visible view; without a calibration both see the same already."""
-        frame, registration = pair.thermal, self._registration
-        if frame is None or registration is None:
+        frame = pair.thermal
+        if frame is None or self._registration is None:
             return pair
         size = self._size or (frame.image.shape[1], frame.image.shape[0])
-        aligned = registration.align(frame.image, size)
+        aligned = self._at(pair.visible.image, frame.image).align(frame.image, size)
         return replace(pair, thermal=replace(frame, image=aligned, unaligned=frame.image))
 
     def celsius(self, pair: FramePair, boxes_xyxy: NDArray[np.float32]) -> NDArray[np.float32] | None:
         """(N,) hottest temperature in each box of the visible frame; None for cameras that do not measure."""
         if self.chain is None or pair.thermal is None or pair.thermal.counts is None:
             return None
-        height, width = pair.visible.image.shape[:2]
-        return self.chain.celsius(pair.thermal, self._thermal_boxes(boxes_xyxy, (width, height), pair))
+        boxes = self._thermal_boxes(boxes_xyxy, pair.visible.image, pair.thermal.counts)
+        return self.chain.celsius(pair.thermal, boxes)
 
     def watch_drift(self, on_change: Callable[[DriftReading], None]) -> DriftMonitor | None:
         """A monitor of the registration, where there is a thermal camera and the rig wants one."""
@@ -83,15 +83,19 @@ class ThermalPath:
         monitor.on_change = on_change
         return monitor
 
+    def _at(self, visible: NDArray[Any], thermal: NDArray[Any]) -> Registration:
+        """The registration for images of these sizes; it was measured at others, perhaps."""
+        assert self._registration is not None  # noqa: S101  # the callers have looked
+        sizes = [(image.shape[1], image.shape[0]) for image in (visible, thermal)]
+        return self._registration.at(visible_size=sizes[0], thermal_size=sizes[1])
+
     def _thermal_boxes(
-        self, boxes_xyxy: NDArray[np.float32], visible_wh: tuple[int, int], pair: FramePair
+        self, boxes_xyxy: NDArray[np.float32], visible: NDArray[Any], counts: NDArray[np.uint16]
     ) -> NDArray[np.float32]:
         """Boxes of the visible frame in pixels of the raw thermal image: the smallest that hold all four corners."""
-        if pair.thermal is None or pair.thermal.counts is None or not len(boxes_xyxy):
-            return boxes_xyxy
-        height, width = pair.thermal.counts.shape
         if self._registration is None:
-            return boxes_xyxy * np.array([width / visible_wh[0], height / visible_wh[1]] * 2, np.float32)
+            scale = [counts.shape[1] / visible.shape[1], counts.shape[0] / visible.shape[0]]
+            return boxes_xyxy * np.array(scale * 2, np.float32)
         corners = boxes_xyxy[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 2)
-        points = self._registration.visible_to_thermal(corners).reshape(-1, 4, 2)
+        points = self._at(visible, counts).visible_to_thermal(corners).reshape(-1, 4, 2)
         return np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1).astype(np.float32)

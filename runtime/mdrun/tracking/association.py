@@ -93,7 +93,9 @@ class Associator:
 
     def _expire(self) -> tuple[Tracks, Tracks]:
         """The tracks that go on, and those that were told and have been unseen for too long."""
-        lost = self._now_ns - self._tracks["seen_ns"] > self._lost_ns
+        lost = self._tracks["seen_ns"] < self._now_ns - self._lost_ns
+        if not lost.any():
+            return self._tracks, self._tracks[:0]
         return self._tracks[~lost], self._tracks[lost & (self._tracks["id"] > 0)]
 
     def _match(self, tracks: Tracks, found: Detections, before_ns: int) -> Rows:
@@ -132,16 +134,19 @@ class Associator:
 def _overlap(tracks: Tracks, found: Detections) -> Matrix:
     """(T, N) intersection over union, both boxes widened by the track's uncertainty; 0 across classes."""
     box = tracks["box"]
-    twice = 2 * np.minimum(motion.spread(tracks), WIDEST * tracks["size"])[:, None]
-    left, top, right, bottom = box.T[:, :, None]
-    other_left, other_top, other_right, other_bottom = found.boxes_xyxy.T.astype(np.float64)
-    wide = np.maximum(np.minimum(right, other_right) - np.maximum(left, other_left) + twice, 0)
-    high = np.maximum(np.minimum(bottom, other_bottom) - np.maximum(top, other_top) + twice, 0)
-    shared = wide * high
-    area = np.maximum(right - left + twice, 0) * np.maximum(bottom - top + twice, 0)
-    other = (other_right - other_left + twice) * (other_bottom - other_top + twice)
+    twice = 2 * np.minimum(motion.spread(tracks), WIDEST * tracks["size"])[:, None, None]
+    first, last = box[:, None, :2], box[:, None, 2:] + twice  # upper left, lower right; widening both is moving one
+    other_first, other_last = found.boxes_xyxy[:, :2], found.boxes_xyxy[:, 2:] + twice
+    shared = _area(np.minimum(last, other_last) - np.maximum(first, other_first))
+    area, other = _area(last - first), _area(other_last - other_first)
     same = tracks["class"][:, None] == found.classes
     return np.asarray(np.where(same, shared / (area + other - shared), 0.0))
+
+
+def _area(extent: Matrix) -> Matrix:
+    """Width x height of the last axis; 0 where one is negative."""
+    extent = np.maximum(extent, 0)
+    return np.asarray(extent[..., 0] * extent[..., 1])
 
 
 def _solver() -> Callable[[Matrix, float], Rows]:

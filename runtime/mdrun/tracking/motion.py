@@ -51,9 +51,9 @@ def start(boxes_xyxy: Boxes, classes: NDArray[np.int64], scores: NDArray[np.floa
     tracks["class"], tracks["score"] = classes, scores
     tracks["hits"], tracks["seen_ns"] = 1, at_ns
     tracks["found"] = tracks["box"] = boxes_xyxy
-    tracks["size"] = size = sizes(boxes_xyxy)
-    tracks["place_var"] = (MEASURED * size) ** 2
-    tracks["speed_var"] = (UNKNOWN_SPEED * size) ** 2
+    tracks["size"] = sizes(boxes_xyxy)
+    tracks["place_var"] = (MEASURED * tracks["size"]) ** 2
+    tracks["speed_var"] = (UNKNOWN_SPEED * tracks["size"]) ** 2
     return tracks
 
 

@@ -26,7 +26,8 @@ MAX_AGE_NS = 1_000_000_000
 # A sender stamps its report with some jitter: so far a capture may lie behind its arrival before the clock is doubted.
 TOLERANCE_NS = 5_000_000
 SLEW = 0.25  # of the time that passes
-SETTLED_NS = 2_000_000  # from here on the offset in use counts as the sender's
+# So near to the sender's clock the offset in use counts as it; reports jitter, so it then may be a little off.
+SETTLED_NS, UNSETTLED_NS = 2_000_000, 20_000_000
 # A count that is late by so much has been started again or has lost its link to time.
 RESTART_NS = 10_000_000_000
 
@@ -45,6 +46,7 @@ class CaptureClock:
         self._wall_offset = wall_offset
         self._arrival_ns: float | None = None  # smallest arrival minus stream time
         self._offset_ns = 0.0  # the one in use
+        self._settled = False  # it is the sender's
         self._last_stream_ns = 0
         self._last_ns: int | None = None
 
@@ -65,9 +67,10 @@ class CaptureClock:
         target_ns, clock = self._target(stream_ns, sender_ns)
         limit_ns = SLEW * passed_ns
         self._offset_ns += min(max(target_ns - self._offset_ns, -limit_ns), limit_ns)
-        if abs(target_ns - self._offset_ns) > SETTLED_NS:
-            clock = Clock.ARRIVAL  # on the way
-        return self._give(round(stream_ns + self._offset_ns), arrived_ns), clock
+        near_ns = UNSETTLED_NS if self._settled else SETTLED_NS
+        self._settled = clock is Clock.SENDER and abs(target_ns - self._offset_ns) <= near_ns
+        captured_ns = self._give(round(stream_ns + self._offset_ns), arrived_ns)
+        return captured_ns, Clock.SENDER if self._settled else Clock.ARRIVAL
 
     def _follow_arrival(self, stream_ns: int, arrived_ns: int) -> int:
         """Update the arrival offset; returns the stream time that has passed since the last image."""

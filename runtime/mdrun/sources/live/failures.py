@@ -66,7 +66,7 @@ def from_ffmpeg(where: str, error: Exception, timeout_s: float, connected: bool)
     """The error of PyAV."""
     import av
 
-    if isinstance(error, av.HTTPError):
+    if isinstance(error, av.error.HTTPError | av.error.HTTPClientError):
         kinds: dict[type[Exception], int] = {
             av.HTTPUnauthorizedError: HTTPStatus.UNAUTHORIZED,
             av.HTTPForbiddenError: HTTPStatus.FORBIDDEN,

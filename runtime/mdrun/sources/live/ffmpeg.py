@@ -79,7 +79,8 @@ class FfmpegCamera(Camera):
                     raise no_picture(self._where, stream.codec_context.name)
         except Exception as error:
             self.disconnect()
-            raise from_ffmpeg(self._where, error, self._timeout_s, connected=False) from error
+            # `from None`: FFmpeg's own words hold the address with its password
+            raise from_ffmpeg(self._where, error, self._timeout_s, connected=False) from None
         height, width = self._ready[0].image.shape[:2]
         fps = float(stream.average_rate) if stream.average_rate else None
         detail = f"{stream.codec_context.name} over {'RTSP, UDP' if self._rtsp else 'HLS'}"
@@ -91,7 +92,7 @@ class FfmpegCamera(Camera):
             while not self._ready:
                 self._receive()
         except Exception as error:
-            raise from_ffmpeg(self._where, error, self._timeout_s, connected=True) from error
+            raise from_ffmpeg(self._where, error, self._timeout_s, connected=True) from None
         grab = self._ready.popleft()
         if not self._rtsp and self._stop.wait(max(0, grab.captured_ns - time.monotonic_ns()) / 1e9):
             raise SourceLostError(f"{self._where}: closed")

@@ -10,6 +10,7 @@ import random
 import statistics
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -145,7 +146,7 @@ class LiveReader:
         except MdrunError as error:
             return error
         except Exception as error:
-            _log.exception("camera %s", self.camera.name)
+            _log.error("camera %s: %s", self.camera.name, redact(traceback.format_exc()))
             return SourceError(f"{self.camera.name}: {type(error).__name__}: {error}; please report this")
         finally:
             with suppress(Exception):

@@ -7,6 +7,7 @@ import fcntl
 import mmap
 import os
 import select
+import threading
 from abc import ABC, abstractmethod
 from ctypes import c_int32, c_long, c_uint8, c_uint32, c_ulong
 from pathlib import Path
@@ -235,6 +236,7 @@ class KernelDevice(Device):
         self._file = os.open(Path(path), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self._woken, self._waker = os.pipe()
         self._closed = False
+        self._lock = threading.Lock()
 
     def ioctl(self, request: int, argument: ctypes.Structure | ctypes.c_int) -> None:
         """`ioctl(2)`."""
@@ -254,12 +256,15 @@ class KernelDevice(Device):
 
     def wake(self) -> None:
         """Make the pipe that is polled too readable."""
-        if not self._closed:
-            os.write(self._waker, b"x")
+        with self._lock:  # the number of a closed file may already be another's
+            if not self._closed:
+                os.write(self._waker, b"x")
 
     def close(self) -> None:
         """`close(2)`; twice does no harm."""
-        if not self._closed:
+        with self._lock:
+            if self._closed:
+                return
             self._closed = True
             for number in (self._file, self._woken, self._waker):
                 os.close(number)

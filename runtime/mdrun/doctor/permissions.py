@@ -1,0 +1,46 @@
+"""May this user open cameras and write results?"""
+
+from __future__ import annotations
+
+import grp
+import os
+from pathlib import Path
+
+from mdrun.doctor.base import Check, Status, ok
+from mdrun.doctor.devices import LocalCamera
+
+AREA = "permissions"
+
+
+def check_permissions(cameras: list[LocalCamera], folder: Path = Path(), root: Path = Path("/")) -> list[Check]:
+    """Every check of this area. `folder`: where results go; `root`: of the file system, for tests."""
+    return [_video(cameras, root), check_folder(AREA, folder)]
+
+
+def _video(cameras: list[LocalCamera], root: Path) -> Check:
+    denied = [camera.path for camera in cameras if camera.denied]
+    if denied:
+        group = _group(root / denied[0].lstrip("/"))
+        found = f"may not open {', '.join(denied)}"
+        means = f"they belong to the group {group}, which this user is not in; log in again afterwards"
+        return Check(AREA, "local cameras", Status.WARNING, found, means, f"sudo usermod -aG {group} $USER",
+                     data={"denied": denied, "group": group})  # fmt: skip
+    return ok(AREA, "local cameras", "all can be opened" if cameras else "none to open")
+
+
+def check_folder(area: str, folder: Path) -> Check:
+    """Can results be written there? A folder that does not exist yet is made by a run."""
+    place = folder.resolve()
+    place = next(found for found in (place, *place.parents) if found.exists())
+    if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
+        return ok(area, "output folder", f"{place} can be written")
+    why = "may not be written" if place.is_dir() else "is no folder"
+    return Check(area, "output folder", Status.WARNING, f"{place} {why}", "results want another place",
+                 "mdrun --output /tmp/run …")  # fmt: skip
+
+
+def _group(device: Path) -> str:
+    try:
+        return grp.getgrgid(device.stat().st_gid).gr_name
+    except (OSError, KeyError):
+        return "video"
