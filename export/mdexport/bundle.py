@@ -15,11 +15,11 @@ from mdexport.int8 import Calibration, calibrate, convert_int8
 from mdexport.onnx_export import STREET, export_onnx
 from mdexport.pairs import FEWEST, PairSet
 from mdexport.picture import draw_check
-from mdexport.plan.driver import DriverError, find_driver
-from mdexport.plan.library import library_version
 from mdexport.plan.maker import make_plan
 from mdexport.plan.options import PlanOptions
 from mdexport.proof import GATE_LIST, prepare
+from mdrun.backends.nvidia.library import library_version
+from mdrun.driver import DriverError, find_driver
 from mdrun.errors import OutputError, UsageError
 from mdrun.files import PartialFolder
 from mdrun.manifest import Manifest, sidecar_path

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from itertools import pairwise
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter_ns
 from types import TracebackType
-from typing import Any, TypeVar
-
-from numpy.typing import NDArray
+from typing import TypeVar
 
 from mdrun.backends import AUTO, Backend, check_backend, open_backend
-from mdrun.backends.base import Outputs
+from mdrun.backends.base import Inputs, Outputs
+from mdrun.backends.cuda_array import Image, is_on_device
 from mdrun.errors import EngineError, UsageError
 from mdrun.frames import Detections, Segmentation
 from mdrun.manifest import Manifest
@@ -40,6 +38,7 @@ class Engine:
     Attributes:
         manifest: what the engine takes and gives.
         path: its file.
+        postprocess: reads its outputs; holds no state.
     """
 
     def __init__(self, path: Path, manifest: Manifest, backend: Backend, threshold: float | None = None) -> None:
@@ -48,7 +47,7 @@ class Engine:
         self.manifest = manifest
         self._backend = backend
         self._preprocess = Preprocess(manifest)
-        self._postprocess = make_postprocess(manifest, threshold)
+        self.postprocess = make_postprocess(manifest, threshold)
 
     @classmethod
     def load(
@@ -66,7 +65,8 @@ class Engine:
             engine: path of an engine file, or the name of one that ships (`mdrun models`).
             threshold: lowest score to report, in [0, 1]; None takes the manifest's. Label maps have no scores.
             threads: CPU threads; None takes one a core.
-            backend: library that runs it, `onnxruntime` or `openvino`; `auto` takes the first that is installed.
+            backend: library that runs it, one of `mdrun.backends.BACKENDS`; `auto` takes the best that is here, and
+                `Engine.backend_reason` says why.
             require_verified: refuse an engine whose manifest does not prove that it follows what it was made from.
 
         Raises:
@@ -96,75 +96,91 @@ class Engine:
         return self._backend.name
 
     @property
+    def backend_reason(self) -> str:
+        """Why it is this library, for example `asked for`."""
+        return self._backend.reason
+
+    @property
     def device(self) -> str:
         """Where it runs, for example `cpu`."""
         return self._backend.device
+
+    @property
+    def max_batch(self) -> int:
+        """Most pairs that it takes at once; 1 where the graph's batch is fixed."""
+        return self._backend.max_batch
 
     @property
     def takes_thermal(self) -> bool:
         """The engine must be given a thermal image with every visible one."""
         return "thermal" in self.manifest.needs
 
-    def infer(
-        self, visible: NDArray[Any], thermal: NDArray[Any] | None = None, *, normalised: bool = False
-    ) -> Detections:
+    def infer(self, visible: Image, thermal: Image | None = None, *, normalised: bool = False) -> Detections:
         """Detections of one pair, in pixels of the visible image given.
 
         Args:
-            visible: (H, W, 3) uint8 RGB, any size.
-            thermal: (h, w), the same view, any size, 8 bits or counts as the engine's rule takes them; None for a
-                visible-only engine.
+            visible: (H, W, 3) uint8 RGB, any size; or an array on a GPU (`__cuda_array_interface__`) at the engine's
+                size, for a backend that runs there and reads it where it lies.
+            thermal: (h, w), the same view, any size, 8 bits or counts as the engine's rule takes them; or on a GPU,
+                uint8 at the engine's size; None for a visible-only engine.
             normalised: `thermal` is uint8 because the engine's rule was applied already.
 
         Raises:
             DataError: an image of another type or shape, or a thermal image is missing.
             EngineError: the engine is for another task or closed, or its library failed.
         """
-        if not isinstance(self._postprocess, Postprocess):
+        if not isinstance(self.postprocess, Postprocess):
             raise self._other_task("infer", "boxes")
-        return self._timed(self._postprocess, visible, thermal, normalised)[0]
+        return self._timed(self.postprocess, visible, thermal, normalised)[0]
 
-    def segment(
-        self, visible: NDArray[Any], thermal: NDArray[Any] | None = None, *, normalised: bool = False
-    ) -> Segmentation:
+    def segment(self, visible: Image, thermal: Image | None = None, *, normalised: bool = False) -> Segmentation:
         """Label map of one pair, (H, W) like the visible image given.
 
         Args:
-            visible: (H, W, 3) uint8 RGB, any size.
-            thermal: (h, w), the same view, any size, 8 bits or counts as the engine's rule takes them; None for a
-                visible-only engine.
+            visible: (H, W, 3) uint8 RGB, any size; or an array on a GPU (`__cuda_array_interface__`) at the engine's
+                size, for a backend that runs there and reads it where it lies.
+            thermal: (h, w), the same view, any size, 8 bits or counts as the engine's rule takes them; or on a GPU,
+                uint8 at the engine's size; None for a visible-only engine.
             normalised: `thermal` is uint8 because the engine's rule was applied already.
 
         Raises:
             DataError: an image of another type or shape, or a thermal image is missing.
             EngineError: the engine is for another task or closed, or its library failed.
         """
-        if not isinstance(self._postprocess, SegmentPostprocess):
+        if not isinstance(self.postprocess, SegmentPostprocess):
             raise self._other_task("segment", "label maps")
-        return self._timed(self._postprocess, visible, thermal, normalised)[0]
+        return self._timed(self.postprocess, visible, thermal, normalised)[0]
 
     def run_timed(
-        self, visible: NDArray[Any], thermal: NDArray[Any] | None, *, normalised: bool = False
+        self, visible: Image, thermal: Image | None, *, normalised: bool = False
     ) -> tuple[Detections | Segmentation, dict[str, float]]:
         """What the engine's task gives, and the wall time of each stage in milliseconds."""
-        return self._timed(self._postprocess, visible, thermal, normalised)
+        return self._timed(self.postprocess, visible, thermal, normalised)
+
+    def infer_batch(self, pairs: Sequence[Inputs]) -> list[Outputs]:
+        """Raw outputs of several pairs that were preprocessed, at most `max_batch` of them at once.
+
+        For those who make batches themselves, as rigs do that share an engine: each has a `Preprocess` of its own, and
+        `postprocess` reads what comes back.
+
+        Raises:
+            DataError: inputs of another type or shape than the engine's.
+            EngineError: closed, or its library failed.
+        """
+        return self._backend.infer_batch(pairs)
 
     def _timed(
         self,
         postprocess: Callable[[Outputs, tuple[int, int]], T],
-        visible: NDArray[Any],
-        thermal: NDArray[Any] | None,
+        visible: Image,
+        thermal: Image | None,
         normalised: bool,
     ) -> tuple[T, dict[str, float]]:
-        times = [perf_counter_ns()]
-        feeds = self._preprocess(visible, thermal, normalised=normalised)
-        times.append(perf_counter_ns())
-        outputs = self._backend.infer(feeds)
-        times.append(perf_counter_ns())
-        found = postprocess(outputs, (visible.shape[1], visible.shape[0]))
-        times.append(perf_counter_ns())
-        spans = (after - before for before, after in pairwise(times))
-        return found, dict(zip(STAGES, (span / 1e6 for span in spans), strict=True))
+        def infer(feeds: Inputs) -> tuple[Outputs, float]:
+            start = perf_counter_ns()
+            return self._backend.infer(feeds), since(start)
+
+        return run_stages(self._preprocess, infer, postprocess, visible, thermal, normalised=normalised)
 
     def _other_task(self, method: str, gives: str) -> EngineError:
         manifest = self.manifest
@@ -184,6 +200,39 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def run_stages(
+    preprocess: Preprocess,
+    infer: Callable[[Inputs], tuple[Outputs, float]],
+    postprocess: Callable[[Outputs, tuple[int, int]], T],
+    visible: Image,
+    thermal: Image | None,
+    *,
+    normalised: bool,
+) -> tuple[T, dict[str, float]]:
+    """One pair through an engine.
+
+    Args:
+        preprocess, infer, postprocess: the stages; `infer` gives its own time in milliseconds, without any wait.
+        visible, thermal, normalised: as `Engine.infer` takes them.
+
+    Returns:
+        What `postprocess` makes of it, and the time of each of STAGES in milliseconds.
+    """
+    start = perf_counter_ns()
+    feeds = preprocess(visible, thermal, normalised=normalised)
+    preprocess_ms = since(start)
+    outputs, infer_ms = infer(feeds)
+    start = perf_counter_ns()
+    height, width = feeds["visible"].shape[1:3] if is_on_device(visible) else visible.shape[:2]
+    found = postprocess(outputs, (width, height))
+    return found, dict(zip(STAGES, (preprocess_ms, infer_ms, since(start)), strict=True))
+
+
+def since(start_ns: int) -> float:
+    """Milliseconds since a reading of `perf_counter_ns`."""
+    return (perf_counter_ns() - start_ns) / 1e6
 
 
 def make_postprocess(manifest: Manifest, threshold: float | None) -> Postprocess | SegmentPostprocess:

@@ -56,6 +56,10 @@ class Feed(ABC):
     def close(self) -> None:
         """Let go of cameras and files; twice does no harm."""
 
+    def damaged(self, modality: Modality) -> int:  # noqa: ARG002  # recordings refuse damage
+        """Pictures of this camera that came in parts only, so that there is no frame."""
+        return 0
+
     @property
     def busy(self) -> bool:
         """More events wait already."""

@@ -267,7 +267,7 @@ class Notice:
     """Something worth telling that is not a result: camera states, shutter events, engine switches, alarms.
 
     Attributes:
-        kind: `source`, `ffc`, `thermal`, `clock`, `ladder`, `drift` or `sink`.
+        kind: `source`, `ffc`, `thermal`, `clock`, `ladder`, `track`, `drift` or `sink`.
         rig: name of the pair of cameras.
         at_ns: when, on the clock of the frames.
         data: plain JSON data, keys as docs/results.md lists them.

@@ -76,6 +76,7 @@ def read_manifest(path: Path) -> Manifest:
     if path.suffix in PLAN_SUFFIXES:
         if not path.is_file():
             raise EngineError(f"{path}: does not exist; `mdrun models` lists the engines that ship")
+        _refuse_wrapped(path)
         return read_sidecar(path)
     header = read_header(path)
     text = header.metadata.get(METADATA_KEY)
@@ -142,6 +143,21 @@ def _graph_sha256(data: Buffer, size: int, where: str) -> str:
 def _header_size(length: int) -> int:
     """Bytes before a value of this length: a tag of one byte (field numbers below 16), and the length itself."""
     return 1 + max(1, -(-length.bit_length() // 7))
+
+
+def _refuse_wrapped(path: Path) -> None:
+    """Refuse an engine that Ultralytics exported: a length of four bytes, low byte first, and JSON before the plan.
+
+    Raises:
+        EngineError: it is one.
+    """
+    with path.open("rb") as file:
+        length, first = int.from_bytes(file.read(4), "little"), file.read(1)
+    if first == b"{" and length < path.stat().st_size:
+        raise EngineError(
+            f"{path}: an engine of Ultralytics, {length} bytes of JSON before the plan; mdrun runs engines that "
+            "`mdexport plan` built, with their manifest beside them"
+        )
 
 
 @contextmanager

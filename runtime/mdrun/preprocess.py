@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mdrun.backends.base import Feeds, input_shape
+from mdrun.backends.base import Feeds, Inputs, input_shape
+from mdrun.backends.cuda_array import CudaArray, Image, OnDevice, is_on_device
 from mdrun.errors import DataError, EngineError
 from mdrun.manifest import InputSpec, Manifest
 from mdrun.thermal.normalise import Rule, normalise
@@ -34,30 +35,34 @@ class Preprocess:
         self._rule = thermal_rule(manifest)
         self._buffers: Feeds = {name: np.empty(input_shape(spec), np.uint8) for name, spec in manifest.inputs.items()}
 
-    def __call__(self, visible: NDArray[Any], thermal: NDArray[Any] | None, *, normalised: bool = False) -> Feeds:
+    def __call__(self, visible: Image, thermal: Image | None, *, normalised: bool = False) -> Inputs:
         """Engine inputs of one pair; the next call overwrites them.
 
         Args:
-            visible: (H, W, 3) uint8 RGB.
+            visible: (H, W, 3) uint8 RGB; on a GPU at the engine's own size.
             thermal: (h, w) as the manifest's rule takes it: uint8, or uint16 counts, which are normalised by
-                themselves; ignored by an engine without a thermal input.
+                themselves; on a GPU uint8 at the engine's own size; ignored by an engine without a thermal input.
             normalised: `thermal` is uint8 because the manifest's rule was applied already.
 
         Raises:
             DataError: an image of another type or shape, or no thermal image for an engine that takes one.
         """
-        if (
-            not isinstance(visible, np.ndarray)
-            or visible.ndim != 3
-            or visible.shape[2] != 3
-            or visible.dtype != np.uint8
-            or not visible.size
-        ):
-            raise DataError(f"visible image is {_describe(visible)}, wanted uint8 (H, W, 3) in RGB order")
-        resize_into(visible, self._buffers["visible"][0])
+        on_device = {}
+        if is_on_device(visible):
+            on_device["visible"] = self._take("visible", visible)  # type: ignore[arg-type]  # asked above
+        else:
+            resize_into(_checked_visible(visible), self._buffers["visible"][0])
         if "thermal" in self._buffers:
-            resize_into(_in_8_bits(thermal, Rule() if normalised else self._rule), self._buffers["thermal"][0])
-        return self._buffers
+            rule = Rule() if normalised else self._rule
+            if is_on_device(thermal) and not rule.takes_counts:
+                on_device["thermal"] = self._take("thermal", thermal)  # type: ignore[arg-type]  # asked above
+            else:
+                resize_into(_in_8_bits(thermal, rule), self._buffers["thermal"][0])
+        return {**self._buffers, **on_device} if on_device else self._buffers
+
+    def _take(self, name: str, image: OnDevice) -> CudaArray:
+        buffer = self._buffers[name]
+        return CudaArray.take(name, image, buffer.shape, buffer.dtype)
 
 
 def thermal_rule(manifest: Manifest) -> Rule:
@@ -117,9 +122,26 @@ def _check_layout(engine: str, name: str, spec: InputSpec) -> None:
         )
 
 
-def _in_8_bits(thermal: NDArray[Any] | None, rule: Rule) -> NDArray[np.uint8]:
+def _checked_visible(image: object) -> NDArray[np.uint8]:
+    if (
+        not isinstance(image, np.ndarray)
+        or image.ndim != 3
+        or image.shape[2] != 3
+        or image.dtype != np.uint8
+        or not image.size
+    ):
+        raise DataError(f"visible image is {_describe(image)}, wanted uint8 (H, W, 3) in RGB order")
+    return image
+
+
+def _in_8_bits(thermal: Image | None, rule: Rule) -> NDArray[np.uint8]:
     if thermal is None:
         raise DataError("no thermal image, and the engine takes one; give it or use a visible-only engine")
+    if is_on_device(thermal):
+        raise DataError(
+            f"thermal image is on a GPU and the engine's rule {rule} is applied on the host; give a NumPy array of counts, "
+            "or apply the rule on the GPU and say normalised=True"
+        )
     if not isinstance(thermal, np.ndarray):
         raise DataError(f"thermal image is {_describe(thermal)}, wanted uint8 or uint16 (h, w), one channel")
     return normalise(thermal, rule)

@@ -12,10 +12,10 @@ import pytest
 
 from mdexport.cli import mdexport
 from mdexport.plan import explain as explain_module
-from mdexport.plan.driver import Driver, Gpu
 from mdexport.plan.explain import explain
-from mdexport.plan.machine import Machine, this_machine
+from mdrun.backends.nvidia.machine import Machine, this_machine
 from mdrun.command import run_command
+from mdrun.driver import Driver, Gpu
 from mdrun.errors import EngineError
 from mdrun.manifest import Build, ManifestError
 from tests.runtime.engines import make_manifest

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from mdexport.cli import mdexport
-from mdexport.plan import driver, maker
-from mdexport.plan.driver import Driver, DriverError, Gpu
-from mdexport.plan.library import BuildError, load_library
+from mdexport.plan import maker
 from mdexport.plan.maker import make_plan
 from mdexport.plan.options import PlanOptions
 from mdexport.plan.precision import PrecisionError
+from mdrun.backends.nvidia.library import LibraryError, load_library
+from mdrun.backends.nvidia.machine import platform_name
 from mdrun.command import run_command
+from mdrun.driver import Driver, DriverError, Gpu
 from mdrun.errors import EngineError
 from mdrun.manifest import Build, Manifest, ManifestError, read_sidecar
 from tests.export.fake_tensorrt import CLASSES, NAMES, Script, make_module
@@ -83,7 +84,7 @@ def test_one_code_path_for_all_versions(version: str, graph: Path, monkeypatch: 
         version=version,
         compute_capabilities=["8.7"],
         device="Orin",
-        platform=driver.platform_name(),
+        platform=platform_name(),
         onnx_sha256=made.manifest.build.onnx_sha256 if made.manifest.build else "",
         options={},
         command="mdexport plan student_fp16.onnx --output student_fp16.plan",
@@ -234,7 +235,7 @@ def test_what_the_library_says_is_shown(
 
 def test_a_level_that_an_old_version_lacks(graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, Script("10.3.0"))
-    with pytest.raises(BuildError, match=r"10\.3\.0 knows no --hardware-compatible same-compute-capability"):
+    with pytest.raises(LibraryError, match=r"10\.3\.0 knows no --hardware-compatible same-compute-capability"):
         make_plan(graph, graph.with_suffix(".plan"), PlanOptions(hardware_compatible="same-compute-capability"))
 
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mdexport.plan.driver import DriverError, find_driver
 from mdexport.plan.explain import explain
-from mdexport.plan.library import Library, library_version, load_library
 from mdexport.plan.maker import make_plan
 from mdexport.plan.options import PlanOptions
+from mdrun.backends.nvidia.library import Library, library_version, load_library
 from mdrun.backends.ort import import_onnxruntime
+from mdrun.driver import DriverError, find_driver
 from mdrun.onnx_file import read_manifest
 from mdrun.pairing import PairLimits, PairStream
 from mdrun.preprocess import Preprocess

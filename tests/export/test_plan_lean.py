@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mdexport.plan.driver import DriverError, find_driver
+from mdrun.driver import DriverError, find_driver
 
 LEAN = "tensorrt-lean-cu12==10.16.1.11"
 LOAD = """
@@ -20,7 +20,7 @@ import sys
 import tensorrt_lean
 sys.modules["tensorrt"] = tensorrt_lean
 from mdexport.plan.inspector import count_engine
-from mdexport.plan.library import load_library
+from mdrun.backends.nvidia.library import load_library
 from mdrun.errors import EngineError
 try:
     count_engine(load_library("tensorrt"), b"not a plan", host_code=False)

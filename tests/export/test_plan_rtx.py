@@ -13,10 +13,10 @@ import onnx
 import pytest
 
 from mdexport.cli import mdexport
-from mdexport.plan.library import BuildError, library_version
 from mdexport.plan.maker import make_plan
 from mdexport.plan.options import PlanOptions
 from mdrun.backends import open_backend
+from mdrun.backends.nvidia.library import LibraryError, library_version
 from mdrun.command import run_command
 from mdrun.errors import EngineError, OutputError
 from mdrun.manifest import read_sidecar
@@ -72,7 +72,7 @@ def test_turing_on_request(tmp_path: Path) -> None:
 
 def test_a_dynamic_batch(tmp_path: Path) -> None:
     graph = write_conv(tmp_path / "a.onnx", batch="batch")
-    with pytest.raises(BuildError, match=r"no optimization profile has been defined.*add --max-batch") as caught:
+    with pytest.raises(LibraryError, match=r"no optimization profile has been defined.*add --max-batch") as caught:
         make_plan(graph, tmp_path / "a.rtx", RTX)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "a.rtx").exists()
@@ -168,7 +168,7 @@ def test_bad_input(
 
 
 def test_too_little_workspace_in_the_builder_s_own_words(tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match=r"OutOfMemory \(Requested size was \d+ bytes"):
+    with pytest.raises(LibraryError, match=r"OutOfMemory \(Requested size was \d+ bytes"):
         make_plan(SHIPPED, tmp_path / "a.rtx", PlanOptions(target="rtx", workspace_mib=1))
 
 

@@ -17,7 +17,7 @@ CHECKED = ("export/mdexport/plan", "tests/export/test_plan_gpu.py")
 # What the check must find: a flag that TensorRT 11 has no more, and a shape where dimensions are wanted.
 WRONG = """
 from __future__ import annotations
-from mdexport.plan.library import Library
+from mdrun.backends.nvidia.library import Library
 from mdexport.plan.network import Network
 
 def set_precision(library: Library) -> object:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import mmap
-import re
 import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mdexport.plan.library import TITLES
-from mdexport.plan.machine import Machine, this_machine
-from mdexport.plan.needs import Need, list_needs
+from mdrun.backends.nvidia.library import TITLES
+from mdrun.backends.nvidia.machine import Machine, this_machine
+from mdrun.backends.nvidia.needs import Need, list_needs
+from mdrun.backends.nvidia.plan_file import belongs, rebuild_command
 from mdrun.errors import EngineError
-from mdrun.manifest import DIGEST_CHARS, Build, Manifest
+from mdrun.manifest import Build, Manifest
 from mdrun.onnx_file import PLAN_SUFFIXES, read_manifest
 
 
@@ -86,36 +85,11 @@ def explain(path: Path, machine: Machine | None = None) -> Explanation:
     return Explanation(
         path=path,
         manifest=manifest,
-        belongs=_belongs(path, manifest),
+        belongs=belongs(path, manifest),
         needs=list(list_needs(build, machine)),
-        rebuild=_rebuild(build, machine),
+        rebuild=rebuild_command(build, machine.driver),
         source=_source(path, build),
     )
-
-
-def _belongs(path: Path, manifest: Manifest) -> bool | None:
-    """Look for the network's name in the engine's bytes, where TensorRT for RTX 1.7 writes it in clear."""
-    pattern = re.escape(f"{manifest.name}@".encode()) + rb"[0-9a-f]{%d}" % DIGEST_CHARS
-    try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            names = {match.decode() for match in re.findall(pattern, data)}
-    except ValueError as error:
-        raise EngineError(f"{path}: is empty; copy or build it again") from error
-    if not names:
-        return None
-    if manifest.network_name() not in names:
-        manifest.check_network_name(names.pop(), str(path))
-    return True
-
-
-def _rebuild(build: Build, machine: Machine) -> str:
-    """The command of then; for a GPU here that the engine was told to leave out, with that GPU."""
-    if build.target != "rtx" or "compute-capability" not in build.options or machine.driver is None:
-        return build.command
-    here = machine.driver.gpus[0].compute_capability
-    if here in build.compute_capabilities:
-        return build.command
-    return f"{build.command} {shlex.join(['--compute-capability', here])}"
 
 
 def _source(path: Path, build: Build) -> str:

@@ -8,14 +8,13 @@ https://docs.nvidia.com/deeplearning/tensorrt/11.3.0/api/migration/tensorrt-10x-
 
 from __future__ import annotations
 
-import ctypes
 import json
 import re
 from collections import Counter
 from typing import Any
 
-from mdexport.plan.library import BuildError, Library
 from mdexport.plan.precision import LayerCount
+from mdrun.backends.nvidia.library import Library, LibraryError
 
 TYPE_KEYS = ("Format/Datatype", "Datatype", "DataType")
 KIND_KEYS = ("LayerType", "ParameterType", "TacticName")
@@ -46,14 +45,9 @@ def count_engine(library: Library, plan: bytes, *, host_code: bool) -> tuple[Lay
         The count, and the network's name that the engine carries.
 
     Raises:
-        BuildError: the plan does not load, or its inspector cannot be read.
+        LibraryError: the plan does not load, or its inspector cannot be read.
     """
-    runtime = library.call("start a runtime", library.api.Runtime, library.log)
-    if (
-        library.log.errors
-    ):  # it gives an object even then; freeing it kills the process (seen with 10.16.1), so it stays
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(runtime))
-        raise BuildError(f"{library.title} did not start a runtime: {library.said()}")
+    runtime = library.start_runtime()
     if host_code:
         runtime.engine_host_code_allowed = True
     engine = library.call("load the plan it built", runtime.deserialize_cuda_engine, plan)
@@ -66,16 +60,16 @@ def read_count(text: str) -> LayerCount:
     """Count the convolution and matrix layers of an inspector's JSON by the type of their first input.
 
     Raises:
-        BuildError: not that JSON, or without the layers' types, which only a plan built with them shows.
+        LibraryError: not that JSON, or without the layers' types, which only a plan built with them shows.
     """
     try:
         layers = json.loads(text)["Layers"]
         described = [layer for layer in layers if isinstance(layer, dict)]
         counter = Counter(filter(None, map(_precision, described)))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BuildError(f"the engine inspector's JSON is not what TensorRT 10 or 11 writes ({error!r})") from error
+        raise LibraryError(f"the engine inspector's JSON is not what TensorRT 10 or 11 writes ({error!r})") from error
     if layers and not described:
-        raise BuildError("the engine inspector names layers without their types; build with `mdexport plan`")
+        raise LibraryError("the engine inspector names layers without their types; build with `mdexport plan`")
     return LayerCount("engine", dict(counter))
 
 

@@ -9,14 +9,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mdexport.plan.driver import Driver, DriverError, find_driver, l4t_release, platform_name
 from mdexport.plan.inspector import count_engine
-from mdexport.plan.library import Library, load_library
 from mdexport.plan.network import build_engine, parse_network
 from mdexport.plan.options import PlanOptions
 from mdexport.plan.output import auto_name, check_sidecar, check_suffix, write_engine
 from mdexport.plan.precision import LayerCount, asked_precision, check_precision, count_network
 from mdexport.plan.rtx import choose_capabilities
+from mdrun.backends.nvidia.library import Library, load_library
+from mdrun.backends.nvidia.machine import platform_name
+from mdrun.driver import Driver, DriverError, find_driver, l4t_release
 from mdrun.errors import EngineError
 from mdrun.manifest import Build, Manifest
 from mdrun.onnx_file import PLAN_SUFFIXES, check_graph, read_manifest

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mdexport.plan.library import BuildError, Library
 from mdexport.plan.options import PlanOptions
 from mdexport.plan.output import write_whole
 from mdexport.plan.rtx import set_capabilities
+from mdrun.backends.nvidia.library import Library, LibraryError
 from mdrun.errors import EngineError, UsageError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def parse_network(library: Library, data: bytes, where: Path) -> Network:
     """Parse an ONNX file into a strongly typed network.
 
     Raises:
-        BuildError: with the parser's own errors.
+        LibraryError: with the parser's own errors.
     """
     api = library.api
     builder = library.call("start a builder", api.Builder, library.log)
@@ -51,7 +51,7 @@ def parse_network(library: Library, data: bytes, where: Path) -> Network:
     library.log.errors.clear()
     if not parser.parse(data):
         errors = [_describe(parser.get_error(index)) for index in range(parser.num_errors)]
-        raise BuildError(f"{where}: {library.title} cannot read it: {'; '.join(errors) or library.said()}")
+        raise LibraryError(f"{where}: {library.title} cannot read it: {'; '.join(errors) or library.said()}")
     return Network(where, library, builder, definition, parser)
 
 
@@ -65,7 +65,7 @@ def build_engine(network: Network, name: str, capabilities: list[str], options: 
         options: as asked.
 
     Raises:
-        BuildError: with the builder's own errors; a timing cache of another GPU or version.
+        LibraryError: with the builder's own errors; a timing cache of another GPU or version.
         UsageError: a largest batch for a graph whose batch is fixed.
         EngineError: the graph has dynamic sizes other than the batch.
     """
@@ -85,9 +85,9 @@ def build_engine(network: Network, name: str, capabilities: list[str], options: 
         plan = library.call(
             f"build {network.where}", network.builder.build_serialized_network, network.definition, config
         )
-    except BuildError as error:
+    except LibraryError as error:
         if dynamic and options.max_batch is None:
-            raise BuildError(f"{error}; the graph's batch is dynamic: add --max-batch") from error
+            raise LibraryError(f"{error}; the graph's batch is dynamic: add --max-batch") from error
         raise
     if options.timing_cache is not None:
         _save_timing_cache(library, config, options.timing_cache)
@@ -110,7 +110,7 @@ def _set_compatibility(library: Library, config: trt.IBuilderConfig, options: Pl
         levels = library.api.HardwareCompatibilityLevel.__members__
         level = levels.get(options.hardware_compatible.upper().replace("-", "_"))
         if level is None:  # TensorRT 10.3 knows ampere-plus only
-            raise BuildError(
+            raise LibraryError(
                 f"{library.title} knows no --hardware-compatible {options.hardware_compatible}; take a newer version, "
                 "or leave it out"
             )
@@ -139,7 +139,7 @@ def _set_profile(network: Network, config: trt.IBuilderConfig, max_batch: int | 
         profile.set_shape(name, dims(least), dims(most), dims(most))
     library.log.errors.clear()
     if config.add_optimization_profile(profile) < 0:
-        raise BuildError(f"{library.title} did not take batches from 1 to {max_batch}: {library.said()}")
+        raise LibraryError(f"{library.title} did not take batches from 1 to {max_batch}: {library.said()}")
     return True
 
 
@@ -148,8 +148,8 @@ def _load_timing_cache(library: Library, config: trt.IBuilderConfig, path: Path)
     try:
         times = library.call("read the timing cache", config.create_timing_cache, blob)
         library.call("take the timing cache", config.set_timing_cache, times, ignore_mismatch=False)
-    except BuildError as error:
-        raise BuildError(f"{path}: {error}; caches are of one GPU and one version: name another file") from error
+    except LibraryError as error:
+        raise LibraryError(f"{path}: {error}; caches are of one GPU and one version: name another file") from error
 
 
 def _save_timing_cache(library: Library, config: trt.IBuilderConfig, path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from mdexport.plan.library import Library
+from mdrun.backends.nvidia.library import Library
 from mdrun.errors import OutputError, UsageError
 from mdrun.files import PartialFile
 from mdrun.manifest import Manifest, ManifestError, parse_manifest, sidecar_path

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mdexport.plan.library import Library
+from mdrun.backends.nvidia.library import Library
 from mdrun.errors import EngineError
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mdexport.plan.library import Library
+from mdrun.backends.nvidia.library import Library
 from mdrun.errors import UsageError
 
 TURING = "7.5"  # left out unless asked for: NVIDIA advises an engine of its own, and seen, it makes FP16 19 % larger
@@ -26,7 +26,7 @@ def set_capabilities(library: Library, config: Any, capabilities: list[str]) -> 
     """Tell the builder.
 
     Raises:
-        BuildError: it refused one.
+        LibraryError: it refused one.
     """
     kinds = _known(library)
     config.num_compute_capabilities = len(capabilities)

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from mdexport.plan.explain import Explanation
-from mdexport.plan.library import TITLES
 from mdexport.plan.maker import Plan
+from mdrun.backends.nvidia.library import TITLES
 from mdrun.manifest import Build, sidecar_path
 
 UNLOADED = {

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 
-from mdrun.backends.base import Backend, Feeds, Outputs
-from mdrun.errors import EngineError, UsageError
+from mdrun.backends.base import Backend, Feeds, Inputs, Outputs
+from mdrun.backends.choice import AUTO, BACKENDS, LIBRARIES, Choice, check_backend, choose
+from mdrun.errors import BackendError
 from mdrun.manifest import Manifest
-from mdrun.onnx_file import PLAN_SUFFIXES
 
-__all__ = ["AUTO", "Backend", "Feeds", "Outputs", "check_backend", "open_backend"]
-
-AUTO = "auto"
-LIBRARIES = ("onnxruntime", "openvino")  # of .onnx files; `auto` takes the first that is installed and can run it
+__all__ = ["AUTO", "BACKENDS", "LIBRARIES", "Backend", "Feeds", "Inputs", "Outputs", "check_backend", "open_backend"]
 
 
 def open_backend(path: Path, manifest: Manifest, threads: int | None = None, backend: str = AUTO) -> Backend:
@@ -23,42 +19,42 @@ def open_backend(path: Path, manifest: Manifest, threads: int | None = None, bac
         path: the engine file.
         manifest: what the engine takes and gives.
         threads: CPU threads of the engine; None takes one a core.
-        backend: one of LIBRARIES, or AUTO.
+        backend: one of BACKENDS, or AUTO, which also goes on to the next best where one does not start.
 
     Raises:
-        UsageError: no such backend.
-        EngineError: no library for such a file, the library is not installed, or it refuses the file.
+        UsageError: no such backend, or not for such a file.
+        BackendError: the library is not installed, or does not run where it was asked to.
+        EngineError: it refuses the file.
     """
     check_backend(backend)
-    if path.suffix in PLAN_SUFFIXES:
-        kind = "an engine of TensorRT for RTX" if path.suffix == ".rtx" else "a TensorRT plan"
-        raise EngineError(
-            f"{path}: {kind}; this version runs .onnx engines, others come with a later release; "
-            "run the .onnx file it was built from"
-        )
-    if backend == AUTO:
-        backend = _choose(manifest)
+    return _open_first(choose(path, manifest, backend), path, manifest, threads)
+
+
+def _open_first(
+    choices: list[Choice], path: Path, manifest: Manifest, threads: int | None, failed: str = ""
+) -> Backend:
+    """The first that starts; its reason tells of those that did not."""
+    best, *others = choices
+    try:
+        opened = _open(best.backend, path, manifest, threads)
+    except BackendError as error:
+        if not others:
+            raise
+        failed += f"; {best.backend} did not start: {str(error).removeprefix(f'{path}: ')}"
+        return _open_first(others, path, manifest, threads, failed)
+    opened.reason = best.reason + failed
+    return opened
+
+
+def _open(backend: str, path: Path, manifest: Manifest, threads: int | None) -> Backend:
+    if backend.startswith("tensorrt"):
+        from mdrun.backends.tensorrt import TensorRtBackend
+
+        return TensorRtBackend(path, manifest, backend)
     if backend == "openvino":
         from mdrun.backends.openvino import OpenVinoBackend
 
         return OpenVinoBackend(path, manifest, threads)
     from mdrun.backends.ort import OrtBackend
 
-    return OrtBackend(path, manifest, threads)
-
-
-def check_backend(backend: str) -> None:
-    """Refuse a name that no backend has.
-
-    Raises:
-        UsageError: listing those there are.
-    """
-    if backend not in {AUTO, *LIBRARIES}:
-        raise UsageError(f"backend is {backend!r}, wanted one of {', '.join((AUTO, *LIBRARIES))}")
-
-
-def _choose(manifest: Manifest) -> str:
-    """The first library that is installed; where none is, the one whose absence is worth an error."""
-    if manifest.origin.precision == "bf16":  # ONNX Runtime has no bfloat16 on a CPU
-        return "openvino"
-    return next((library for library in LIBRARIES if find_spec(library) is not None), LIBRARIES[0])
+    return OrtBackend(path, manifest, threads, backend)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mdrun.backends.base import Backend, Feeds, Outputs, input_shape, one_line
-from mdrun.backends.tensors import Tensor, check_tensors
-from mdrun.errors import EngineError
+from mdrun.backends.base import ANY_BATCH, Backend, Inputs, Outputs, input_shape, one_line, split, stack
+from mdrun.backends.tensors import Tensor, check_tensors, has_dynamic_batch
+from mdrun.errors import BackendError, EngineError
 from mdrun.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -44,27 +46,51 @@ class OpenVinoBackend(Backend):
         try:
             core = library.Core()
             model = core.read_model(path)
-            check_tensors(path, manifest, _tensors(model.inputs), _tensors(model.outputs))
-            if model.is_dynamic():  # fixed sizes are faster, and all it ever gets is one pair
+            inputs, outputs = _tensors(model.inputs), _tensors(model.outputs)
+            check_tensors(path, manifest, inputs, outputs)
+            self.max_batch = ANY_BATCH if has_dynamic_batch(inputs, outputs) else 1
+            if model.is_dynamic():  # fixed sizes are faster, and mostly it gets one pair
                 model.reshape({name: input_shape(spec) for name, spec in manifest.inputs.items()})
-            compiled = core.compile_model(model, DEVICE, _properties(manifest, threads))
+            properties = _properties(manifest, threads)
+            compiled = core.compile_model(model, DEVICE, properties)
         except RuntimeError as error:
             raise EngineError(f"{path}: OpenVINO refuses it: {_line(error)}; copy or export it again") from error
         self._request: openvino.InferRequest | None = compiled.create_infer_request()
+        self._many: openvino.InferRequest | None = None
+        self._compile_many: Callable[[], Any] = partial(_compile_many, core, path, manifest, properties)
 
-    def _infer(self, feeds: Feeds) -> Outputs:
-        if self._request is None:
+    def _infer(self, feeds: Inputs) -> Outputs:
+        arrays = self._call(self._request, feeds, shared=True)
+        return {name: arrays[name] for name in self._manifest.outputs}
+
+    def _infer_batch(self, pairs: Sequence[Inputs]) -> list[Outputs]:
+        if len(pairs) == 1:
+            return super()._infer_batch(pairs)
+        if self._many is None:
+            self._many = self._compile_many()
+        arrays = self._call(self._many, stack(pairs), shared=False)
+        return split({name: arrays[name] for name in self._manifest.outputs}, len(pairs))
+
+    def _call(self, request: openvino.InferRequest | None, feeds: Inputs, *, shared: bool) -> Any:
+        """Outputs by name; `shared`: in memory that the next call overwrites."""
+        if request is None:
             raise EngineError(f"{self._manifest.name}: the engine is closed; load it again")
         try:
-            arrays = self._request.infer(feeds, share_inputs=True, share_outputs=True)
+            return request.infer(feeds, share_inputs=True, share_outputs=shared)
         except RuntimeError as error:
             raise EngineError(
                 f"{self._manifest.name}: OpenVINO failed: {_line(error)}; export the engine again"
             ) from error
-        return {name: arrays[name] for name in self._manifest.outputs}
 
     def _close(self) -> None:
-        self._request = None
+        self._request = self._many = None
+
+
+def _compile_many(core: Any, path: Path, manifest: Manifest, properties: dict[str, str | int]) -> Any:
+    """For batches of any size; as fast as one compiled for each size, and with the same results (measured)."""
+    model = core.read_model(path)
+    model.reshape({name: [-1, *input_shape(spec)[1:]] for name, spec in manifest.inputs.items()})
+    return core.compile_model(model, DEVICE, properties).create_infer_request()
 
 
 def _properties(manifest: Manifest, threads: int | None) -> dict[str, str | int]:
@@ -78,7 +104,7 @@ def _import_openvino(path: Path) -> Any:
     try:
         return importlib.import_module("openvino")
     except ImportError as error:
-        raise EngineError(
+        raise BackendError(
             f'{path}: running it wants OpenVINO, which is not installed; pip install "mdrun[openvino]"'
         ) from error
 

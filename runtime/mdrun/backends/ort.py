@@ -1,57 +1,126 @@
-"""ONNX Runtime on the CPU."""
+"""ONNX Runtime, on the CPU or on an NVIDIA GPU."""
 
 from __future__ import annotations
 
 import importlib
+import io
 import os
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from mdrun.backends.base import Backend, Feeds, Outputs, one_line
-from mdrun.backends.tensors import Tensor, check_tensors
-from mdrun.errors import EngineError
+from mdrun.backends.base import ANY_BATCH, Backend, Feeds, Inputs, Outputs, one_line, split, stack
+from mdrun.backends.cuda import DeviceMemory, open_memory
+from mdrun.backends.cuda_array import CudaArray
+from mdrun.backends.tensors import Tensor, check_tensors, has_dynamic_batch
+from mdrun.driver import DriverError, find_driver
+from mdrun.errors import BackendError, EngineError
 from mdrun.manifest import Manifest
 
 if TYPE_CHECKING:
     import onnxruntime
 
-PROVIDERS = ["CPUExecutionProvider"]
+CPU, CUDA, TENSORRT = (f"{name}ExecutionProvider" for name in ("CPU", "CUDA", "Tensorrt"))
 SILENT = 4  # ORT_LOGGING_LEVEL_FATAL: the library's own lines would stand beside our one-line error
 
 # ONNX Runtime's names of element types (onnxruntime/core/framework/data_types.cc).
 DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(int32)": "int32", "tensor(int64)": "int64"}
 
+# The TensorRT provider builds weakly typed networks, which use a type only where they are allowed to.
+ALLOWED = {"fp16": ("trt_fp16_enable",), "bf16": ("trt_bf16_enable",), "int8": ("trt_int8_enable",)}
+
+Provider = tuple[str, dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where ONNX Runtime runs an engine.
+
+    Attributes:
+        providers: the one that is asked for, and those that take what it leaves.
+        device: as a backend shows it.
+        needs_gpu: it does not start without one.
+    """
+
+    providers: tuple[str, ...]
+    device: str
+    needs_gpu: bool = True
+
+
+PLACES = {
+    "onnxruntime": Place((CPU,), "cpu", needs_gpu=False),
+    "onnxruntime-cuda": Place((CUDA, CPU), "cuda:0"),
+    "onnxruntime-tensorrt": Place((TENSORRT, CUDA, CPU), "cuda:0"),
+}
+
 
 class OrtBackend(Backend):
-    """An ONNX engine in ONNX Runtime, on the CPU."""
+    """An ONNX engine in ONNX Runtime."""
 
-    name = "onnxruntime"
-    device = "cpu"
-
-    def __init__(self, path: Path, manifest: Manifest, threads: int | None = None) -> None:
+    def __init__(self, path: Path, manifest: Manifest, threads: int | None = None, name: str = "onnxruntime") -> None:
         """Load and check an engine.
 
         Args:
             path: ONNX file.
             manifest: what it must take and give.
-            threads: of one operator; None takes one a core.
+            threads: of one operator on the CPU; None takes one a core.
+            name: one of PLACES.
 
         Raises:
-            EngineError: the library is missing or refuses the file, or the graph is not what the manifest says.
+            BackendError: the library is missing, or does not run where it was asked to.
+            EngineError: it refuses the file, or the graph is not what the manifest says.
         """
         super().__init__(manifest)
-        self._session: onnxruntime.InferenceSession | None = _open_session(path, threads)
-        if (got := self._session.get_providers()) != PROVIDERS:
-            raise EngineError(f"{path}: asked for {', '.join(PROVIDERS)}, ONNX Runtime runs it on {', '.join(got)}")
-        check_tensors(path, manifest, _tensors(self._session.get_inputs()), _tensors(self._session.get_outputs()))
+        self.name, place = name, PLACES[name]
+        self.device, self.takes_cuda_arrays = place.device, place.needs_gpu
+        self._session: onnxruntime.InferenceSession | None = _open_session(path, threads, name, manifest)
+        inputs, outputs = _tensors(self._session.get_inputs()), _tensors(self._session.get_outputs())
+        check_tensors(path, manifest, inputs, outputs)
+        self.max_batch = ANY_BATCH if has_dynamic_batch(inputs, outputs) else 1
         self._names = list(manifest.outputs)
+        self._memory: DeviceMemory | None = None
 
-    def _infer(self, feeds: Feeds) -> Outputs:
+    def _infer(self, feeds: Inputs) -> Outputs:
+        if any(isinstance(array, CudaArray) for array in feeds.values()):
+            return self._call(lambda session: self._run_bound(session, feeds))
+        return self._call(lambda session: session.run(self._names, cast("Feeds", feeds)))
+
+    def _infer_batch(self, pairs: Sequence[Inputs]) -> list[Outputs]:
+        if len(pairs) == 1 or any(isinstance(array, CudaArray) for feeds in pairs for array in feeds.values()):
+            return [self._infer(feeds) for feeds in pairs]  # its arrays are new with every run
+        batch = stack(pairs)
+        return split(self._call(lambda session: session.run(self._names, batch)), len(pairs))
+
+    def _run_bound(self, session: Any, feeds: Inputs) -> list[Any]:
+        """With inputs where they lie; outputs come to the host."""
+        binding = session.io_binding()
+        for name, array in feeds.items():
+            if isinstance(array, CudaArray):
+                self._wait_for(array.stream)
+                device = self.device.partition(":")[0]
+                binding.bind_input(name, device, 0, array.dtype.type, array.shape, array.pointer)
+            else:
+                binding.bind_cpu_input(name, array)
+        for name in self._names:
+            binding.bind_output(name)
+        session.run_with_iobinding(binding)
+        return list(binding.copy_outputs_to_cpu())
+
+    def _wait_for(self, stream: int | None) -> None:
+        """Until another library has written an input: ONNX Runtime has streams of its own."""
+        if stream is not None:
+            if self._memory is None:
+                self._memory = open_memory()
+            self._memory.wait_for(stream)
+
+    def _call(self, run: Callable[[Any], list[Any]]) -> Outputs:
         if self._session is None:
             raise EngineError(f"{self._manifest.name}: the engine is closed; load it again")
         try:
-            arrays = self._session.run(self._names, feeds)
+            arrays = run(self._session)
         except _library_errors() as error:
             raise EngineError(
                 f"{self._manifest.name}: ONNX Runtime failed: {one_line(str(error))}; export the engine again"
@@ -60,6 +129,8 @@ class OrtBackend(Backend):
 
     def _close(self) -> None:
         self._session = None
+        if self._memory is not None:
+            self._memory.close()
 
 
 def import_onnxruntime() -> ModuleType:
@@ -74,25 +145,71 @@ def import_onnxruntime() -> ModuleType:
     return importlib.import_module("onnxruntime")
 
 
-def _open_session(path: Path, threads: int | None) -> onnxruntime.InferenceSession:
+def _open_session(path: Path, threads: int | None, name: str, manifest: Manifest) -> onnxruntime.InferenceSession:
+    place = PLACES[name]
+    extra = "gpu" if place.needs_gpu else "cpu"
     try:
         library = import_onnxruntime()
     except ImportError as error:
-        raise EngineError(
-            f'{path}: running it wants ONNX Runtime, which is not installed; pip install "mdrun[cpu]"'
+        raise BackendError(
+            f'{path}: running it wants ONNX Runtime, which is not installed; pip install "mdrun[{extra}]"'
         ) from error
+    if place.needs_gpu:
+        _check_gpu(path, name, library)
     options = library.SessionOptions()
     options.log_severity_level = SILENT
     options.inter_op_num_threads = 1  # one graph at a time, and its operators depend on each other
     if threads is not None:
         options.intra_op_num_threads = threads
+    wanted = [_provider(provider, manifest) for provider in place.providers]
     try:
-        session: onnxruntime.InferenceSession = library.InferenceSession(str(path), options, providers=PROVIDERS)
+        # without `enable_fallback=0` a provider that fails, also later, is replaced by the CPU
+        session = library.InferenceSession(str(path), options, providers=wanted, enable_fallback=0)
     except _library_errors() as error:
-        raise EngineError(
-            f"{path}: ONNX Runtime refuses it: {one_line(str(error))}; copy or export it again"
-        ) from error
+        said = one_line(str(error))
+        if place.needs_gpu:
+            raise BackendError(f"{path}: {name} does not start: {said}; `mdrun doctor` shows what is here") from error
+        raise EngineError(f"{path}: ONNX Runtime refuses it: {said}; copy or export it again") from error
+    session.disable_fallback()
+    _check_provider(path, name, library, session)
     return session
+
+
+def _check_gpu(path: Path, name: str, library: ModuleType) -> None:
+    """A library built for the provider, and a GPU; asking without either gives a session on the CPU, without a word."""
+    built_for = library.get_available_providers()
+    if PLACES[name].providers[0] not in built_for:
+        raise BackendError(
+            f"{path}: asked for {name}, and the ONNX Runtime installed here, {library.__version__}, has only "
+            f'{", ".join(built_for)}; pip uninstall onnxruntime, then pip install "mdrun[gpu]"'
+        )
+    try:
+        find_driver()
+    except DriverError as error:
+        raise BackendError(f"{path}: asked for {name}: {error}; install NVIDIA's driver, or take another") from error
+    if hasattr(library, "preload_dlls"):  # from 1.21 on: finds CUDA and cuDNN where pip put them
+        with redirect_stdout(io.StringIO()):  # which is for results; what is missing is seen when the session is there
+            library.preload_dlls()
+
+
+def _check_provider(path: Path, name: str, library: ModuleType, session: onnxruntime.InferenceSession) -> None:
+    """A provider that does not load is left out of the session, without a word."""
+    wanted, got = PLACES[name].providers[0], session.get_providers()
+    if got[0] == wanted:
+        return
+    needs = {CUDA: "CUDA and cuDNN", TENSORRT: "TensorRT, CUDA and cuDNN"}.get(wanted, "nothing more")
+    raise BackendError(
+        f"{path}: asked for {wanted}, ONNX Runtime {library.__version__} runs it on {', '.join(got)}: the provider did "
+        f"not load, it needs {needs} in the versions of its release; install them, or take another backend"
+    )
+
+
+def _provider(provider: str, manifest: Manifest) -> Provider:
+    """A provider with its options, all on the first GPU."""
+    options = {} if provider == CPU else {"device_id": "0"}
+    if provider == TENSORRT:
+        options |= dict.fromkeys(ALLOWED.get(manifest.origin.precision or "", ()), "1")
+    return provider, options
 
 
 def _tensors(nodes: list[Any]) -> dict[str, Tensor]:

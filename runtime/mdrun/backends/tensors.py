@@ -34,6 +34,11 @@ def check_tensors(path: Path, manifest: Manifest, inputs: Mapping[str, Tensor], 
         )
 
 
+def has_dynamic_batch(*tensors: Mapping[str, Tensor]) -> bool:
+    """The first dimension of every tensor takes any number."""
+    return all(not isinstance(shape[0], int) for named in tensors for _, shape in named.values())
+
+
 def _differences(kind: str, got: Mapping[str, Tensor], wanted: Mapping[str, tuple[str, tuple[int, ...]]]) -> list[str]:
     problems = [f"{kind} {name} is missing" for name in wanted if name not in got]
     problems += [f"{kind} {name} is not in the manifest" for name in got if name not in wanted]

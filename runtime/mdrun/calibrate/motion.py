@@ -10,10 +10,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-GRID = (8, 6)  # cells (across, down): a cell still holds a whole person or car of the middle distance
+from mdrun.calibrate.structure import scaling
+
+GRID = (32, 24)  # cells (across, down): the smaller a cell, the shorter a thing is in it; 8x6 doubles the spread
 BASELINE_NS = 111_111_111  # a frame period at 9 Hz: both cameras compare images that lie equally far apart
 SMALL = (160, 120)  # pixels (width, height) that are compared; a Lepton has no more
-NOISE_FACTOR = 3.0  # times the usual difference: below it a pixel has only noise
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Motion:
 
     Attributes:
         at_ns: middle of both capture times: what a difference of two images speaks of.
-        energy: (6, 8) float32, mean absolute difference of each cell above noise, grey levels.
+        energy: (24, 32) float32, mean absolute difference of each cell, grey levels.
     """
 
     at_ns: int
@@ -65,14 +66,12 @@ class MotionMeter:
     def _small(self, grey: NDArray[Any]) -> NDArray[np.float32]:
         image = grey.astype(np.float32)
         if self.homography is not None and self.size is not None:
-            to_small = np.diag([SMALL[0] / self.size[0], SMALL[1] / self.size[1], 1.0])
-            image = cv2.warpPerspective(image, to_small @ self.homography, SMALL, borderMode=cv2.BORDER_REPLICATE)
+            to_small = scaling(SMALL[0] / self.size[0], SMALL[1] / self.size[1]) @ self.homography
+            return np.asarray(cv2.warpPerspective(image, to_small, SMALL), np.float32)
         return np.asarray(cv2.resize(image, SMALL, interpolation=cv2.INTER_AREA), np.float32)
 
 
 def _energy(before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[np.float32]:
     """Mean absolute difference of each cell; automatic gain and exposure move the whole image and are taken out."""
     change = cv2.GaussianBlur(after - before, (0, 0), 1.0)
-    change = np.abs(change - np.median(change))
-    change = np.maximum(change - NOISE_FACTOR * np.median(change), 0)
-    return np.asarray(cv2.resize(change, GRID, interpolation=cv2.INTER_AREA), np.float32)
+    return np.asarray(cv2.resize(np.abs(change - np.median(change)), GRID, interpolation=cv2.INTER_AREA), np.float32)

@@ -37,11 +37,13 @@ Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 COARSE_WIDTH = 128  # px of the thermal image in the first search; at 80 half of the street scenes are missed
 COARSE_PAIRS = 4  # more only cost time there
 CANDIDATES = 4  # places of the coarse search that are refined
-LEVELS = (160, 320, 640)  # thermal widths of the refinement; finer edges have no partner in the other spectrum
+LEVELS = (160, 320)  # thermal widths of the refinement; finer edges have no partner in the other spectrum
 WINDOWS_ACROSS = 5  # a window spans a fifth of the width: smaller ones have too little structure, larger hide parallax
 MIN_OVERLAP = 0.35  # share of the smaller image that both cameras must see
-MIN_DISTINCTNESS = 5.0  # standard deviations of the best place over all others: noise reaches 4
-MAX_DISAGREEMENT = 0.02  # of the thermal width: halves further apart than that contradict each other
+SUPPORT_PX = 3.0  # of the last level: windows whose own optimum lies nearer support the result
+MIN_SCORE = 0.3  # share of windows that must; chance 0.02 to 0.06
+BLOCKS = (3, 2)  # parts of the image (across, down), left out in turn to see how far the result depends on each
+MAX_RESIDUAL = 0.02  # of the width: with a larger standard error the parts contradict each other
 SIZES = 1.05 ** np.arange(-14, 15)  # thermal field of view over visible: a half to double
 NEAR_SIZES = 1.04 ** np.arange(-3, 4)  # around a given start
 ANGLES = np.deg2rad([-4.0, 0.0, 4.0])  # cameras are mounted upright
@@ -54,11 +56,10 @@ class SceneAlignment:
 
     Attributes:
         homography: (3, 3) float64, thermal pixel to visible pixel, for the distance most of the scene lies at.
-        residual_px: how far the homography itself may be off, thermal pixels: median distance of two estimates from
-            independent halves of the evidence, halved.
+        residual_px: how far the homography itself may be off, thermal pixels: its standard error, found by leaving out
+            parts of the image.
         spread_px: how far single places lie off it, thermal pixels: parallax and lens distortion.
-        score: share of the edge directions that agree, -1 to 1; 0 is chance.
-        distinctness: standard deviations by which the place found stands out over displaced ones.
+        score: share of the places with structure that fit best where the homography has them, 0 to 1.
         pairs_used: number of pairs.
     """
 
@@ -66,7 +67,6 @@ class SceneAlignment:
     residual_px: float
     spread_px: float
     score: float
-    distinctness: float
     pairs_used: int
 
 
@@ -99,7 +99,7 @@ def align_scene(pairs: Sequence[Pair], *, initial: Matrix | None = None, model: 
     thermal = [grey_levels(image) for _, image in pairs]
     starts = _coarse(visible, thermal, initial)
     levels = [_level(visible, thermal, width) for width in LEVELS if width <= max(thermal[0].shape[1], LEVELS[0])]
-    models: list[Model] = ["similarity", "similarity" if model == "similarity" else "affine", model]
+    models: list[Model] = ["similarity" if model == "similarity" else "affine", model]
     first = [_refine(levels[0], start, "similarity") for start in starts]
     best = max(first, key=lambda found: found[1])[0]
     for level, used in zip(levels, models[-len(levels) :], strict=True):
@@ -113,7 +113,9 @@ def _check(pairs: Sequence[Pair]) -> None:
         raise CalibrationError("no image pairs; give at least one pair of a scene with edges, better ten")
     shapes = {(v.shape, t.shape) for v, t in pairs}
     if len(shapes) > 1:
-        raise CalibrationError(f"image pairs have {len(shapes)} different sizes; all must come from one pair of cameras")
+        raise CalibrationError(
+            f"image pairs have {len(shapes)} different sizes; all must come from one pair of cameras"
+        )
     (visible, thermal) = next(iter(shapes))
     if len(visible) != 3 or visible[2] != 3 or len(thermal) != 2 or min(*visible[:2], *thermal) < 32:
         raise CalibrationError(
@@ -125,7 +127,8 @@ def _level(visible: list[Field], thermal: list[Field], width: int) -> _Level:
     height, full = thermal[0].shape
     size = (width, max(32, round(height * width / full)))
     shrinks = width < full
-    resized = [cv2.resize(t, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC) for t in thermal]
+    way = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    resized = [np.asarray(cv2.resize(t, size, interpolation=way), np.float32) for t in thermal]
     return _Level(visible, [orientation(t) for t in resized], scaling(full / width, height / size[1]))
 
 
@@ -154,7 +157,8 @@ def _turned(size: float, angle: float, width: int, height: int) -> Matrix:
     """Zoom and turn about the middle of the image."""
     x, y = (width - 1) / 2, (height - 1) / 2
     cos, sin = size * np.cos(angle), size * np.sin(angle)
-    return shifted(x, y) @ np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]]) @ shifted(-x, -y)
+    turn = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
+    return np.asarray(shifted(x, y) @ turn @ shifted(-x, -y), np.float64)
 
 
 def _place(level: _Level, homography: Matrix, margin: int) -> tuple[float, float, float]:
@@ -188,10 +192,9 @@ def _window_sum(image: Field, width: int, height: int) -> Field:
     return np.asarray(inner, np.float32)
 
 
-def _evidence(level: _Level, homography: Matrix) -> Evidence:
-    """Local evidence around a place; the radius is a twentieth of the image, what the coarse search may be off."""
+def _evidence(level: _Level, homography: Matrix, radius: int) -> Evidence:
+    """Local evidence around a place, for displacements of up to `radius` pixels of this level."""
     width, height = level.size
-    radius = max(4, min(12, width // 20))
     window = min(width // WINDOWS_ACROSS, height)
     outer = homography @ level.to_full @ shifted(-radius, -radius)
     fields: list[Field] = []
@@ -203,7 +206,7 @@ def _evidence(level: _Level, homography: Matrix) -> Evidence:
 
 def _refine(level: _Level, homography: Matrix, model: Model) -> tuple[Matrix, float]:
     """A better place near this one, and its mean agreement."""
-    evidence = _evidence(level, homography)
+    evidence = _evidence(level, homography, min(12, level.size[0] // 20))  # what a coarser stage may be off
     moved = np.eye(3)
     for sigma in (evidence.radius / 4, 1.0):
         moved, score = climb(evidence.smoothed(sigma), level.size, model, moved)
@@ -263,57 +266,32 @@ def _judge(level: _Level, homography: Matrix, model: Model, count: int) -> Scene
     Raises:
         CalibrationError: it cannot.
     """
-    evidence = _evidence(level, homography)
-    distinctness = _distinctness(evidence)
-    if distinctness < MIN_DISTINCTNESS:
+    evidence = _evidence(level, homography, level.size[0] // 8)  # wide: a wrong place must find better ones
+    at_rest = np.zeros_like(evidence.centres)
+    score = evidence.support(at_rest, SUPPORT_PX)
+    if score < MIN_SCORE:
         raise CalibrationError(
-            f"the best place stands out by {distinctness:.1f} standard deviations, wanted {MIN_DISTINCTNESS:g}; "
-            "the images share too few edges: add pairs of other scenes in daylight, or click points"
+            f"{score:.0%} of the places with structure fit the best alignment, wanted {MIN_SCORE:.0%}: the images "
+            "share too few edges; add pairs of other scenes in daylight, or give points"
         )
     pixel = float(np.sqrt(abs(np.linalg.det(level.to_full[:2, :2]))))
-    residual = _disagreement(evidence, level.size, model) / 2 * pixel
-    full = level.size[0] * pixel
-    if residual > MAX_DISAGREEMENT * full:
+    residual = _standard_error(evidence, level.size, model)
+    if residual > MAX_RESIDUAL * level.size[0]:
         raise CalibrationError(
-            f"two halves of the evidence disagree by {2 * residual:.1f} thermal pixels; "
-            "add pairs of other scenes, use a simpler model (similarity), or click points"
+            f"parts of the image contradict each other by {residual * pixel:.1f} thermal pixels, wanted at most "
+            f"{MAX_RESIDUAL * level.size[0] * pixel:.1f}; add pairs of other scenes, or give points"
         )
-    score = _correlation(level, homography)
-    return SceneAlignment(homography, residual, _spread(evidence) * pixel, score, distinctness, count)
+    distance, clear = evidence.own_optima(at_rest)
+    spread = float(np.median(distance[clear])) * pixel
+    return SceneAlignment(homography, residual * pixel, spread, score, count)
 
 
-def _distinctness(evidence: Evidence) -> float:
-    """The summed agreement in the middle against all other displacements, in their standard deviations."""
-    total = evidence.surfaces.mean(axis=0)
-    middle = evidence.radius
-    near = total[middle - 1 : middle + 2, middle - 1 : middle + 2].max()
-    others = total.copy()
-    others[middle - 2 : middle + 3, middle - 2 : middle + 3] = np.nan
-    return float((near - np.nanmean(others)) / max(float(np.nanstd(others)), 1e-9))
-
-
-def _disagreement(evidence: Evidence, size: tuple[int, int], model: Model) -> float:
-    """Median distance of the estimates of every other window, pixels of this level."""
-    odd = np.arange(len(evidence.centres)) % 2 == 1
-    halves = [climb(evidence.part(keep), size, model, np.eye(3))[0] for keep in (odd, ~odd)]
-    first, second = (transform(half, evidence.centres) for half in halves)
-    return float(np.median(np.hypot(*(first - second).T)))
-
-
-def _spread(evidence: Evidence) -> float:
-    """Median distance of the local optimum of the windows with most structure, pixels of this level."""
-    peaks = evidence.surfaces.reshape(len(evidence.surfaces), -1)
-    clear = peaks.max(axis=1) >= np.median(peaks.max(axis=1))
-    y, x = np.unravel_index(peaks.argmax(axis=1), evidence.surfaces.shape[1:])
-    distance = np.hypot(x - evidence.radius, y - evidence.radius)
-    return float(np.median(distance[clear]))
-
-
-def _correlation(level: _Level, homography: Matrix) -> float:
-    """Correlation of both fields where both cameras see."""
-    products = np.zeros(3)
-    for image, field in zip(level.visible, level.thermal, strict=True):
-        seen, mask = seen_from(image, homography @ level.to_full, level.size)
-        there, here = orientation(seen) * mask[..., None], field * mask[..., None]
-        products += [float((there * here).sum()), float((there**2).sum()), float((here**2).sum())]
-    return float(products[0] / np.sqrt(max(products[1] * products[2], 1e-9)))
+def _standard_error(evidence: Evidence, size: tuple[int, int], model: Model) -> float:
+    """Median standard error over the image by the delete-a-block jackknife (Kuensch 1989), pixels of this level."""
+    columns, rows = BLOCKS
+    across = (evidence.centres[:, 0] * columns / size[0]).astype(int)
+    block = across + columns * (evidence.centres[:, 1] * rows / size[1]).astype(int)
+    without = [climb(evidence.part(block != one), size, model, np.eye(3))[0] for one in range(columns * rows)]
+    places = np.stack([transform(homography, evidence.centres) for homography in without])
+    variance = (len(places) - 1) / len(places) * ((places - places.mean(axis=0)) ** 2).sum(axis=(0, 2))
+    return float(np.median(np.sqrt(variance)))

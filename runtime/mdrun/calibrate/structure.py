@@ -23,7 +23,7 @@ _LOG_GAIN = 255 / np.log(256)
 
 
 def grey_levels(image: NDArray[np.uint8]) -> Field:
-    """(H, W, 3) RGB or (H, W) uint8 to (H, W) float32 in [0, 255], logarithmic: a dark half counts like a bright one."""
+    """(H, W, 3) RGB or (H, W) uint8 to (H, W) float32 in [0, 255]; logarithmic, so that shadow counts like light."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.ndim == 3 else image
     return np.asarray(np.log1p(grey.astype(np.float32)) * np.float32(_LOG_GAIN), np.float32)
 
@@ -68,7 +68,7 @@ def seen_from(image: Field, homography: NDArray[np.float64], size: tuple[int, in
     """
     shrink = float(np.sqrt(abs(np.linalg.det(homography[:2, :2]))))
     if shrink > 1.2:  # less aliasing than that is gone after EDGE_SIGMA
-        image = cv2.GaussianBlur(image, (0, 0), 0.5 * np.sqrt(shrink**2 - 1))
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), 0.5 * np.sqrt(shrink**2 - 1)), np.float32)
     inverse = cv2.WARP_INVERSE_MAP
     seen = cv2.warpPerspective(
         image, homography, size, flags=cv2.INTER_LINEAR | inverse, borderMode=cv2.BORDER_REPLICATE
@@ -118,6 +118,23 @@ class Evidence:
         maps = columns[None].astype(np.float32), rows[None].astype(np.float32)
         values = cv2.remap(self.surfaces.reshape(-1, side), *maps, cv2.INTER_CUBIC)[0]
         return float(np.where(within, values, 0).mean())
+
+    def support(self, displacements: NDArray[np.float64], near: float) -> float:
+        """Share of the windows whose own best displacement lies near its row of (N, 2).
+
+        Only the half with the clearest optimum counts: the others show sky, road, or a dark corner.
+        """
+        distance, clear = self.own_optima(displacements)
+        return float((distance[clear] <= near).mean())
+
+    def own_optima(self, displacements: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """(N,) distance of each window's own optimum from its row of (N, 2), pixels, and (N,) whether it is clear."""
+        flat = self.surfaces.reshape(len(self.surfaces), -1)
+        y, x = np.unravel_index(flat.argmax(axis=1), self.surfaces.shape[1:])
+        own = np.stack([x, y], axis=1) - float(self.radius)
+        height = flat.max(axis=1)
+        distance = np.where(height > 0, np.hypot(*(own - displacements).T), np.inf)  # nothing there: nowhere
+        return distance, height >= np.median(height)
 
 
 def gather(visible: list[Field], thermal: list[Field], radius: int, window: int) -> Evidence:

@@ -23,7 +23,7 @@ NS_PER_S = 1_000_000_000
 STEP_S = 0.01  # of the shifts tried; the peak is found between them
 PEAK_S = 0.05  # either side of the best shift that the parabola is laid through
 GAP_S = 0.2  # without an image for longer there is no signal
-TREND_S = 2.0  # slower changes say nothing about the moment
+TREND_S = 0.5  # slower changes say little about the moment
 SEGMENT_S = 2.0  # resampled as one piece: longer than what moves stays correlated with itself
 RESAMPLINGS = 200
 MIN_SECONDS = 5.0
@@ -87,7 +87,8 @@ def offset_of_motion(visible: Sequence[Motion], thermal: Sequence[Motion], *, li
     common = min(times_v[-1], times_t[-1]) - max(times_v[0], times_t[0])
     if common < MIN_SECONDS:
         raise CalibrationError(f"both cameras have {max(common, 0):.1f} s in common; record 20 s or more")
-    shifts = np.arange(-round(limit_s / STEP_S), round(limit_s / STEP_S) + 1) * STEP_S
+    steps = round(limit_s / STEP_S)
+    shifts = np.linspace(-steps * STEP_S, steps * STEP_S, 2 * steps + 1)
     pieces = _correlations(times_v, energy_v, times_t, energy_t, shifts)
     return _decide(pieces, shifts)
 
@@ -117,7 +118,7 @@ def _correlations(
     width = times_v[position] - times_v[position - 1]
     share = (times_t[:, None] + shifts - times_v[position - 1]) / width
     usable = ((share >= 0) & (share <= 1) & (width <= GAP_S)).all(axis=1)
-    if np.ptp(times_t[usable]) < MIN_SECONDS if usable.any() else True:
+    if not usable.any() or np.ptp(times_t[usable]) < MIN_SECONDS:
         raise CalibrationError("the recordings overlap too little, or have too many gaps; record 20 s or more")
     scale = np.sqrt((energy_v**2).mean(axis=0) * (energy_t[usable] ** 2).mean(axis=0))
     weight = np.divide(1, scale, out=np.zeros_like(scale), where=scale > 0)
@@ -127,7 +128,7 @@ def _correlations(
         before, after = energy_v[position[index] - 1], energy_v[position[index]]
         at = before + share[index][:, None] * (after - before)
         pieces[number[index]] += at @ (energy_t[index] * weight)
-    return pieces[np.unique(number[usable])]
+    return np.asarray(pieces[np.unique(number[usable])], np.float64)
 
 
 def _decide(pieces: NDArray[np.float64], shifts: Signal) -> TimeOffset:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any, TypeVar
@@ -58,9 +58,9 @@ AREAS = (
 )  # fmt: skip
 
 
-def ok(area: str, name: str, found: str, means: str = "", **data: Any) -> Check:
+def ok(area: str, name: str, found: str, means: str = "", data: Mapping[str, Any] | None = None) -> Check:
     """A check that found nothing wrong."""
-    return Check(area, name, Status.OK, clean(found), means, data=data)
+    return Check(area, name, Status.OK, clean(found), means, data=dict(data or {}))
 
 
 def failed(area: str, name: str, error: MdrunError) -> Check:

@@ -32,14 +32,14 @@ def _ffmpeg(facts: Facts) -> list[Check]:
         means = "no video file and no network camera can be read"
         return [Check(AREA, "PyAV", Status.BROKEN, why, means, reinstall, "MDR-407", dict(facts))]
     found = f"{facts['version']}, FFmpeg {facts['ffmpeg'] or 'libavcodec ' + facts['libraries']['libavcodec']}"
-    checks = [ok(AREA, "PyAV", found, version=facts["version"], libraries=facts["libraries"])]
+    checks = [ok(AREA, "PyAV", found, data={key: facts[key] for key in ("version", "ffmpeg", "libraries")})]
     lacking = [name for name in DECODERS if name not in facts["decoders"]]
     if lacking:
         means = "; ".join(f"{name}: {NEEDED_FOR[name]}" for name in lacking)
         found = f"no {', '.join(lacking)}"
         checks.append(Check(AREA, "decoders", Status.WARNING, found, means, reinstall, data={"missing": lacking}))
     else:
-        checks.append(ok(AREA, "decoders", ", ".join(facts["decoders"]), decoders=facts["decoders"]))
+        checks.append(ok(AREA, "decoders", ", ".join(facts["decoders"]), data={"decoders": facts["decoders"]}))
     return [*checks, _encoders(facts["encoders"], reinstall)]
 
 
@@ -66,4 +66,4 @@ def _gstreamer(facts: Facts) -> Check:
     if lacking:
         return Check(AREA, "GStreamer", Status.WARNING, found, f"no {' and no '.join(lacking)}: {NO_GSTREAMER}",
                      INSTALL_GSTREAMER, data=dict(facts))  # fmt: skip
-    return ok(AREA, "GStreamer", found, **facts)
+    return ok(AREA, "GStreamer", found, data=facts)

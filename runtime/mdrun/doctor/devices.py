@@ -58,7 +58,7 @@ def _check(camera: LocalCamera) -> Check:
     if not camera.stable:
         means = "it has no name that stays: /dev/video numbers change with the order of plugging in"
         return Check(AREA, name, Status.WARNING, found, means, "ls -l /dev/v4l/by-path", data=data)
-    return ok(AREA, name, f"{found}; use {camera.stable}", **data)
+    return ok(AREA, name, f"{found}; use {camera.stable}", data=data)
 
 
 def list_cameras(

@@ -22,7 +22,7 @@ def check_gpu(facts: Facts, root: Path = Path("/")) -> list[Check]:
     """Every check of this area. `facts`: of the probe `cuda`; `root`: of the file system, for tests."""
     checks = [_driver(facts, root)]
     if release := l4t_release(root / "etc/nv_tegra_release"):
-        checks.append(ok(AREA, "Jetson", f"L4T {release}{_model(root)}", l4t=release))
+        checks.append(ok(AREA, "Jetson", f"L4T {release}{_model(root)}", data={"l4t": release}))
         checks.append(_power_mode())
     return checks
 
@@ -32,7 +32,7 @@ def _driver(facts: Facts, root: Path) -> Check:
         names = ", ".join(f"{clean(gpu['name'])} (compute capability {gpu['compute_capability']})" for gpu in gpus)
         version = kernel_driver(root)
         found = f"{names}; {f'driver {version}, ' if version else ''}CUDA up to {facts['cuda']}"
-        return ok(AREA, "CUDA", found, **facts, driver=version)
+        return ok(AREA, "CUDA", found, data=facts | {"driver": version})
     seen, contained = _has_gpu(root), any((root / name).exists() for name in IN_CONTAINER)
     if "missing" in facts and not seen:
         return Check(AREA, "CUDA", Status.MISSING, clean(facts["missing"]), CPU_ONLY)

@@ -21,8 +21,8 @@ EXTRAS = {"onnxruntime": "cpu", "openvino": "openvino", "tensorrt": "tensorrt", 
 FOR = {
     "onnxruntime": "runs ONNX engines on any processor",
     "openvino": "runs ONNX engines, INT8 above all, faster on Intel processors; the only one for bf16",
-    "tensorrt": "builds plans for NVIDIA GPUs",
-    "tensorrt_rtx": "builds engines for desktop GPUs of NVIDIA",
+    "tensorrt": "runs and builds plans for NVIDIA GPUs",
+    "tensorrt_rtx": "runs and builds engines for desktop GPUs of NVIDIA",
 }
 RUN_ONNX = ("onnxruntime", "openvino")
 SAME_NAME = ("onnxruntime", "onnxruntime-gpu")  # both own the folder onnxruntime: the later one breaks the earlier
@@ -32,7 +32,7 @@ def check_libraries(facts: Mapping[str, Facts]) -> list[Check]:
     """Every check of this area. `facts`: of each library in NAMES, as `run_probe` gives them."""
     both = [name for name in SAME_NAME if is_installed(name)]
     checks = [_library(name, facts[name], both) for name in NAMES]
-    engines = [_engine(name, engine) for name in RUN_ONNX for engine in facts[name].get("engines", [])]
+    engines = [_engine(engine) for name in RUN_ONNX for engine in facts[name].get("engines", [])]
     if not any("version" in facts[name] for name in RUN_ONNX):
         engines.append(
             Check(
@@ -57,7 +57,7 @@ def _library(name: str, facts: Facts, both: list[str]) -> Check:
         means, mend = f"it is installed and cannot be used; it {FOR[name]}", f"pip install --force-reinstall {name}"
         return Check(AREA, title, Status.BROKEN, clean(facts["broken"]), means, mend, "", dict(facts))
     data = {key: value for key, value in facts.items() if key != "engines"}
-    return ok(AREA, title, f"{facts['version']}{_details(name, facts)}", **data)
+    return ok(AREA, title, f"{facts['version']}{_details(name, facts)}", data=data)
 
 
 def _details(name: str, facts: Facts) -> str:
@@ -71,9 +71,10 @@ def _details(name: str, facts: Facts) -> str:
     return f"; {', '.join(found)}" if found else ""
 
 
-def _engine(library: str, facts: Mapping[str, Any]) -> Check:
-    """One engine that ships, on one library."""
-    return describe_run(AREA, f"{facts['name']} on {NAMES[library]}", facts)
+def _engine(facts: Mapping[str, Any]) -> Check:
+    """One engine that ships, on one backend."""
+    library, _, place = str(facts["on"]).partition("-")
+    return describe_run(AREA, f"{facts['name']} on {NAMES[library]}{f', {place.upper()}' if place else ''}", facts)
 
 
 def describe_run(area: str, name: str, facts: Mapping[str, Any]) -> Check:
@@ -83,7 +84,7 @@ def describe_run(area: str, name: str, facts: Mapping[str, Any]) -> Check:
         mend = 'pip install --force-reinstall "mdrun[cpu]"' if area == AREA else ""
         return Check(area, name, Status.BROKEN, why, "", mend, facts.get("code", "MDR-300"), dict(facts))
     speed = f"{facts['infer_ms']:.1f} ms a pair (median of {facts['runs']}), {1000 / facts['infer_ms']:.0f} pairs/s"
-    return ok(area, name, f"{speed}; loaded and warm in {facts['ready_ms'] / 1000:.1f} s", **facts)
+    return ok(area, name, f"{speed}; loaded and warm in {facts['ready_ms'] / 1000:.1f} s", data=facts)
 
 
 def probe_engine(path: str, backend: str) -> Facts:

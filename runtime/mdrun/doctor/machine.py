@@ -42,7 +42,7 @@ def _python() -> Check:
     if platform.system() != "Linux":
         return Check(AREA, "Python", Status.WARNING, found, "local cameras (V4L2) want Linux; the rest is untried", "",
                      data=data)  # fmt: skip
-    return ok(AREA, "Python", found, **data)
+    return ok(AREA, "Python", found, data=data)
 
 
 def _load(cores: int, file: Path) -> Check:
@@ -54,7 +54,7 @@ def _load(cores: int, file: Path) -> Check:
     if load > cores:
         means = "other programs take time from engines and cameras; the times of engines below are longer than usual"
         return Check(AREA, "load", Status.WARNING, found, means, "top -o %CPU", data={"load": load})
-    return ok(AREA, "load", found, load=load)
+    return ok(AREA, "load", found, data={"load": load})
 
 
 def _memory(file: Path) -> Check:
@@ -68,7 +68,7 @@ def _memory(file: Path) -> Check:
     if free < LEAST_MEMORY:
         means = "a rig of two cameras takes up to 500 MB; the system may end it"
         return Check(AREA, "memory", Status.WARNING, found, means, "ps aux --sort=-rss | head", data=data)
-    return ok(AREA, "memory", found, **data)
+    return ok(AREA, "memory", found, data=data)
 
 
 def _limits(root: Path, cores: int) -> Check:
@@ -78,7 +78,7 @@ def _limits(root: Path, cores: int) -> Check:
     parts = [f"{quota:g} of {cores} cores"] if quota is not None and quota < cores else []
     parts += [f"{_gigabytes(memory)} of memory"] if memory is not None else []
     if not parts:
-        return ok(AREA, "limits", "none", **data)
+        return ok(AREA, "limits", "none", data=data)
     found = ", ".join(parts)
     if memory is not None and memory < LEAST_MEMORY:
         means = "a rig of two cameras takes up to 500 MB; the system would end it"
@@ -86,7 +86,7 @@ def _limits(root: Path, cores: int) -> Check:
     if quota is not None and quota < cores:
         means = "more engine threads than that only wait for each other"
         return Check(AREA, "limits", Status.WARNING, found, means, f"mdrun --threads {max(1, int(quota))} …", data=data)
-    return ok(AREA, "limits", found, **data)
+    return ok(AREA, "limits", found, data=data)
 
 
 def read_limits(root: Path) -> tuple[float | None, int | None]:
@@ -130,7 +130,7 @@ def _lines(file: Path) -> list[str]:
         return []
 
 
-def check_disk(area: str, folder: Path) -> Check:
+def check_disk(area: str, folder: Path, name: str = "disk") -> Check:
     """Room for results in a folder, or in the nearest one above it that exists."""
     place = folder.resolve()
     place = next(found for found in (place, *place.parents) if found.is_dir())
@@ -138,9 +138,9 @@ def check_disk(area: str, folder: Path) -> Check:
     found, data = f"{_gigabytes(free)} free at {place}", {"path": str(place), "free_bytes": free}
     if free < LEAST_DISK:
         means = "an hour of results with overlay video takes up to 2 GB; a full disk ends a run (exit code 6)"
-        return Check(area, "disk", Status.WARNING, found, means, "mdrun --output jsonl:FILE?rotate=1d&keep=7 …",
+        return Check(area, name, Status.WARNING, found, means, "mdrun --output jsonl:FILE?rotate=1d&keep=7 …",
                      data=data)  # fmt: skip
-    return ok(area, "disk", found, **data)
+    return ok(area, name, found, data=data)
 
 
 def _gigabytes(size: float) -> str:

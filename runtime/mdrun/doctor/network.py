@@ -57,7 +57,7 @@ def _clock(state: ClockState | None) -> Check:
     found = f"synchronised, at most {state.most_error_us / 1000:.1f} ms off"
     if state.most_error_us > LARGE_ERROR_US:
         return Check(AREA, "clock", Status.WARNING, found, means, "chronyc tracking", data=data)
-    return ok(AREA, "clock", found, **data)
+    return ok(AREA, "clock", found, data=data)
 
 
 def read_clock() -> ClockState | None:
@@ -73,9 +73,8 @@ def read_clock() -> ClockState | None:
     return ClockState(code != TIME_ERROR and not values.status & UNSYNCHRONISED, values.maxerror)
 
 
-def check_port(area: str, host: str, port: int, asked: bool = False) -> Check:
-    """Is a port free to listen on? `asked`: a rig wants it."""
-    name = f"port {port}"
+def check_port(area: str, host: str, port: int, name: str = "") -> Check:
+    """Is a port free to listen on? `name`: of the output that wants it; without one nobody has asked for it."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         with socket.socket(*found[0][:3]) as probe:
@@ -85,10 +84,10 @@ def check_port(area: str, host: str, port: int, asked: bool = False) -> Check:
         words = f"{host}:{port}: {error.strerror or error}"
         means = "another program, or another mdrun, listens there" if port else ""
         mend = f"ss -ltnp 'sport = :{port}'"
-        if asked:
+        if name:
             return Check(area, name, Status.BROKEN, words, means, mend, SinkError.code)
-        return Check(area, name, Status.WARNING, words, means, mend)
-    return ok(area, name, f"free on {host}")
+        return Check(area, "live page", Status.WARNING, words, means, mend)
+    return ok(area, name or "live page", f"port {port} is free on {host}")
 
 
 def check_server(area: str, name: str, host: str, port: int) -> Check:

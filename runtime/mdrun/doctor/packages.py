@@ -42,7 +42,7 @@ def _opencv() -> Check:
         means = "they share the folder cv2, and whichever came later has overwritten the other"
         mend = f"pip uninstall -y {' '.join(found)} && pip install opencv-python-headless"
         return Check(AREA, "OpenCV", Status.WARNING, words, means, mend, data=dict(found))
-    return ok(AREA, "OpenCV", words, **found)
+    return ok(AREA, "OpenCV", words, data=found)
 
 
 def _optional(wanted: Optional) -> Check:
@@ -51,7 +51,7 @@ def _optional(wanted: Optional) -> Check:
     if lacking:
         mend = f'pip install "mdrun[{wanted.extra}]"'
         return Check(AREA, wanted.name, Status.MISSING, f"no {', no '.join(lacking)}", f"for {wanted.needed_for}", mend)
-    return ok(AREA, wanted.name, ", ".join(f"{name} {version}" for name, version in found.items()), **found)
+    return ok(AREA, wanted.name, ", ".join(f"{name} {version}" for name, version in found.items()), data=found)
 
 
 def installed(package: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mdrun.doctor.base import Check, Status, ok
 from mdrun.doctor.devices import LocalCamera
+from mdrun.errors import OutputError
 
 AREA = "permissions"
 
@@ -28,15 +29,20 @@ def _video(cameras: list[LocalCamera], root: Path) -> Check:
     return ok(AREA, "local cameras", "all can be opened" if cameras else "none to open")
 
 
-def check_folder(area: str, folder: Path) -> Check:
-    """Can results be written there? A folder that does not exist yet is made by a run."""
+def check_folder(area: str, folder: Path, name: str = "") -> Check:
+    """Can results be written there? A folder that does not exist yet is made by a run.
+
+    `name`: of the output that wants it; without one nobody has asked for it.
+    """
     place = folder.resolve()
     place = next(found for found in (place, *place.parents) if found.exists())
     if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
-        return ok(area, "output folder", f"{place} can be written")
+        return ok(area, name or "output folder", f"{place} can be written")
     why = "may not be written" if place.is_dir() else "is no folder"
-    return Check(area, "output folder", Status.WARNING, f"{place} {why}", "results want another place",
-                 "mdrun --output /tmp/run …")  # fmt: skip
+    found, means = f"{place} {why}", "results want another place"
+    if name:
+        return Check(area, name, Status.BROKEN, found, means, f"sudo chown $USER {place}", OutputError.code)
+    return Check(area, "output folder", Status.WARNING, found, means, "mdrun --output /tmp/run …")
 
 
 def _group(device: Path) -> str:

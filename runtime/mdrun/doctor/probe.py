@@ -11,17 +11,22 @@ import os
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from typing import Any
 
 TIMEOUT_S = 30.0  # the first import of an engine library from a slow card takes ten
 START = "import sys; name, count, *rest = sys.argv[1:]; arguments, sys.path = rest[:int(count)], rest[int(count):]; " \
         "from mdrun.doctor.probe import answer; answer(name, arguments)"  # fmt: skip
 
+MODULES = {"onnxruntime", "openvino", "tensorrt", "tensorrt_rtx"}  # probes of one module, which has the same name
+
 Facts = dict[str, Any]
 
 
 def run_probe(name: str, *arguments: str, timeout_s: float = TIMEOUT_S) -> Facts:
     """The facts of one probe; or `missing` or `broken`, each a line that says why there are none."""
+    if name in MODULES and find_spec(name) is None:
+        return {"missing": f"{name} is not installed"}
     # the child sees the same modules as we do, and none of the folder that we happen to stand in
     command = [sys.executable, "-c", START, name, str(len(arguments)), *arguments, *sys.path]
     environment = os.environ | {"PYTHONSAFEPATH": "1"}

@@ -19,7 +19,9 @@ ARM = {
 }
 ARM_MACHINES = ("aarch64", "arm64", "armv7l", "armv8l")
 # What ONNX Runtime does without VNNI: docs/export.md, INT8
-SATURATES = "INT8 engines gain less here, and sums of their products may saturate in 16 bits, which costs accuracy"
+SATURATES = (
+    "INT8 engines are faster than FP32, but sums of their products may saturate in 16 bits, at a cost of accuracy"
+)
 
 
 def check_processor(area: str, cores: int, file: Path, machine: str) -> Check:
@@ -42,7 +44,7 @@ def check_processor(area: str, cores: int, file: Path, machine: str) -> Check:
     data = {"model": _value(text, "model name|Model|Hardware"), "cores": cores, "instructions": known}
     means = next((words for flag, words in (ARM if arm else X86).items() if flag in flags), "")
     if means:
-        return ok(area, "processor", found, means, **data)
+        return ok(area, "processor", found, means, data)
     if arm:
         means = "no dot product instructions: INT8 engines gain little here"
         return Check(area, "processor", Status.WARNING, found, means, data=data)

@@ -92,7 +92,9 @@ class RigCollector(Collector):
         yield self._counted("events", "Track events", "kind", lambda m: m.events)
         yield self._counted("ood_gated", "Results by verdict of the energy gate", "verdict", lambda m: m.verdicts)
         drift = [
-            ([m.rig], float(m.registration["drift"]["shift_px"])) for m in self._monitors if "drift" in m.registration
+            ([m.rig], float(shift))
+            for m in self._monitors
+            if (shift := m.registration.get("drift", {}).get("shift_px")) is not None
         ]
         name = "registration_residual_pixels"
         yield _gauge(name, "Shift between the cameras, pixels of the thermal image", ["rig"], drift)

@@ -61,6 +61,10 @@ class LiveFeed(Feed):
         """`time.monotonic_ns`."""
         return time.monotonic_ns()
 
+    def damaged(self, modality: Modality) -> int:
+        """What the cameras of this modality have counted."""
+        return sum(reader.camera.damaged for reader in self._readers if reader.camera.modality is modality)
+
     @property
     def busy(self) -> bool:
         """More events wait."""

@@ -7,7 +7,7 @@ past is worth less than one about now. On a recording's clock nothing is ever la
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Protocol
@@ -98,6 +98,7 @@ class LivePairs:
         self._ffc = FfcState.NORMAL
         self._feed_drops = 0
         self._problems = 0
+        self._damaged: Counter[Modality] = Counter()
         self._doubted: set[Modality] = set()
 
     def poll(self) -> FramePair | None:
@@ -273,6 +274,10 @@ class LivePairs:
             self._feed_drops += lost
             self.captured_visible += lost
             self._drop(lost, "queue")
+        for modality in self._monitor.cameras:
+            if (damaged := self._feed.damaged(modality) - self._damaged[modality]) > 0:
+                self._damaged[modality] += damaged
+                self._monitor.add_frame_drop(modality, "damaged", damaged)
 
     def _drop(self, count: int, cause: str) -> None:
         if count:

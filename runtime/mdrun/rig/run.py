@@ -94,6 +94,7 @@ class RigRun:
                     break
         finally:
             self.session.pairs.drop_waiting("stopped")
+            self.session.finish()
             self.session.close()
             paths = self.dispatch.finish()
         self.session.check()

@@ -41,6 +41,7 @@ from mdrun.rig.ladder import Ladder
 from mdrun.rig.pairs import LivePairs
 from mdrun.rig.thermal import ThermalPath
 from mdrun.tracking import Tracker
+from mdrun.tracking.lines import event_to_dict
 
 if TYPE_CHECKING:
     from mdrun.registration.drift import DriftMonitor, DriftReading
@@ -157,6 +158,13 @@ class Session:
         if self.on_notice is not None:
             self.on_notice(notice)
 
+    def finish(self) -> None:
+        """End every track, told as notices: no result follows that could carry the events."""
+        if self._tracker is None:
+            return
+        for event in self._tracker.finish(self._feed.now_ns()):
+            self.tell(Notice("track", self.config.rig, event.at_ns, event_to_dict(event)))
+
     def set_registration(self, path: Path) -> None:
         """Take another calibration file from the next pair on.
 
@@ -213,9 +221,15 @@ class Session:
         if self.realtime:
             result = replace(result, produced_ns=self._feed.now_ns())
         self._count(result)
-        if self._drift is not None and result.pair.thermal is not None:
-            self._drift.offer(result.pair.visible.image, result.pair.thermal.image, pair.visible.captured_ns)
+        self._watch_drift(result.pair)
         return result
+
+    def _watch_drift(self, pair: FramePair) -> None:
+        if self._drift is None or pair.thermal is None or pair.provenance is not Provenance.MEASURED:
+            return
+        taken = self._drift.offer(pair.visible.image, pair.thermal.image, pair.visible.captured_ns)
+        if taken and (reading := self._drift.reading()) is not None:
+            self.monitor.set_registration({"drift": describe_drift(reading)})
 
     def _run(self, pair: FramePair, rung: int, reason: str, stages: dict[str, float]) -> Result:
         shared = self.engines[rung]
@@ -274,7 +288,7 @@ class Session:
             self.tell(Notice("ladder", self.config.rig, pair.visible.captured_ns, data))
 
     def _tell_drift(self, reading: DriftReading) -> None:
-        data = {"shift_px": reading.shift_px, "confidence": reading.confidence, "alarm": reading.alarm}
+        data = describe_drift(reading)
         self.monitor.set_registration({"drift": data})
         self.tell(Notice("drift", self.config.rig, reading.at_ns, data))
 
@@ -298,6 +312,15 @@ def describe_engine(engine: Engine) -> dict[str, Any]:
         "backend": engine.backend,
         "device": engine.device,
         "digest": manifest.digest(),
+    }
+
+
+def describe_drift(reading: DriftReading) -> dict[str, Any]:
+    """A look at the registration as pages and notices show it; pixels of the thermal image."""
+    return {
+        "shift_px": round(reading.shift_px, 2) if reading.known else None,
+        "confidence": round(reading.confidence, 3),
+        "alarm": reading.alarm,
     }
 
 

@@ -62,7 +62,7 @@ class ThermalPath:
         if frame is None or self._registration is None:
             return pair
         size = self._size or (frame.image.shape[1], frame.image.shape[0])
-        aligned = self._at(pair.visible.image, frame.image).align(frame.image, size)
+        aligned = _fitted(self._registration, pair.visible.image, frame.image).align(frame.image, size)
         return replace(pair, thermal=replace(frame, image=aligned, unaligned=frame.image))
 
     def celsius(self, pair: FramePair, boxes_xyxy: NDArray[np.float32]) -> NDArray[np.float32] | None:
@@ -83,12 +83,6 @@ class ThermalPath:
         monitor.on_change = on_change
         return monitor
 
-    def _at(self, visible: NDArray[Any], thermal: NDArray[Any]) -> Registration:
-        """The registration for images of these sizes; it was measured at others, perhaps."""
-        assert self._registration is not None  # noqa: S101  # the callers have looked
-        sizes = [(image.shape[1], image.shape[0]) for image in (visible, thermal)]
-        return self._registration.at(visible_size=sizes[0], thermal_size=sizes[1])
-
     def _thermal_boxes(
         self, boxes_xyxy: NDArray[np.float32], visible: NDArray[Any], counts: NDArray[np.uint16]
     ) -> NDArray[np.float32]:
@@ -97,5 +91,11 @@ class ThermalPath:
             scale = [counts.shape[1] / visible.shape[1], counts.shape[0] / visible.shape[0]]
             return boxes_xyxy * np.array(scale * 2, np.float32)
         corners = boxes_xyxy[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 2)
-        points = self._at(visible, counts).visible_to_thermal(corners).reshape(-1, 4, 2)
+        points = _fitted(self._registration, visible, counts).visible_to_thermal(corners).reshape(-1, 4, 2)
         return np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1).astype(np.float32)
+
+
+def _fitted(registration: Registration, visible: NDArray[Any], thermal: NDArray[Any]) -> Registration:
+    """The registration for images of these sizes; it was measured at others, perhaps."""
+    visible_size, thermal_size = (visible.shape[1], visible.shape[0]), (thermal.shape[1], thermal.shape[0])
+    return registration.at(visible_size=visible_size, thermal_size=thermal_size)

@@ -159,7 +159,7 @@ def _solver() -> Callable[[Matrix, float], Rows]:
     except ImportError as error:
         raise UsageError(
             "tracking needs the package lap, which is not installed; "
-            "pip install 'mdrun[track]', or switch it off in the rig file (tracking: {enabled: false})"
+            "pip install lap, or switch it off in the rig file (tracking: {enabled: false})"
         ) from error
 
     def solve(costs: Matrix, limit: float) -> Rows:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _PROBING = {"probesize": "32", "fpsprobesize": "0"}
 _RTSP = {"rtsp_transport": "udp", "allowed_media_types": "video"}  # with audio FFmpeg moves the times at a report
 _HLS = {"protocol_whitelist": "http,https,tcp,tls,crypto", "live_start_index": "-1"}  # the newest segment
+AGREEMENT_NS = 5_000_000  # half the frame time of a 100 Hz camera
 # Packet side data (AVProducerReferenceTime of libavcodec): begins with int64 microseconds since 1970.
 _WALL_CLOCK: Literal["prft"] = "prft"
 
@@ -53,6 +54,7 @@ class FfmpegCamera(Camera):
         self._stop = threading.Event()
         self._clock = CaptureClock()
         self._wall_ns: int | None = None  # the sender's wall clock at the stream's zero
+        self._told_ns: int | None = None  # the same, as the last packet said
         self._lead_ns: int | None = None  # HLS: how far its segments run ahead of real time
         self._checked = False
 
@@ -70,7 +72,8 @@ class FfmpegCamera(Camera):
                 raise SourceCodecError(f"{self._where}: no video in it; wanted H.264, H.265 or JPEG")
             stream = container.streams.video[0]
             stream.codec_context.thread_count = THREADS
-            self._clock, self._wall_ns, self._lead_ns = CaptureClock(self._use_sender), None, None
+            self._clock = CaptureClock(self._use_sender)
+            self._wall_ns = self._told_ns = self._lead_ns = None
             self._packets = container.demux(stream)
             end = time.monotonic() + max(self._timeout_s, FIRST_PICTURE_S)
             while not self._ready:
@@ -151,7 +154,11 @@ class FfmpegCamera(Camera):
         if packet.pts is None or not hasattr(packet, "get_sidedata") or not packet.has_sidedata(_WALL_CLOCK):
             return
         wall_us = int.from_bytes(bytes(packet.get_sidedata(_WALL_CLOCK))[:8], "little", signed=True)
-        self._wall_ns = wall_us * 1000 - round(packet.pts * packet.time_base * 10**9)
+        told_ns = wall_us * 1000 - round(packet.pts * packet.time_base * 10**9)
+        # FFmpeg's parser puts the first one on the picture before its own, a frame time off: two that agree are taken
+        if self._told_ns is not None and abs(told_ns - self._told_ns) < AGREEMENT_NS:
+            self._wall_ns = told_ns
+        self._told_ns = told_ns
 
     def _date(self, picture: av.VideoFrame, arrived_ns: int) -> Grab:
         stream_ns = None

@@ -11,24 +11,37 @@ from mdrun.frames import Clock, FfcState, Frame, Modality
 from mdrun.sources.base import Source
 from mdrun.sources.live.camera import Camera, CameraInfo, EndOfRecording, Grab
 
+SLOW_NS = 250_000_000  # later than that an image is no longer live: the recording goes slower instead
+
 
 class Pace:
-    """One clock for recordings that are played side by side: it starts with the first image that is ready."""
+    """One clock for recordings that are played side by side: it starts with the first image that is ready.
+
+    Where reading is too slow for real time the clock is set back for all of them: what is shown stays live and keeps
+    step, in slow motion.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._origin_ns: int | None = None
 
-    def origin_ns(self, first_ns: int) -> int:
-        """`time.monotonic_ns` at the zero of the recordings' times; the first call makes its image due now."""
+    def start(self, first_ns: int) -> None:
+        """The image captured at `first_ns` is due now; only the first call counts."""
         with self._lock:
             if self._origin_ns is None:
                 self._origin_ns = time.monotonic_ns() - first_ns
-            return self._origin_ns
+
+    def due_ns(self, captured_ns: int) -> int:
+        """`time.monotonic_ns` at which an image is due; one that is far too late sets the clock back."""
+        with self._lock:
+            origin_ns, now_ns = self._origin_ns or 0, time.monotonic_ns()
+            if now_ns - origin_ns - captured_ns > SLOW_NS:
+                self._origin_ns = origin_ns = now_ns - captured_ns
+            return origin_ns + captured_ns
 
 
 class PacedCamera(Camera):
-    """A recording whose images come when they are due. Where reading is too slow they come late; none is left out."""
+    """A recording whose images come when they are due; none is left out."""
 
     def __init__(self, build: Callable[[], Source], modality: Modality, name: str, pace: Pace) -> None:
         """`build` makes the source; `pace` is shared by the cameras of a rig."""
@@ -37,7 +50,6 @@ class PacedCamera(Camera):
         self._pace = pace
         self._source: Source | None = None
         self._ahead: Frame | None = None
-        self._origin_ns = 0
         self._telemetry = False
         self._stop = threading.Event()
         self._begun = False
@@ -54,7 +66,7 @@ class PacedCamera(Camera):
         if (first := source.read()) is None:
             raise SourceNotFoundError(f"{self.name}: no image in it; wanted a recording")
         self._begun, self._ahead = True, first
-        self._origin_ns = self._pace.origin_ns(first.captured_ns)
+        self._pace.start(first.captured_ns)
         self._telemetry = source.telemetry and self.modality is Modality.THERMAL
         height, width = first.image.shape[:2]
         return CameraInfo(
@@ -73,7 +85,7 @@ class PacedCamera(Camera):
             frame = self._source.read()
         if frame is None:
             raise EndOfRecording
-        due_ns = self._origin_ns + frame.captured_ns
+        due_ns = self._pace.due_ns(frame.captured_ns)
         if self._stop.wait(max(0, due_ns - time.monotonic_ns()) / 1e9):
             raise SourceLostError(f"{self.name}: closed")
         ffc = (FfcState.RUNNING if frame.shutter else FfcState.NORMAL) if self._telemetry else None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import platform
 from dataclasses import dataclass
 
-from mdexport.plan.driver import Driver, DriverError, find_driver, l4t_release, platform_name
-from mdexport.plan.library import library_version
+from mdrun.backends.nvidia.library import library_version
+from mdrun.driver import Driver, DriverError, find_driver, l4t_release
 
 
 @dataclass(frozen=True)
@@ -35,3 +36,8 @@ def this_machine(target: str) -> Machine:
     except DriverError as error:
         why = str(error)
     return Machine(platform_name(), library_version(target), driver, why, l4t_release())
+
+
+def platform_name() -> str:
+    """Operating system and processor, for example `linux-x86_64`."""
+    return f"{platform.system().lower()}-{platform.machine()}"

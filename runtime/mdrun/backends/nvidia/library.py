@@ -5,6 +5,7 @@ The library is imported late: it exists on few machines, and TensorRT for RTX lo
 
 from __future__ import annotations
 
+import ctypes
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast
 
-from mdrun.errors import EngineError
+from mdrun.errors import BackendError
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -29,12 +30,12 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class BuildError(EngineError):
+class LibraryError(BackendError):
     """The engine library refused; its own words are in the message."""
 
 
 class Api(Protocol):
-    """What is used of either library, so that a type checker holds this package to the real bindings."""
+    """What is used of either library, so that a type checker holds its users to the real bindings."""
 
     __version__: str
     Builder: type[trt.Builder]
@@ -49,6 +50,7 @@ class Api(Protocol):
     OnnxParser: type[trt.OnnxParser]
     ProfilingVerbosity: type[trt.ProfilingVerbosity]
     Runtime: type[trt.Runtime]
+    TensorIOMode: type[trt.TensorIOMode]
 
 
 @dataclass(frozen=True)
@@ -85,20 +87,32 @@ class Library:
             **kwargs: for it.
 
         Raises:
-            BuildError: with everything the library said meanwhile.
+            LibraryError: with everything the library said meanwhile.
         """
         self.log.errors.clear()
         try:
             made = function(*args, **kwargs)
         except RuntimeError as error:
-            raise BuildError(f"{self.title} did not {what}: {self.said() or error}") from error
+            raise LibraryError(f"{self.title} did not {what}: {self.said() or error}") from error
         except TypeError as error:
             if "nullptr" not in str(error):  # of pybind11, where a constructor fails
                 raise
-            raise BuildError(f"{self.title} did not {what}: {self.said() or error}") from error
+            raise LibraryError(f"{self.title} did not {what}: {self.said() or error}") from error
         if made is None or made is False:
-            raise BuildError(f"{self.title} did not {what}: {self.said() or 'it gave no reason'}")
+            raise LibraryError(f"{self.title} did not {what}: {self.said() or 'it gave no reason'}")
         return made
+
+    def start_runtime(self) -> trt.Runtime:
+        """What loads engines. Only after `find_driver` found a driver; one too old for the library is found out here.
+
+        Raises:
+            LibraryError: it does not start.
+        """
+        runtime = self.call("start a runtime", self.api.Runtime, self.log)
+        if self.log.errors:  # it gives an object even then; freeing it kills the process (10.16.1), so it stays
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(runtime))
+            raise LibraryError(f"{self.title} did not start a runtime: {self.said()}")
+        return runtime
 
     def said(self) -> str:
         """Its errors since the last call, as they are."""
@@ -110,12 +124,12 @@ def load_library(target: str) -> Library:
     """Import the library of a target.
 
     Raises:
-        EngineError: not installed, damaged, or too old.
+        BackendError: not installed, damaged, or too old.
     """
     module = _import(target)
     if target == "tensorrt" and _numbers(module.__version__) < OLDEST:
         wanted = ".".join(map(str, OLDEST))
-        raise EngineError(f"TensorRT is {module.__version__}, wanted {wanted} or newer (JetPack 6.1); update it")
+        raise BackendError(f"TensorRT is {module.__version__}, wanted {wanted} or newer (JetPack 6.1); update it")
     return Library(target, cast("Api", module), _make_log(module))
 
 
@@ -123,7 +137,7 @@ def library_version(target: str) -> str | None:
     """Version of the target's library here; None where it is not installed."""
     try:
         return str(_import(target).__version__)
-    except EngineError:
+    except BackendError:
         return None
 
 
@@ -131,7 +145,7 @@ def _import(target: str) -> Any:
     try:
         return import_module(MODULES[target])
     except (ImportError, OSError, RuntimeError) as error:  # the wheel is there and its libraries are not
-        raise EngineError(f"{TITLES[target]} does not import ({error}); {INSTALL[target]}") from error
+        raise BackendError(f"{TITLES[target]} does not import ({error}); {INSTALL[target]}") from error
 
 
 def _numbers(version: str) -> tuple[int, ...]:

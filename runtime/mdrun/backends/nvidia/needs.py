@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mdexport.plan.library import TITLES
-from mdexport.plan.machine import Machine
+from mdrun.backends.nvidia.library import TITLES
+from mdrun.backends.nvidia.machine import Machine
 from mdrun.manifest import Build
 
 AMPERE = (8, 0)

@@ -1,0 +1,47 @@
+"""Engine files of TensorRT and of TensorRT for RTX, as far as they can be read without the library."""
+
+from __future__ import annotations
+
+import mmap
+import re
+import shlex
+from pathlib import Path
+
+from mdrun.driver import Driver
+from mdrun.errors import EngineError
+from mdrun.manifest import DIGEST_CHARS, Build, Manifest
+
+
+def belongs(path: Path, manifest: Manifest) -> bool | None:
+    """Look for the network's name in an engine's bytes, where TensorRT for RTX 1.7 writes it in clear.
+
+    Returns:
+        True if it is the manifest's; None where there is no name to be read.
+
+    Raises:
+        EngineError: the file is empty or cannot be read.
+        ManifestError: the engine has the name of another manifest.
+    """
+    pattern = re.escape(f"{manifest.name}@".encode()) + rb"[0-9a-f]{%d}" % DIGEST_CHARS
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            names = {match.decode() for match in re.findall(pattern, data)}
+    except OSError as error:
+        raise EngineError(f"{path}: {error.strerror}; `mdrun models` lists the engines that ship") from error
+    except ValueError as error:
+        raise EngineError(f"{path}: is empty; copy or build it again") from error
+    if not names:
+        return None
+    if manifest.network_name() not in names:
+        manifest.check_network_name(names.pop(), str(path))
+    return True
+
+
+def rebuild_command(build: Build, driver: Driver | None) -> str:
+    """The command of then; for a GPU here that the engine was told to leave out, with that GPU."""
+    if build.target != "rtx" or "compute-capability" not in build.options or driver is None:
+        return build.command
+    here = driver.gpus[0].compute_capability
+    if here in build.compute_capabilities:
+        return build.command
+    return f"{build.command} {shlex.join(['--compute-capability', here])}"
