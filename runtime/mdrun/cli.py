@@ -44,7 +44,7 @@ COMMANDS = {
     "top": ("mdrun.top", "top", "Watch a running mdrun in the terminal."),
 }
 # Flags that only a rig run knows: cameras that run, a ladder of engines, places for results other than one folder.
-RIG_FLAGS = ("rig", "calibration", "policy", "start", "print_config", "validate_config")
+RIG_FLAGS = ("rig", "calibration", "policy", "start", "log_level", "log_format", "print_config", "validate_config")
 
 
 class _Number(click.FloatRange):
@@ -110,6 +110,8 @@ def _filled(context: click.Context, option: click.Parameter, values: tuple[str, 
 @click.option("--threads", type=click.IntRange(1, 256), metavar="N", help="CPU threads [default: one a core]")
 @click.option("--backend", metavar="NAME", help="Engine library, see `mdrun doctor` [default: the best that is there]")
 @click.option("--require-verified", is_flag=True, help="Refuse an engine whose manifest does not prove its export")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Of a rig [default: info]")
+@click.option("--log-format", type=click.Choice(["text", "json"]), help="Of a rig's log on stderr [default: text]")
 @click.option("--print-config", is_flag=True, help="Print the effective rig as YAML and stop")
 @click.option("--validate-config", is_flag=True, help="Check the rig file and stop")
 @click.pass_context
@@ -157,10 +159,13 @@ def _run_rigs(flags: dict[str, Any]) -> int:
         check_rigs(rigs)
         click.echo(f"{', '.join(rig.rig for rig in rigs)}: nothing wrong")
         return 0
+    from mdrun import logs
     from mdrun.report import print_rig_report
     from mdrun.rig.run import run_rigs
 
+    logs.setup(flags["log_level"] or "info", flags["log_format"] or "text")
     reports, code = run_rigs(rigs, frames=flags["limit"], overlay=not flags["no_overlay"])
+    logs.close()
     for report in reports:
         print_rig_report(report)
     return code

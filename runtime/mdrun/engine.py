@@ -8,9 +8,11 @@ from time import perf_counter_ns
 from types import TracebackType
 from typing import TypeVar
 
+import numpy as np
+
 from mdrun.backends import AUTO, Backend, check_backend, open_backend
 from mdrun.backends.base import Inputs, Outputs
-from mdrun.backends.cuda_array import Image, is_on_device
+from mdrun.backends.cuda_array import Image
 from mdrun.errors import EngineError, UsageError
 from mdrun.frames import Detections, Segmentation
 from mdrun.manifest import Manifest
@@ -214,8 +216,12 @@ def run_stages(
     """One pair through an engine.
 
     Args:
-        preprocess, infer, postprocess: the stages; `infer` gives its own time in milliseconds, without any wait.
-        visible, thermal, normalised: as `Engine.infer` takes them.
+        preprocess: the first stage.
+        infer: the second; gives its own time in milliseconds too, without any wait.
+        postprocess: the third.
+        visible: as `Engine.infer` takes it.
+        thermal: likewise.
+        normalised: likewise.
 
     Returns:
         What `postprocess` makes of it, and the time of each of STAGES in milliseconds.
@@ -225,7 +231,7 @@ def run_stages(
     preprocess_ms = since(start)
     outputs, infer_ms = infer(feeds)
     start = perf_counter_ns()
-    height, width = feeds["visible"].shape[1:3] if is_on_device(visible) else visible.shape[:2]
+    height, width = visible.shape[:2] if isinstance(visible, np.ndarray) else feeds["visible"].shape[1:3]
     found = postprocess(outputs, (width, height))
     return found, dict(zip(STAGES, (preprocess_ms, infer_ms, since(start)), strict=True))
 

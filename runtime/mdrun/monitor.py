@@ -17,6 +17,7 @@ from mdrun.statistics import Distribution
 
 NOTICES = 100  # kept for the page
 POINTS = 300  # of each chart: ten seconds at 30 Hz
+SILENT_S = 5.0  # without a result although cameras run: many frames of any camera, fewer than anybody would wait for
 RATE_WINDOW = 60  # arrivals that a frame rate is counted over
 PERCENTILE_WINDOW = 3600  # values: two minutes at 30 Hz; a snapshot holds the lock while it sorts them, 4 ms in all
 SKEW_EDGES_MS = (-250.0, -100.0, -60.0, -40.0, -20.0, -10.0, 0.0, 10.0, 20.0, 40.0, 60.0, 100.0, 250.0)
@@ -99,6 +100,7 @@ class Monitor:
         self.cameras = {modality: CameraStatus(name) for modality, name in names.items()}
         self.sinks: dict[str, SinkStatus] = {}
         self.results = 0
+        self.last_result: float | None = None  # `time.monotonic`
         self.drops: Counter[str] = Counter()
         self.provenance: Counter[str] = Counter()
         self.verdicts: Counter[str] = Counter()
@@ -166,6 +168,7 @@ class Monitor:
         skew_ms = result.pair.skew_ms
         with self.lock:
             self.results += 1
+            self.last_result = time.monotonic()
             self.provenance[provenance.value] += 1
             self.objects.update(objects)
             self.events.update(event.kind for event in result.events)
@@ -207,13 +210,15 @@ class Monitor:
             self.registration = self.registration | values
 
     def state(self) -> str:
-        """`starting`, `ready`, `degraded` (a camera or engine is missing) or `failed` (no visible camera)."""
+        """`starting`, `ready`, `degraded` (a camera or engine is missing), `failed` (no visible camera, no results)."""
         states = {modality: camera.state for modality, camera in self.cameras.items()}
         visible = states.get(Modality.VISIBLE)
         if visible in {SourceState.FAILED, SourceState.LOST}:
             return "failed"
-        if self.results == 0:
+        if self.last_result is None:
             return "starting"
+        if visible is not SourceState.ENDED and time.monotonic() - self.last_result > SILENT_S:
+            return "failed"
         whole = all(state in {SourceState.LIVE, SourceState.ENDED} for state in states.values())
         return "ready" if whole and self.rung in {0, None} else "degraded"
 

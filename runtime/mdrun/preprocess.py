@@ -7,7 +7,7 @@ so only two small uint8 arrays are made here, in buffers that live as long as th
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,12 @@ class Preprocess:
         self._rule = thermal_rule(manifest)
         self._buffers: Feeds = {name: np.empty(input_shape(spec), np.uint8) for name, spec in manifest.inputs.items()}
 
+    @overload
+    def __call__(self, visible: NDArray[Any], thermal: NDArray[Any] | None, *, normalised: bool = ...) -> Feeds: ...
+
+    @overload
+    def __call__(self, visible: Image, thermal: Image | None, *, normalised: bool = ...) -> Inputs: ...
+
     def __call__(self, visible: Image, thermal: Image | None, *, normalised: bool = False) -> Inputs:
         """Engine inputs of one pair; the next call overwrites them.
 
@@ -49,13 +55,13 @@ class Preprocess:
         """
         on_device = {}
         if is_on_device(visible):
-            on_device["visible"] = self._take("visible", visible)  # type: ignore[arg-type]  # asked above
+            on_device["visible"] = self._take("visible", visible)
         else:
             resize_into(_checked_visible(visible), self._buffers["visible"][0])
         if "thermal" in self._buffers:
             rule = Rule() if normalised else self._rule
             if is_on_device(thermal) and not rule.takes_counts:
-                on_device["thermal"] = self._take("thermal", thermal)  # type: ignore[arg-type]  # asked above
+                on_device["thermal"] = self._take("thermal", thermal)
             else:
                 resize_into(_in_8_bits(thermal, rule), self._buffers["thermal"][0])
         return {**self._buffers, **on_device} if on_device else self._buffers
@@ -139,8 +145,8 @@ def _in_8_bits(thermal: Image | None, rule: Rule) -> NDArray[np.uint8]:
         raise DataError("no thermal image, and the engine takes one; give it or use a visible-only engine")
     if is_on_device(thermal):
         raise DataError(
-            f"thermal image is on a GPU and the engine's rule {rule} is applied on the host; give a NumPy array of counts, "
-            "or apply the rule on the GPU and say normalised=True"
+            f"thermal image is on a GPU, and the engine's rule {rule} is applied on the host; give a NumPy array, or "
+            "apply the rule on the GPU and say normalised=True"
         )
     if not isinstance(thermal, np.ndarray):
         raise DataError(f"thermal image is {_describe(thermal)}, wanted uint8 or uint16 (h, w), one channel")

@@ -98,6 +98,15 @@ def test_health_of_a_rig_through_its_life() -> None:
     assert health([], "livez")[0] == 503
 
 
+def test_cameras_without_results_are_not_ready() -> None:
+    monitor = busy_monitor()
+    assert monitor.last_result is not None
+    monitor.last_result -= 60
+    assert [health([monitor], kind)[0] for kind in ("readyz", "livez")] == [503, 200]
+    monitor.add_state(change_at(Modality.VISIBLE, SourceState.ENDED, 500))  # a recording at its end owes none
+    assert health([monitor], "readyz")[0] == 200
+
+
 def test_a_reconnect_is_counted_once() -> None:
     monitor = busy_monitor()
     for state in (SourceState.STALLED, SourceState.LOST, SourceState.CONNECTING, SourceState.LOST, SourceState.LIVE):

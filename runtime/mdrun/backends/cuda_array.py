@@ -7,7 +7,7 @@ https://numba.readthedocs.io/en/stable/cuda/cuda_array_interface.html
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,7 +76,7 @@ class CudaArray:
         return cls(pointer, wanted, found, interface.get("stream"), array)
 
 
-def is_on_device(image: object) -> bool:
+def is_on_device(image: object) -> TypeGuard[OnDevice]:
     """It has a CUDA array interface; torch tensors have it only where they are on a GPU."""
     return hasattr(image, "__cuda_array_interface__")
 

@@ -5,29 +5,34 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mdrun.backends.base import input_shape
-from mdrun.engine import Engine
+from mdrun.engine import Engine, run_stages
 from mdrun.frames import Detections, Segmentation
 from mdrun.manifest import Manifest
 from mdrun.models import default, resolve
+from mdrun.preprocess import Preprocess
+from mdrun.rig.batching import Turns
 from mdrun.rig.config import LadderConfig, RungConfig
 
 
 class SharedEngine:
-    """One engine for several rigs: one pair at a time.
+    """One engine for several rigs, each in a thread of its own. What waits while it is busy runs as one batch.
 
     Attributes:
         engine: what runs.
+        rigs: that share it.
     """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._lock = threading.Lock()
+        self.rigs = 0
+        self._turns = Turns(engine.infer_batch, most=1)
+        self._local = threading.local()
 
     @property
     def manifest(self) -> Manifest:
@@ -37,18 +42,33 @@ class SharedEngine:
     def run(
         self, visible: NDArray[Any], thermal: NDArray[Any] | None
     ) -> tuple[Detections | Segmentation, dict[str, float]]:
-        """What `Engine.run_timed` gives for a thermal image of 8 bits; waiting for another rig is part of no stage."""
-        with self._lock:
-            return self.engine.run_timed(visible, thermal, normalised=True)
+        """What `Engine.run_timed` gives for a thermal image of 8 bits; waiting for another rig is part of no stage.
 
-    def warm(self) -> None:
-        """Run once on empty images: the first run of every library allocates and compiles."""
-        spec = self.manifest.inputs["visible"]
-        thermal = self.manifest.inputs.get("thermal")
-        self.run(
-            np.zeros(input_shape(spec)[1:], np.uint8),
-            None if thermal is None else np.zeros(input_shape(thermal)[1:], np.uint8),
+        In a batch, `infer` is the time of the whole batch.
+        """
+        return run_stages(
+            self._preprocess(), self._turns.infer, self.engine.postprocess, visible, thermal, normalised=True
         )
+
+    def add_rig(self) -> None:
+        """Let one more rig use it: run once for each batch that can occur now, for libraries allocate and compile then.
+
+        Raises:
+            EngineError: the library failed.
+        """
+        self.rigs += 1
+        spec = self.manifest.inputs
+        empty = {name: np.zeros(input_shape(spec[name]), np.uint8) for name in spec}
+        most = min(self.rigs, self.engine.max_batch)
+        if most > self._turns.most or self.rigs == 1:
+            self._turns.alone(lambda: self.engine.infer_batch([empty] * most))
+        self._turns.most = most
+
+    def _preprocess(self) -> Preprocess:
+        """Of this thread: its buffers are read when the thread's turn comes."""
+        if not hasattr(self._local, "preprocess"):
+            self._local.preprocess = Preprocess(self.manifest)
+        return cast("Preprocess", self._local.preprocess)
 
 
 @dataclass(frozen=True)
@@ -90,7 +110,7 @@ class EnginePool:
                 require_verified=config.require_verified,
             )
             self._engines[key] = SharedEngine(engine)
-            self._engines[key].warm()
+        self._engines[key].add_rig()
         return self._engines[key]
 
     def close(self) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from mdrun.files import OutputFolder, PartialFile
-from mdrun.frames import Modality
+from mdrun.frames import Modality, Notice
+from mdrun.logs import log_notice
 from mdrun.rig.config import RigConfig
 from mdrun.rig.engines import EnginePool
 from mdrun.rig.environment import expand
@@ -72,8 +73,9 @@ class RigRun:
             context = make_context(self.session)
             self._folders = _open_folders(config)
             patience_s = 0.0 if self.session.realtime else RECORDED_WAIT_S
-            self.dispatch = Dispatch(_sinks(config, context, overlay), self.session.monitor, wait_s=patience_s)
-            self.session.on_notice = self.dispatch.notify
+            sinks = _sinks(config, context, overlay)
+            self.dispatch = Dispatch(sinks, self.session.monitor, on_notice=self._note, wait_s=patience_s)
+            self.session.on_notice = self._tell
             self.dispatch.start()
         except BaseException:
             self.session.close()
@@ -107,6 +109,16 @@ class RigRun:
     def stop(self) -> None:
         """Let `run` end; from any thread."""
         self.session.stop()
+
+    def _tell(self, notice: Notice) -> None:
+        """A notice of the loop, which the monitor has already: to the log and to every output."""
+        log_notice(notice)
+        self.dispatch.notify(notice)
+
+    def _note(self, notice: Notice) -> None:
+        """A notice about an output; the dispatch has told the others."""
+        log_notice(notice)
+        self.session.monitor.add_notice(notice)
 
 
 def run_rigs(
