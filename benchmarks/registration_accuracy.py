@@ -161,6 +161,7 @@ def _own_offset_of_msrs(data: Path) -> Row:
     taken = {case.name for case in _msrs(data, 160)}
     names = [path.stem for path in sorted((folder / "vi").glob("*.jpg")) if path.stem not in taken]
     corners = np.array([[100.0, 100], [540, 100], [320, 240], [100, 380], [540, 380]])
+    grid = np.array([(x, y) for x in range(0, 640, 16) for y in range(0, 480, 16)], np.float64)
     found: Row = {"places": corners.tolist()}
     for half in (0, 1):
         chosen = names[half::8]
@@ -169,6 +170,7 @@ def _own_offset_of_msrs(data: Path) -> Row:
         found[f"half_{half}"] = {
             "pairs": len(pairs),
             "off_px": (transform(result.homography, corners) - corners).round(2).tolist(),
+            "median_off_px": float(np.median(np.hypot(*(transform(result.homography, grid) - grid).T))),
             "residual_px": result.residual_px,
         }
     return found
@@ -222,32 +224,51 @@ def _drift_row(name: str, rows: NDArray[np.float64]) -> Row:
     return row
 
 
-def _time_offsets() -> list[Row]:
+def _time_offsets(data: Path) -> list[Row]:
+    """20 s of visible at 30 Hz and thermal at 9 Hz: streets, and real pairs that a shaking camera pans over."""
     from mdrun.street import Street, StreetConfig
 
+    at_v, at_t = np.arange(600) / 30, 0.017 + np.arange(180) / 9
     rows = []
     for seed, light in STREETS:
         street = Street(StreetConfig(seed=seed, time=light, width=160, height=128))
-        at_v, at_t = np.arange(600) / 30, 0.017 + np.arange(180) / 9
-        visible = [cv2.cvtColor(street.visible(float(t)), cv2.COLOR_RGB2GRAY) for t in at_v]
-        thermal = [street.thermal(float(t)) for t in at_t]
-        row: Row = {"street": f"{seed} {light}"}
-        for label, injected, sideways in (("0", 0.0, 0.0), ("-140", -140.0, 0.0), ("3 px apart", 0.0, 3.0)):
-            move = np.array([[1, 0, sideways], [0, 1, 0]])
-            seen = [cv2.warpAffine(t, move, (160, 128), borderMode=cv2.BORDER_REPLICATE) for t in thermal]
-            stamps_v, stamps_t = at_v * NS, (at_t - injected / 1000) * NS
-            try:
-                found = estimate_offset(
-                    zip(stamps_v.astype(int).tolist(), visible, strict=True),
-                    zip(stamps_t.astype(int).tolist(), seen, strict=True),
-                )
-            except CalibrationError as error:
-                row[label] = {"refused": str(error)}
-                continue
-            row[label] = {"error_ms": found.offset_ms - injected, "spread_ms": found.spread_ms}
-        rows.append(row)
-        print(row, flush=True)
+        visible = [np.asarray(cv2.cvtColor(street.visible(float(t)), cv2.COLOR_RGB2GRAY), np.uint8) for t in at_v]
+        rows.append(_time_row(f"street {seed} {light}", at_v, visible, at_t, [street.thermal(float(t)) for t in at_t]))
+    for seed, clip in enumerate(sorted(path for path in (data / "stream_m3svd").iterdir() if path.is_dir())):
+        both = [_grey(clip / which / "0005.jpg") for which in ("vi", "ir")]
+        films = [_panned(image, times, seed) for image, times in zip(both, (at_v, at_t), strict=True)]
+        rows.append(_time_row(f"panned {clip.name}", at_v, films[0], at_t, films[1]))
     return rows
+
+
+def _panned(image: Image, times: Matrix, seed: int) -> list[Image]:
+    """What a 160x120 camera sees that moves before a picture of 640x480, with noise."""
+    random = np.random.default_rng(seed)
+    rate, phase, size = random.uniform(0.1, 0.9, (2, 5)), random.uniform(0, 6.3, (2, 5)), random.uniform(2, 10, (2, 5))
+    film = []
+    for time_s in times:
+        x, y = (size * np.sin(2 * np.pi * rate * time_s + phase)).sum(axis=1)
+        seen = cv2.warpAffine(image, np.array([[1, 0, x - 80], [0, 1, y - 60]]), (480, 360))
+        small = cv2.resize(seen, (160, 120), interpolation=cv2.INTER_AREA)
+        film.append(np.clip(small + random.normal(0, 1.5, small.shape), 0, 255).astype(np.uint8))
+    return film
+
+
+def _time_row(name: str, at_v: Matrix, visible: list[Image], at_t: Matrix, thermal: list[Image]) -> Row:
+    row: Row = {"film": name}
+    for label, injected, aside in (("0 ms", 0.0, 0.0), ("-140 ms", -140.0, 0.0), ("0 ms, 3 px aside", 0.0, 3.0)):
+        move = np.array([[1, 0, aside], [0, 1, 0]])
+        size = (thermal[0].shape[1], thermal[0].shape[0])
+        seen = [cv2.warpAffine(image, move, size, borderMode=cv2.BORDER_REPLICATE) for image in thermal]
+        stamps = [(times * NS).astype(int).tolist() for times in (at_v, at_t - injected / 1000)]
+        try:
+            found = estimate_offset(zip(stamps[0], visible, strict=True), zip(stamps[1], seen, strict=True))
+        except CalibrationError as error:
+            row[label] = {"refused": str(error)}
+            continue
+        row[label] = {"error_ms": found.offset_ms - injected, "spread_ms": found.spread_ms}
+    print(row, flush=True)
+    return row
 
 
 @click.command()
@@ -277,7 +298,7 @@ def measure(data: Path, output: Path, only: tuple[str, ...]) -> None:
     if wanted("drift"):
         report["drift"] = _drift(data)
     if wanted("time"):
-        report["time_offset"] = _time_offsets()
+        report["time_offset"] = _time_offsets(data)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(report, indent=2) + "\n")
     click.echo(json.dumps({k: v.get("summary", v) if isinstance(v, dict) else v for k, v in report.items()}, indent=1))

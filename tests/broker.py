@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -70,6 +71,11 @@ class Broker:
         """Start it and wait until it listens."""
         self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_for(self._listens, "mosquitto")
+
+    def freeze(self) -> None:
+        """Let it hang: connections stay, and nothing is read from them."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)
 
     def stop(self) -> None:
         """Kill it: nothing is said to anybody."""

@@ -19,8 +19,9 @@ RUNTIME = ROOT / "runtime"
 UPPER = frozenset({"torch", "mdtrain", "mdexport"})
 HEAVY = UPPER | {"cv2", "onnxruntime", "openvino", "tensorrt"}
 
-# Modules that draw with OpenCV in nearly every function; nothing imports them before a picture is wanted.
-CV2_AT_MODULE_LEVEL = ("mdrun.street",)
+# Modules that draw or compare with OpenCV in nearly every function; nothing imports them before that is wanted.
+MEASURING = ("structure", "motion", "scene", "time")
+CV2_AT_MODULE_LEVEL = ("mdrun.street", *(f"mdrun.calibrate.{name}" for name in MEASURING))
 
 # Distribution folder -> what no file below it may import, not even inside a function.
 FORBIDDEN = {

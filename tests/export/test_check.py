@@ -21,6 +21,7 @@ from mdexport.int8 import Calibration, calibrate, convert_int8
 from mdexport.pairs import PairSet, parse_pairs
 from mdexport.picture import CAPTION, HEADER, draw_check
 from mdexport.proof import Ready
+from mdrun.backends import LIBRARIES
 from mdrun.command import run_command
 from mdrun.errors import EngineError, UsageError
 from mdrun.manifest import Build
@@ -71,13 +72,14 @@ def test_every_engine_that_can_run_is_compared(engines: Path, detector: Made) ->
     by_name = {verdict.name: verdict for verdict in checked.report.verdicts}
     assert list(by_name) == ["tiny.onnx", "tiny_bf16.onnx", "tiny_fp16.onnx", "tiny_fp16_rtx.rtx", "tiny_int8.onnx"]
     plan = by_name.pop("tiny_fp16_rtx.rtx")
-    assert (plan.backend, plan.parity, plan.median_ms, plan.fails) == (None, None, None, False)
-    assert "an engine of TensorRT for RTX; this version runs .onnx engines" in plan.reason
+    if plan.backend is None:  # no GPU here, or none that it was built for
+        assert (plan.parity, plan.median_ms, plan.fails) == (None, None, False)
+        assert "TensorRT for RTX runs on NVIDIA GPUs only" in plan.reason or "build it again here" in plan.reason
     for name, verdict in by_name.items():
         assert verdict.parity is not None, verdict.reason
         assert verdict.parity.passed
         assert not verdict.fails
-        assert verdict.backend == ("openvino" if name == "tiny_bf16.onnx" else "onnxruntime")
+        assert verdict.backend in (("openvino",) if name == "tiny_bf16.onnx" else LIBRARIES)  # int8: by the processor
         assert verdict.median_ms is not None
         assert verdict.median_ms > 0
         assert verdict.megabytes == (engines / name).stat().st_size / 1e6

@@ -18,8 +18,9 @@ from mdexport.plan.options import PlanOptions
 from mdrun.backends import open_backend
 from mdrun.backends.nvidia.library import LibraryError, library_version
 from mdrun.command import run_command
-from mdrun.errors import EngineError, OutputError
-from mdrun.manifest import read_sidecar
+from mdrun.driver import DriverError, find_driver
+from mdrun.errors import BackendError, EngineError, OutputError
+from mdrun.manifest import ManifestError, read_sidecar
 from mdrun.onnx_file import read_manifest
 from tests.export.plan_models import SHIPPED, write_conv, write_fp16, write_int8
 
@@ -99,10 +100,17 @@ def test_auto_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert len(list(folder.iterdir())) == 2
 
 
-def test_mdrun_refuses_it_in_one_line(tmp_path: Path) -> None:
+def test_without_a_gpu_mdrun_refuses_it_in_one_line(tmp_path: Path) -> None:
+    """And one with another engine's manifest before it asks for a GPU."""
     made = make_plan(write_conv(tmp_path / "a.onnx"), tmp_path / "a.rtx", RTX)
-    with pytest.raises(EngineError, match="TensorRT for RTX"):
-        open_backend(made.path, made.manifest)
+    other = make_plan(write_conv(tmp_path / "b.onnx", height=48), tmp_path / "b.rtx", RTX)
+    with pytest.raises(ManifestError, match="come from different exports"):
+        open_backend(made.path, other.manifest)
+    try:
+        find_driver()
+    except DriverError:
+        with pytest.raises(BackendError, match="and TensorRT for RTX runs on NVIDIA GPUs only; run the"):
+            open_backend(made.path, made.manifest)
 
 
 def bad_bytes(path: Path) -> Path:

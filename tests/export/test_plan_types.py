@@ -13,7 +13,13 @@ from tests.export.fake_tensorrt import NAMES
 from tests.export.trt_stubs import make_stubs, read_names
 
 ROOT = Path(__file__).resolve().parents[2]
-CHECKED = ("export/mdexport/plan", "tests/export/test_plan_gpu.py")
+CHECKED = (
+    "export/mdexport/plan",
+    "runtime/mdrun/backends/nvidia",
+    "runtime/mdrun/backends/tensorrt.py",
+    "runtime/mdrun/backends/lane.py",
+    "tests/export/test_plan_gpu.py",
+)
 # What the check must find: a flag that TensorRT 11 has no more, and a shape where dimensions are wanted.
 WRONG = """
 from __future__ import annotations

@@ -124,6 +124,19 @@ def test_a_named_batch_is_accepted(tmp_path: Path, library: str) -> None:
         assert backend.infer(feeds())["labels"].shape == (1, *VISIBLE_WH[::-1])
 
 
+def test_pairs_of_a_fixed_batch_run_one_after_the_other(blob: Path, library: str) -> None:
+    """And what came of the first is not overwritten by the second."""
+    warm = feeds()
+    warm["thermal"][0, 6:12, 8:16] = 255
+    with open_backend(blob, PAIR, threads=1, backend=library) as backend:
+        assert backend.max_batch == 1
+        first, second, third = backend.infer_batch([warm, feeds(), warm])
+    assert first["scores"][0].tolist() == third["scores"][0].tolist() == [1, 0]
+    assert second["scores"][0].tolist() == [0, 0]
+    with open_backend(blob, PAIR, backend=library) as backend, pytest.raises(DataError, match="visible is uint8"):
+        backend.infer_batch([warm, {"visible": warm["thermal"], "thermal": warm["thermal"]}])
+
+
 def test_damage_inside_the_graph_is_one_line(tmp_path: Path, library: str, capfd: pytest.CaptureFixture[str]) -> None:
     """The header is sound, an operator does not exist: the library's own words, ours around them, no log lines."""
     node = onnx.helper.make_node("NoSuchOperator", ["visible"], list(make_manifest().outputs))
@@ -151,11 +164,6 @@ def test_openvino_calculates_what_onnx_runtime_does() -> None:
     assert clear.sum() > 3
     np.testing.assert_array_equal(got["classes"][0, clear], wanted["classes"][0, clear])
     np.testing.assert_allclose(got["boxes"][0, clear], wanted["boxes"][0, clear], atol=1e-2)
-
-
-def test_plans_are_refused_with_the_way_out(tmp_path: Path) -> None:
-    with pytest.raises(EngineError, match=r"this version runs \.onnx"):
-        open_backend(tmp_path / "student.plan", PAIR)
 
 
 def test_bfloat16_wants_openvino(blob: Path) -> None:

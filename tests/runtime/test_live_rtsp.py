@@ -19,7 +19,9 @@ import pytest
 
 from mdrun.errors import MdrunError, SourceAuthError, SourceNotFoundError, SourceTimeoutError
 from mdrun.frames import Clock, Frame, Modality, SourceState, StateChange
-from mdrun.sources.live import CameraInfo, Grab, LiveReader, open_camera
+from mdrun.sources.live import CameraInfo, Grab, LiveReader, open_camera, rtsp
+from mdrun.sources.live.camera import Camera
+from mdrun.sources.live.rtsp_session import RTCP_CHANNEL, RtspSession
 from mdrun.sources.uri import parse_uri
 from tests.rtsp_server import SMALL, THERMAL, VISIBLE, Mount, RtspServer, mark_ns, read_mark
 
@@ -118,6 +120,26 @@ def test_refusals(server: RtspServer) -> None:
             grab(url, 0)
         assert "hunter2" not in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+def test_a_connection_that_brings_no_picture_any_more_is_given_up(
+    server: RtspServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sender reports go on, the encoder does not."""
+    camera = open_camera(parse_uri(server.url("visible", LOGIN)), Modality.VISIBLE, timeout_s=WAIT_S)
+    camera.connect()
+    monkeypatch.setattr(rtsp, "FIRST_PICTURE_S", 0.2)
+    monkeypatch.setattr(camera, "_timeout_s", 0.2)
+    monkeypatch.setattr(RtspSession, "read", lambda _: (RTCP_CHANNEL, b"report"))
+    with pytest.raises(SourceTimeoutError, match=r"no image within 0\.2 s"):
+        _exhaust(camera)
+    camera.disconnect()
+
+
+def _exhaust(camera: Camera) -> None:
+    """Take what the connection has brought already, and wait for more."""
+    while True:
+        camera.grab()
 
 
 def test_a_server_of_another_kind_and_one_that_says_nothing() -> None:

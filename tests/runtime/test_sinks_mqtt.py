@@ -190,6 +190,28 @@ def test_an_outage_keeps_a_bounded_number_of_messages(broker: Broker) -> None:
     assert [event["track_id"] for event in listener.objects(f"{TOPIC}/events")] == [0, 1, 2, 3, 4, 8]
 
 
+def test_what_a_frozen_broker_never_read_takes_no_place_for_ever(broker: Broker) -> None:
+    """Messages of QoS 0 are gone with their connection, and nobody acknowledges them."""
+    context = make_context()
+    name = f"mqtt://127.0.0.1:{broker.port}"
+    with running(name, context) as (sink, made):
+        _connected(sink)
+        wait_for(lambda: sink.waiting == 0, "the first states")
+        broker.freeze()
+        for _ in range(10):
+            sink._send("results", b"x" * 2_000_000, 0, state=False)  # more than the sockets hold
+        assert sink.waiting
+        broker.stop()
+        wait_for(lambda: not context.monitor.sinks[name].alive, "the loss")
+        assert sink.lost
+        broker.start()
+        with listening(broker) as listener:
+            listener.wait(f"{TOPIC}/available")
+            wait_for(lambda: sink.waiting == 0, "free places")
+            made.offer(make_live(0, events=(make_event(0),)))
+            listener.wait(f"{TOPIC}/events")
+
+
 def test_a_wrong_password_is_one_clear_line(tmp_path: Path) -> None:
     with running_broker(tmp_path, "rig", "right") as broker:
         context = make_context()

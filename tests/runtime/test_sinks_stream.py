@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -336,6 +337,14 @@ def test_rtsp_to_nobody_tells_no_password() -> None:
         _write_until(sink, end)
     assert "hunter2" not in str(caught.value)
     sink.abandon()
+
+
+def test_ctrl_c_in_a_terminal_does_not_reach_the_process_that_pushes() -> None:
+    pusher = rtsp.Pusher(b"")
+    try:
+        assert os.getpgid(pusher._process.pid) != os.getpgid(0)  # noqa: SLF001, RUF100  # the group that it is sent to
+    finally:
+        pusher.close(0.0)
 
 
 def _write_until(sink: RtspSink, end: float) -> None:

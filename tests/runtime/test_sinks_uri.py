@@ -326,6 +326,38 @@ def test_rotation_by_size_loses_no_line(tmp_path: Path) -> None:
     assert [sequence for file in files for sequence in _sequences(file)] == list(range(20))
 
 
+def test_rotation_survives_that_somebody_takes_the_file_away(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    sink = _live(path, "?rotate=1kB")
+    sink.start()
+    sink.write(make_live(0))
+    path.unlink()
+    for sequence in (1, 2):
+        sink.write(make_live(sequence))
+    sink.finish()
+    assert _sequences(path) == [2]
+
+
+def test_rotation_that_could_not_open_the_next_file_goes_on_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "results.jsonl"
+    sink = _live(path, "?rotate=1kB")
+    sink.start()
+    sink.write(make_live(0))
+    with monkeypatch.context() as patch:
+        patch.setattr(RotatingFile, "_open", _no_space)
+        with pytest.raises(OSError, match="No space"):
+            sink.write(make_live(1))
+    sink.write(make_live(2))
+    sink.finish()
+    assert _sequences(path) == [2]
+
+
+def _no_space(_file: RotatingFile) -> None:
+    raise OSError(28, "No space left on device")
+
+
 def test_rotation_touches_no_other_file(tmp_path: Path) -> None:
     others = ["results-best.jsonl", "results-20261127T201500Z.txt", "other-20261127T201500Z.jsonl"]
     for name in others:

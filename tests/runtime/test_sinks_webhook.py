@@ -180,6 +180,19 @@ def test_a_refusal_is_final(server: Server, code: int) -> None:
     assert len(server.posts) == 2
 
 
+@pytest.mark.parametrize("address", ["?token=hunter2%0A", "?token=hunter2%E2%82%AC", "hunter2/ü"])
+def test_what_no_header_can_carry_is_told_and_not_shown(
+    server: Server, address: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with running(f"webhook:http://127.0.0.1:{server.port}/{address}") as (made, status):
+        for sequence in (1, 2):  # the thread lives on
+            made.offer(make_live(sequence, events=(make_event(sequence),)))
+            wait_for(lambda n=sequence: status().dropped == n, "the drop")  # type: ignore[misc]  # bound now
+        assert not status().alive
+        assert "cannot carry" in status().message
+    assert "hunter2" not in status().message + capfd.readouterr().err
+
+
 def test_a_server_that_always_fails_gets_so_many_attempts(server: Server) -> None:
     server.answers = [500] * 10
     with running(f"webhook:http://127.0.0.1:{server.port}/?retries=2") as (made, status):

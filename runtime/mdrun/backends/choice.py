@@ -67,10 +67,11 @@ def _for_onnx(manifest: Manifest) -> Iterator[Choice]:
         return
     if (gpu := _gpu()) is not None:
         yield Choice("onnxruntime-cuda", f"onnxruntime-gpu is installed, and there is a {gpu}")
-    if precision == "int8" and find_spec("openvino") is not None and _has_fast_int8():
+    fast = precision == "int8" and find_spec("openvino") is not None and _has_fast_int8()
+    if fast:
         yield Choice("openvino", "int8 on a processor with AMX, where it is the fastest")
     for library in LIBRARIES:
-        if find_spec(library) is not None:
+        if find_spec(library) is not None and not (fast and library == "openvino"):
             yield Choice(library, "the first engine library that is installed")
 
 
@@ -83,11 +84,11 @@ def _gpu() -> str | None:
         return None
 
 
-def _has_fast_int8(file: Path = CPU_FLAGS) -> bool:
+def _has_fast_int8() -> bool:
     """This processor multiplies matrices of 8-bit integers in one instruction (Intel AMX)."""
     if platform.machine() != "x86_64":
         return False
     try:
-        return FAST_INT8 in file.read_text(encoding="utf-8").split()
+        return FAST_INT8 in CPU_FLAGS.read_text(encoding="utf-8").split()
     except OSError:
         return False

@@ -131,7 +131,10 @@ class CudaPython(DeviceMemory):
         try:
             work()
         except BaseException:
-            self._cuda.cudaStreamEndCapture(self._stream)  # whatever it says: the reason is the error of the work
+            code, *graphs = self._cuda.cudaStreamEndCapture(self._stream)  # what it says matters less than the error
+            self._cuda.cudaGetLastError()
+            if not int(code):
+                self._cuda.cudaGraphDestroy(graphs[0])
             raise
         graph = self._call("cudaStreamEndCapture", self._stream)
         try:

@@ -33,11 +33,7 @@ class Signature:
 
 
 class Lane:
-    """A context for one batch size. A graph holds addresses and shapes, so each size has a context of its own.
-
-    Attributes:
-        captured: its runs are one CUDA graph; False where this is refused, and each run is put on the stream anew.
-    """
+    """A context for one batch size. A graph holds addresses and shapes, so each size has a context of its own."""
 
     def __init__(
         self,
@@ -74,7 +70,12 @@ class Lane:
                 library.call(f"take {name} as {shape}", self._context.set_input_shape, name, shape)
         for name, address in self._addresses.items():
             self._bind(name, address)
-        self._launch = self._capture()
+        self._graph = self._capture()
+
+    @property
+    def captured(self) -> bool:
+        """Its runs are one CUDA graph; False where this is refused, and each run is put on the stream anew."""
+        return self._graph is not None
 
     def run(self, pairs: Sequence[Inputs]) -> Outputs:
         """Run once; the arrays are overwritten by the next run.
@@ -93,25 +94,23 @@ class Lane:
         if on_device:
             self._run_in_place(on_device)
         else:
-            self._launch()
-            self._memory.wait()
+            self._launch(self._graph)
         return self._outputs
 
-    def _capture(self) -> Callable[[], None]:
+    def _capture(self) -> Callable[[], None] | None:
         """The graph of a run, after one without: the library allocates and compiles in its first."""
-        self._enqueue()
-        self._memory.wait()
+        self._launch(None)
         try:
-            launch = self._memory.capture(self._enqueue)
-            launch()
-            self._memory.wait()
+            graph = self._memory.capture(self._enqueue)
+            self._launch(graph)
         except BackendError:
-            self.captured = False
-            self._enqueue()  # where this fails too, the engine does not run
-            self._memory.wait()
-            return self._enqueue
-        self.captured = True
-        return launch
+            self._launch(None)  # where this fails too, the engine does not run
+            return None
+        return graph
+
+    def _launch(self, graph: Callable[[], None] | None) -> None:
+        (graph or self._enqueue)()
+        self._memory.wait()
 
     def _enqueue(self, on_device: frozenset[str] = frozenset()) -> None:
         """Put a run on the stream: inputs that are not on the device already, the network, outputs."""

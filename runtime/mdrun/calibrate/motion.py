@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mdrun.calibrate.structure import scaling
 
-GRID = (32, 24)  # cells (across, down): the smaller a cell, the shorter a thing is in it; 8x6 doubles the spread
+GRID = (80, 60)  # cells (across, down): the smaller a cell, the shorter a thing is in it; 8x6 doubles the spread
 BASELINE_NS = 111_111_111  # a frame period at 9 Hz: both cameras compare images that lie equally far apart
 SMALL = (160, 120)  # pixels (width, height) that are compared; a Lepton has no more
 
@@ -23,7 +23,7 @@ class Motion:
 
     Attributes:
         at_ns: middle of both capture times: what a difference of two images speaks of.
-        energy: (24, 32) float32, mean absolute difference of each cell, grey levels.
+        energy: (60, 80) float32, mean absolute difference of each cell, grey levels.
     """
 
     at_ns: int

@@ -43,11 +43,7 @@ PAIR_STATE = ("state", "engine", "rung", "reason", "registration", "sinks")
 
 
 class MqttSink(Sink):
-    """Publishes below `PREFIX/RIG/`. A broker that is away is a sink with a problem, never the end of a run.
-
-    Attributes:
-        waiting: messages that the broker has not acknowledged yet.
-    """
+    """Publishes below `PREFIX/RIG/`. A broker that is away is a sink with a problem, never the end of a run."""
 
     vital = False
 
@@ -76,7 +72,8 @@ class MqttSink(Sink):
         self._renew = False  # the connection is new: every state goes out again
         self._lock = threading.Lock()
         self._queue = option(given, "queue", int, QUEUE)
-        self.waiting = 0
+        self._open: dict[int, int] = {}  # QoS of each message that is not acknowledged yet, by the client's number
+        self._early: set[int] = set()  # acknowledged before the client has told their number
         self._client = _client(uri, context, base)
         self._client.will_set(f"{self._topic}/available", OFFLINE, qos=1, retain=self._retain)
         self._client.on_connect = self._on_connect
@@ -88,6 +85,11 @@ class MqttSink(Sink):
     def name(self) -> str:
         """Scheme, host and port."""
         return self._name
+
+    @property
+    def waiting(self) -> int:
+        """Messages that the broker has not acknowledged yet; of QoS 0, that are not sent yet."""
+        return len(self._open)
 
     @property
     def connected(self) -> bool:
@@ -153,23 +155,25 @@ class MqttSink(Sink):
         """Hand a message to the client, which keeps it over an outage unless `qos` is 0; False: it is lost."""
         from paho.mqtt.enums import MQTTErrorCode
 
+        if not state and self.waiting >= self._queue:
+            return False
+        sent = self._client.publish(f"{self._topic}/{part}", text, qos, retain=state and self._retain)
+        kept = sent.rc == MQTTErrorCode.MQTT_ERR_NO_CONN and qos > 0
+        if sent.rc != MQTTErrorCode.MQTT_ERR_SUCCESS and not kept:
+            return False
         with self._lock:
-            if not state and self.waiting >= self._queue:
-                return False
-            self.waiting += 1
-        code = self._client.publish(f"{self._topic}/{part}", text, qos, retain=state and self._retain).rc
-        kept = code == MQTTErrorCode.MQTT_ERR_NO_CONN and qos > 0
-        if code == MQTTErrorCode.MQTT_ERR_SUCCESS or kept:
-            return True
-        with self._lock:
-            self.waiting -= 1
-        return False
+            if sent.mid in self._early:
+                self._early.remove(sent.mid)
+            else:
+                self._open[sent.mid] = qos
+        return True
 
     def _on_publish(
-        self, _client: Client, _data: object, _mid: int, _reason: ReasonCode, _properties: Properties
+        self, _client: Client, _data: object, mid: int, _reason: ReasonCode, _properties: Properties
     ) -> None:
         with self._lock:
-            self.waiting -= 1
+            if self._open.pop(mid, None) is None:
+                self._early.add(mid)
 
     def _on_connect(
         self, _client: Client, _data: object, _flags: ConnectFlags, reason: ReasonCode, _properties: Properties | None
@@ -195,6 +199,10 @@ class MqttSink(Sink):
         reason: ReasonCode,
         _properties: Properties | None,
     ) -> None:
+        with self._lock:  # the client forgets those of QoS 0 with the connection, and tells nobody
+            gone = [mid for mid, qos in self._open.items() if qos == 0]
+            self.lost += len(gone)
+            self._open = {mid: qos for mid, qos in self._open.items() if qos > 0}
         if not self._leaving:
             self.problem = self.problem or f"connection lost ({reason.getName()}); trying again"
 

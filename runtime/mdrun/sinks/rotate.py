@@ -12,6 +12,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -137,7 +138,8 @@ class RotatingFile:
         if not self._regular:
             return
         self.close()
-        self.path.rename(self._aside())
+        with suppress(FileNotFoundError):  # somebody has moved or removed it
+            self.path.rename(self._aside())
         if self._rotation.keep is not None:
             for old in self.older()[: -self._rotation.keep]:
                 old.unlink(missing_ok=True)
@@ -210,6 +212,8 @@ class LiveJsonlSink(Sink):
         line = text.encode("utf-8", "backslashreplace")
         if self._file.due(len(line)):
             self._file.rotate()
+        if not self._file.opened:  # a rotation has failed half-way
+            self._file.open(append=True)
         self._file.write(line)
         if self._sync == "always":
             self._file.sync()

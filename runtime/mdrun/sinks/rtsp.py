@@ -56,9 +56,11 @@ class RtspSink(StreamSink):
 
     def finish(self) -> None:
         """Say farewell."""
-        super().finish()
-        if self._pusher is not None:
-            self._pusher.close(PARTING_S)
+        try:
+            super().finish()
+        finally:
+            if self._pusher is not None:
+                self._pusher.close(PARTING_S)
 
     def abandon(self) -> None:
         """End the process."""
@@ -92,7 +94,12 @@ class Pusher:
         """Start it and give it its order."""
         command = [sys.executable, "-u", str(Path(push.__file__))]
         self._process = subprocess.Popen(  # noqa: S603  # our own script
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+            start_new_session=True,  # Ctrl-C in a terminal goes to its whole group: the farewell is ours to say
         )
         self._said = b""
         os.set_blocking(self._stdin.fileno(), False)

@@ -220,6 +220,9 @@ class Poster:
             raise _Refused(f"the server answers {error.code} {error.reason}", again=again) from None
         except (OSError, http.client.HTTPException) as error:
             raise _Refused(f"the server is not reached ({_reason(error)})", again=True) from None
+        except ValueError:  # its words hold the header: a line break, or a letter that no header or path may have
+            reason = "path, user, password or token hold a character that HTTP cannot carry; percent-encode the path"
+            raise _Refused(reason, again=False) from None
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

@@ -18,7 +18,7 @@ from mdrun.frames import Modality
 from mdrun.sources.live.camera import Camera, CameraInfo, Grab
 from mdrun.sources.live.capture_clock import CaptureClock
 from mdrun.sources.live.decoder import FIRST_PICTURE_S, THREADS, no_picture
-from mdrun.sources.live.failures import from_ffmpeg
+from mdrun.sources.live.failures import from_connection, from_ffmpeg
 from mdrun.sources.live.picture import check_picture, picture_image
 from mdrun.sources.uri import SourceUri, redact
 
@@ -91,8 +91,12 @@ class FfmpegCamera(Camera):
 
     def grab(self) -> Grab:
         """The next picture; of HLS, whose pictures come in bursts, when its time has come."""
+        longest_s = max(self._timeout_s, FIRST_PICTURE_S)  # packets without a picture, as in `rtsp.py`
+        end = time.monotonic() + longest_s
         try:
             while not self._ready:
+                if time.monotonic() > end:
+                    raise from_connection(self._where, TimeoutError(), longest_s, connected=True)
                 self._receive()
         except Exception as error:
             raise from_ffmpeg(self._where, error, self._timeout_s, connected=True) from None

@@ -76,8 +76,13 @@ class RtspCamera(Camera):
         session = self._session
         if session is None:
             raise from_connection(self._where, ConnectionError("not connected"), self._timeout_s, connected=True)
+        # Reports alone, or pictures that need a lost one, keep a connection busy for ever and give no image.
+        longest_s = max(self._timeout_s, FIRST_PICTURE_S)
+        end = time.monotonic() + longest_s
         try:
             while not self._ready:
+                if time.monotonic() > end:
+                    raise from_connection(self._where, TimeoutError(), longest_s, connected=True)
                 self._receive(session)
         except OSError as error:
             raise from_connection(self._where, error, self._timeout_s, connected=True) from error
