@@ -227,7 +227,7 @@ def run_stages(
         What `postprocess` makes of it, and the time of each of STAGES in milliseconds.
     """
     start = perf_counter_ns()
-    feeds = preprocess(visible, thermal, normalised=normalised)
+    feeds = preprocess.inputs(visible, thermal, normalised=normalised)
     preprocess_ms = since(start)
     outputs, infer_ms = infer(feeds)
     start = perf_counter_ns()

@@ -7,7 +7,7 @@ so only two small uint8 arrays are made here, in buffers that live as long as th
 
 from __future__ import annotations
 
-from typing import Any, overload
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,36 +35,38 @@ class Preprocess:
         self._rule = thermal_rule(manifest)
         self._buffers: Feeds = {name: np.empty(input_shape(spec), np.uint8) for name, spec in manifest.inputs.items()}
 
-    @overload
-    def __call__(self, visible: NDArray[Any], thermal: NDArray[Any] | None, *, normalised: bool = ...) -> Feeds: ...
-
-    @overload
-    def __call__(self, visible: Image, thermal: Image | None, *, normalised: bool = ...) -> Inputs: ...
-
-    def __call__(self, visible: Image, thermal: Image | None, *, normalised: bool = False) -> Inputs:
+    def __call__(self, visible: NDArray[Any], thermal: NDArray[Any] | None, *, normalised: bool = False) -> Feeds:
         """Engine inputs of one pair; the next call overwrites them.
 
         Args:
-            visible: (H, W, 3) uint8 RGB; on a GPU at the engine's own size.
+            visible: (H, W, 3) uint8 RGB.
             thermal: (h, w) as the manifest's rule takes it: uint8, or uint16 counts, which are normalised by
-                themselves; on a GPU uint8 at the engine's own size; ignored by an engine without a thermal input.
+                themselves; ignored by an engine without a thermal input.
             normalised: `thermal` is uint8 because the manifest's rule was applied already.
 
         Raises:
             DataError: an image of another type or shape, or no thermal image for an engine that takes one.
         """
-        on_device = {}
+        return cast("Feeds", self.inputs(visible, thermal, normalised=normalised))
+
+    def inputs(self, visible: Image, thermal: Image | None, *, normalised: bool = False) -> Inputs:
+        """The same for images that may lie on a GPU: those are at the engine's own size, and stay where they are.
+
+        Raises:
+            DataError: as above; also counts on a GPU, for the rule is applied on the host.
+        """
+        inputs: dict[str, NDArray[Any] | CudaArray] = {**self._buffers}
         if is_on_device(visible):
-            on_device["visible"] = self._take("visible", visible)
+            inputs["visible"] = self._take("visible", visible)
         else:
             resize_into(_checked_visible(visible), self._buffers["visible"][0])
         if "thermal" in self._buffers:
             rule = Rule() if normalised else self._rule
             if is_on_device(thermal) and not rule.takes_counts:
-                on_device["thermal"] = self._take("thermal", thermal)
+                inputs["thermal"] = self._take("thermal", thermal)
             else:
                 resize_into(_in_8_bits(thermal, rule), self._buffers["thermal"][0])
-        return {**self._buffers, **on_device} if on_device else self._buffers
+        return inputs
 
     def _take(self, name: str, image: OnDevice) -> CudaArray:
         buffer = self._buffers[name]

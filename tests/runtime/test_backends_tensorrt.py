@@ -289,7 +289,7 @@ def test_arrays_on_the_gpu_in_a_batch(tmp_path: Path, script: Script) -> None:
 
     with open_plan(tmp_path / "a.plan") as backend:
         feeds = [
-            Preprocess(read_manifest(graph))(upload(script, pair(seed)["visible"]), pair(seed)["thermal"][0])
+            Preprocess(read_manifest(graph)).inputs(upload(script, pair(seed)["visible"]), pair(seed)["thermal"][0])
             for seed in (1, 2)
         ]
         found = backend.infer_batch(feeds)
