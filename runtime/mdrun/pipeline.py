@@ -221,6 +221,7 @@ def _summary(
         "engine": engine.manifest.name,
         "engine_digest": engine.manifest.digest(),
         "backend": engine.backend,
+        "backend_reason": engine.backend_reason,
         "device": engine.device,
         "captured": {"visible": pairs.captured_visible, "thermal": pairs.captured_thermal},
         "thermal_unused": pairs.thermal_unused,

@@ -106,6 +106,9 @@ def resize_into(image: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
     block_y, block_x = (_block(a, b) for a, b in zip(image.shape[:2], out.shape[:2], strict=True))
     if block_y * block_x > 1:
         size = (image.shape[1] // block_x, image.shape[0] // block_y)
+        if size == (width, height):
+            cv2.resize(image, size, dst=out, interpolation=cv2.INTER_AREA)
+            return
         image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
     if image.shape == out.shape:
         np.copyto(out, image)

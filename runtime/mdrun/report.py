@@ -57,7 +57,7 @@ def _rig_table(summary: dict[str, Any]) -> Table:
     captured, skew = summary["captured"], summary["skew_ms"]
     table = make_table("rig", summary["rig"])
     for engine in summary["ladder"]["engines"]:
-        table.add_row("engine", f"{engine['name']}, {engine['backend']} on {engine['device']}")
+        table.add_row("engine", f"{engine['name']}, {_library(engine)}")
     table.add_row("captured", f"{captured['visible']} visible, {captured['thermal']} thermal")
     table.add_row("results", str(summary["results"]))
     table.add_row("dropped", join_values(summary["drops"]) or "none")
@@ -79,10 +79,15 @@ def _rig_table(summary: dict[str, Any]) -> Table:
     return table
 
 
+def _library(facts: dict[str, Any]) -> str:
+    """The library that runs an engine, where, and why it is this one."""
+    return f"{facts['backend']} on {facts['device']} ({facts['backend_reason']})"
+
+
 def _counts_table(summary: dict[str, Any]) -> Table:
     captured, skew = summary["captured"], summary["skew_ms"]
     table = make_table("pairs", summary["engine"])
-    table.add_row("engine library", f"{summary['backend']} on {summary['device']}")
+    table.add_row("engine library", _library(summary))
     table.add_row("captured", f"{captured['visible']} visible, {captured['thermal']} thermal")
     table.add_row("results", str(summary["results"]))
     table.add_row("dropped", join_values(summary["drops"]) or "none")

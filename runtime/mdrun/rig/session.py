@@ -310,6 +310,7 @@ def describe_engine(engine: Engine) -> dict[str, Any]:
         "needs": list(manifest.needs),
         "precision": manifest.origin.precision or "",
         "backend": engine.backend,
+        "backend_reason": engine.backend_reason,
         "device": engine.device,
         "digest": manifest.digest(),
     }
