@@ -284,7 +284,7 @@ def test_thresholds(call: Call, tmp_path: Path) -> None:
         (swap("--engine", "@segment.onnx"), 3, "wanted labels int32"),
         (swap("--engine", "@hollow.onnx"), 3, "ONNX Runtime refuses it"),
         (swap("--engine", "@student.plan"), 3, "no manifest beside it"),
-        (swap("--engine", "@sidecar.plan"), 3, "this version runs .onnx"),
+        (swap("--engine", "@sidecar.plan"), 3, "sidecar.plan: "),  # no driver here, or no plan
         (("info", "@bare.onnx"), 3, "holds no manifest"),
         (("info", "nameless"), 3, "neither a file nor one that ships"),
         # sources: 4

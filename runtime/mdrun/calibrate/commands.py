@@ -156,7 +156,7 @@ def registration_command(output: Path, as_json: bool, **flags: Any) -> None:
 
 @calibrate.command("time", epilog=TIME_EPILOG)
 @_cameras
-@click.option("--seconds", type=_Above0(3600), default=20.0, show_default=True, help="To look at the cameras")
+@click.option("--seconds", type=_Above0(120), default=20.0, show_default=True, help="To look at the cameras")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table")
 def time_command(visible: str | None, thermal: str | None, rig: Path | None, seconds: float, as_json: bool) -> None:
     """Find how much later one camera's clock runs than the other's, from what moves in both."""

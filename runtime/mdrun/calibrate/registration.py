@@ -19,7 +19,7 @@ from mdrun.rig.config import RigConfig
 if TYPE_CHECKING:
     from mdrun.calibrate.time import TimeOffset
 
-SCENE_PAIRS = 24  # what align_scene weighs in half a minute; more add little
+SCENE_PAIRS = 12  # two to three seconds each for align_scene
 
 
 @dataclass(frozen=True, eq=False)

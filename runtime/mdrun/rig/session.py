@@ -227,7 +227,9 @@ class Session:
     def _watch_drift(self, pair: FramePair) -> None:
         if self._drift is None or pair.thermal is None or pair.provenance is not Provenance.MEASURED:
             return
-        taken = self._drift.offer(pair.visible.image, pair.thermal.image, pair.visible.captured_ns)
+        raw = pair.thermal.image if pair.thermal.unaligned is None else pair.thermal.unaligned
+        visible, aligned, at_ns = pair.visible.image, pair.thermal.image, pair.visible.captured_ns
+        taken = self._drift.offer(visible, aligned, at_ns, pixels_across=raw.shape[1])
         if taken and (reading := self._drift.reading()) is not None:
             self.monitor.set_registration({"drift": describe_drift(reading)})
 
