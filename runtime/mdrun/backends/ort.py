@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import os
+import re
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(int32)":
 # The TensorRT provider builds weakly typed networks, which use a type only where they are allowed to.
 ALLOWED = {"fp16": ("trt_fp16_enable",), "bf16": ("trt_bf16_enable",), "int8": ("trt_int8_enable",)}
 
+WHERE = re.compile(r"^/\S+:\d+ .*\) (?=[A-Z])")  # file, line and function of its source, before its words
 Provider = tuple[str, dict[str, str]]
 
 
@@ -168,6 +170,7 @@ def _open_session(path: Path, threads: int | None, name: str, manifest: Manifest
     except _library_errors() as error:
         said = one_line(str(error))
         if place.needs_gpu:
+            said = WHERE.sub("", said)
             raise BackendError(f"{path}: {name} does not start: {said}; `mdrun doctor` shows what is here") from error
         raise EngineError(f"{path}: ONNX Runtime refuses it: {said}; copy or export it again") from error
     session.disable_fallback()
@@ -186,7 +189,10 @@ def _check_gpu(path: Path, name: str, library: ModuleType) -> None:
     try:
         find_driver()
     except DriverError as error:
-        raise BackendError(f"{path}: asked for {name}: {error}; install NVIDIA's driver, or take another") from error
+        raise BackendError(
+            f"{path}: asked for {name}: {error}; install NVIDIA's driver, or run it on the CPU"
+        ) from error
+    library.set_default_logger_severity(SILENT)
     if hasattr(library, "preload_dlls"):  # from 1.21 on: finds CUDA and cuDNN where pip put them
         with redirect_stdout(io.StringIO()):  # which is for results; what is missing is seen when the session is there
             library.preload_dlls()
@@ -197,10 +203,11 @@ def _check_provider(path: Path, name: str, library: ModuleType, session: onnxrun
     wanted, got = PLACES[name].providers[0], session.get_providers()
     if got[0] == wanted:
         return
-    needs = {CUDA: "CUDA and cuDNN", TENSORRT: "TensorRT, CUDA and cuDNN"}.get(wanted, "nothing more")
+    cuda = f"CUDA {getattr(library, 'cuda_version', '')}".strip()
+    needs = {CUDA: f"{cuda} and cuDNN", TENSORRT: f"TensorRT, {cuda} and cuDNN"}.get(wanted, "nothing more")
     raise BackendError(
-        f"{path}: asked for {wanted}, ONNX Runtime {library.__version__} runs it on {', '.join(got)}: the provider did "
-        f"not load, it needs {needs} in the versions of its release; install them, or take another backend"
+        f"{path}: asked for {name}, and ONNX Runtime {library.__version__} runs it on {', '.join(got)}: {wanted} did "
+        f'not load, it needs {needs}; pip install "mdrun[gpu]", or take another backend'
     )
 
 

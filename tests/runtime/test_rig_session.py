@@ -1,0 +1,171 @@
+"""A rig from Python: what its results say, the gate, the registration, several rigs with one engine."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from onnx import helper
+
+import mdrun
+from mdrun.errors import RigError, UsageError
+from mdrun.frames import Notice, Provenance, Verdict
+from mdrun.manifest import OutputSpec
+from mdrun.registration.model import Registration
+from mdrun.rig.config import RigConfig
+from mdrun.rig.engines import EnginePool
+from mdrun.rig.run import RigRun, run_rigs
+from mdrun.rig.session import Session
+from tests.runtime.engines import (
+    THERMAL_WH,
+    VISIBLE_WH,
+    make_manifest,
+    make_segment_manifest,
+    save,
+    write_blob,
+    write_constant,
+)
+from tests.runtime.test_pipeline import write_folders
+
+BOX, SCORE, PERSON = np.array([[8, 8, 40, 60]], np.float32), np.array([0.9], np.float32), np.array([0], np.int32)
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Recordings of ten frames and engines of every kind; no test changes it."""
+    root = tmp_path_factory.mktemp("rig")
+    write_folders(root, 10, 10)
+    write_blob(root / "blob.onnx")
+    write_constant(root / "blind.onnx", BOX, SCORE, PERSON)
+    imagines = replace(make_manifest("imagines", 1), hallucinates=["thermal"])
+    write_constant(root / "imagines.onnx", BOX, SCORE, PERSON, manifest=imagines)
+    _write_energy(root / "strange.onnx", energy=-1.0)
+    _write_energy(root / "usual.onnx", energy=-9.0)
+    return root
+
+
+def _write_energy(path: Path, energy: float) -> Path:
+    """A visible-only segmenter that finds every pair as strange as that; its threshold is -3."""
+    manifest = make_segment_manifest(path.stem)
+    manifest = replace(
+        manifest,
+        outputs=manifest.outputs | {"energy": OutputSpec("float32", [1], "free energy")},
+        energy={"fp32": -3.0},
+    )
+    labels = np.zeros((1, VISIBLE_WH[1], VISIBLE_WH[0]), np.int32)
+    nodes = [helper.make_node("Identity", [f"all_{name}"], [name]) for name in ("labels", "energy")]
+    return save(path, manifest, nodes, {"all_labels": labels, "all_energy": np.array([energy], np.float32)})
+
+
+def rig(bench: Path, engines: list[str], thermal: bool = True, **keys: object) -> RigConfig:
+    cameras = {"cam0": {"source": f"{bench}/visible?fps=10", "role": "visible"}}
+    if thermal:
+        cameras["cam1"] = {"source": f"{bench}/thermal?fps=10", "role": "thermal"}
+    ladder = {"engines": [str(bench / name) for name in engines], "threads": 1}
+    data = {"rig": "bench", "cameras": cameras, "ladder": ladder | dict(keys.pop("ladder", {}))}  # type: ignore[call-overload]
+    return RigConfig.model_validate(data | {"drift": {"enabled": False}} | keys)
+
+
+def test_open_gives_every_result_with_its_provenance(bench: Path) -> None:
+    notices: list[Notice] = []
+    with mdrun.open(rig(bench, ["blob.onnx"])) as session:
+        session.on_notice = notices.append
+        results = list(session)
+        session.check()
+        assert session.monitor.snapshot()["results"] == 10
+    assert [result.pair.visible.sequence for result in results] == list(range(10))
+    assert {result.thermal_provenance for result in results} == {Provenance.MEASURED}
+    assert {result.rig for result in results} == {"bench"}
+    assert all(result.track_ids is not None for result in results)
+    assert {event.kind for result in results for event in result.events} >= {"new"}
+    assert [n.data["state"] for n in notices if n.kind == "source"][-2:] == ["ended", "ended"]
+
+
+def test_open_by_sources_and_engine(bench: Path) -> None:
+    session = mdrun.open(
+        visible=f"{bench}/visible?fps=10", thermal=f"{bench}/thermal?fps=10", engine=bench / "blob.onnx"
+    )
+    with session:
+        assert next(iter(session)).pair.visible.source == "cam0"
+    with pytest.raises(UsageError, match="wants a rig file"):
+        mdrun.open()
+    with pytest.raises(RigError, match="cameras"):
+        mdrun.open({"rig": "x"})
+
+
+@pytest.mark.parametrize(
+    ("engine", "wanted"), [("blind.onnx", Provenance.ABSENT), ("imagines.onnx", Provenance.HALLUCINATED)]
+)
+def test_an_engine_without_a_thermal_input_says_what_it_knows(bench: Path, engine: str, wanted: Provenance) -> None:
+    with Session(rig(bench, [engine], thermal=False)) as session:
+        assert {result.thermal_provenance for result in session} == {wanted}
+
+
+@pytest.mark.parametrize(
+    ("engines", "strange", "verdict", "ran"),
+    [
+        (["usual.onnx"], "flag", Verdict.PASS, "usual"),
+        (["strange.onnx"], "flag", Verdict.FLAG, "strange"),
+        (["strange.onnx"], "fallback", Verdict.FALLBACK, "strange"),  # nothing below it can run
+        (["strange.onnx", "usual.onnx"], "fallback", Verdict.FALLBACK, "usual"),
+        (["strange.onnx", "usual.onnx"], "flag", Verdict.FLAG, "strange"),
+    ],
+)
+def test_the_gate_passes_flags_or_falls_back(
+    bench: Path, engines: list[str], strange: str, verdict: Verdict, ran: str
+) -> None:
+    with Session(rig(bench, engines, ladder={"strange": strange})) as session:
+        results = list(session)
+    assert {result.verdict for result in results} == {verdict}
+    assert {result.engine for result in results} == {ran}
+    assert {result.energy for result in results} == ({-9.0} if engines == ["usual.onnx"] else {-1.0})
+
+
+def test_the_calibration_moves_the_thermal_image(bench: Path, tmp_path: Path) -> None:
+    visible = cv2.imread(str(next((bench / "visible").iterdir())))
+    thermal = cv2.imread(str(next((bench / "thermal").iterdir())), cv2.IMREAD_UNCHANGED)
+    size = (visible.shape[1], visible.shape[0])
+    scale, centre = size[0] / thermal.shape[1], (size[0] / thermal.shape[1] - 1) / 2  # pixels count from their centres
+    aside = np.array([[scale, 0, centre + 5 * scale], [0, scale, centre], [0, 0, 1]])
+    registration = Registration.from_homography(aside, size, (thermal.shape[1], thermal.shape[0]))
+    registration.save(tmp_path / "gate.yaml")
+    with Session(rig(bench, ["blob.onnx"])) as session:
+        plain = next(iter(session))
+    with Session(rig(bench, ["blob.onnx"], calibration=str(tmp_path / "gate.yaml"))) as session:
+        moved = next(iter(session))
+        assert session.monitor.snapshot()["registration"]["kind"] == "homography"
+    assert plain.detections is not None
+    assert moved.detections is not None
+    step = moved.detections.boxes_xyxy[0] - plain.detections.boxes_xyxy[0]
+    assert step == pytest.approx([5 * size[0] / THERMAL_WH[0], 0, 5 * size[0] / THERMAL_WH[0], 0], abs=0.6)
+    assert moved.pair.thermal is not None
+    assert moved.pair.thermal.unaligned is not None
+
+
+def test_two_rigs_share_an_engine_and_account_for_their_own_frames(bench: Path, tmp_path: Path) -> None:
+    rigs = [rig(bench, ["blob.onnx"], rig=name, outputs=[str(tmp_path / name)]) for name in ("gate", "yard")]
+    with EnginePool() as pool:
+        runs = [RigRun(config, pool) for config in rigs]
+        assert runs[0].session.engines[0] is runs[1].session.engines[0]
+        for run in runs:
+            run.stop()
+            run.run()
+    reports, code = run_rigs(rigs)
+    assert code == 0
+    for report, name in zip(reports, ("gate", "yard"), strict=True):
+        assert report.summary["results"] == 10
+        lines = [json.loads(line) for line in (tmp_path / name / "results.jsonl").read_text().splitlines()]
+        assert {line["rig"] for line in lines} == {name}
+        assert json.loads((tmp_path / name / "summary.json").read_text())["results"] == 10
+
+
+def test_an_earlier_run_in_the_folder_keeps_its_results(bench: Path, tmp_path: Path) -> None:
+    config = rig(bench, ["blob.onnx"], outputs=[str(tmp_path / "run")])
+    run_rigs([config], frames=4, overlay=False)
+    run_rigs([config], overlay=False)
+    counts = [len((tmp_path / "run" / name).read_text().splitlines()) for name in ("results.1.jsonl", "results.jsonl")]
+    assert counts == [4, 10]
