@@ -102,7 +102,7 @@ class FakeCuda(ModuleType):
         return self._done("cudaMemcpyAsync")
 
     def cudaStreamCreateWithFlags(self, flags: int) -> tuple[Any, ...]:  # noqa: N802
-        handle = 1000 + len(self._streams)
+        handle = 1000 + len(self._streams)  # streams of other libraries have their own numbers
         self._streams[handle] = []
         return self._made("cudaStreamCreateWithFlags", "cudaStreamDestroy", handle)
 
@@ -152,7 +152,8 @@ class FakeCuda(ModuleType):
 
     def put(self, stream: int, work: Work) -> None:
         """Put work on a stream, or into the graph that is being captured."""
-        (self._streams[stream] if self._capturing is None else self._capturing).append(work)
+        queue = self._streams.setdefault(stream, []) if self._capturing is None else self._capturing
+        queue.append(work)
 
     def _allocate(self, size: int) -> int:
         block = (ctypes.c_uint8 * (size + ALIGNMENT))()

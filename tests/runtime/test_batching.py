@@ -27,6 +27,7 @@ from mdrun.rig.batching import Turns
 from mdrun.rig.config import LadderConfig, RungConfig
 from mdrun.rig.engines import EnginePool, SharedEngine
 from tests.runtime.engines import THERMAL_WH, VISIBLE_WH, make_segment_manifest, write_areas, write_blob
+from tests.runtime.plans import write_dynamic
 
 WAIT_S = 30.0
 PAIRS = 6
@@ -202,15 +203,6 @@ def test_nothing_runs_beside_what_wants_to_be_alone() -> None:
     waiter.join(WAIT_S)
     callers.join()
     assert seen == [False]
-
-
-def write_dynamic(path: Path, source: Path) -> Path:
-    """The same engine for any number of pairs: the first dimensions have a name."""
-    model = onnx.load(source)
-    for value in (*model.graph.input, *model.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_param = "batch"
-    onnx.save(model, path)
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Sequence
@@ -27,6 +28,8 @@ from mdrun.sinks.uri import build_sink, is_folder
 from mdrun.statistics import SCHEMA_VERSION
 
 SUMMARY = "summary.json"
+LOOK_S = 0.05  # between two looks at a signal
+START_GRACE_S = 1.0  # for a start that is nearly done
 RECORDED_WAIT_S = 10.0  # a recording can wait for an output that is slow, but not for one that hangs
 EARLIER = ("results.jsonl", "overlay.mp4", SUMMARY)  # what an earlier run left in its folder
 
@@ -69,6 +72,7 @@ class RigRun:
         self.session = Session(config, pool=pool)
         self._frames = frames
         self._began = time.monotonic()
+        self._folders: list[OutputFolder] = []
         try:
             context = make_context(self.session)
             self._folders = _open_folders(config)
@@ -79,8 +83,9 @@ class RigRun:
             self.dispatch.start()
         except BaseException:
             self.session.close()
-            for folder in getattr(self, "_folders", []):
+            for folder in self._folders:
                 folder.unlock()
+                folder.remove_if_empty()
             raise
 
     def run(self) -> RigReport:
@@ -106,6 +111,14 @@ class RigRun:
             folder.unlock()
         return RigReport(summary, paths)
 
+    def discard(self) -> None:
+        """Let go of everything before `run`: another rig of the process cannot start."""
+        self.session.close()
+        self.dispatch.discard()
+        for folder in self._folders:
+            folder.unlock()
+            folder.remove_if_empty()
+
     def stop(self) -> None:
         """Let `run` end; from any thread."""
         self.session.stop()
@@ -129,16 +142,39 @@ def run_rigs(
     Raises:
         MdrunError: the first failure of any rig; the others are stopped and finish their files.
     """
-    runs: list[RigRun] = []
     with EnginePool() as pool, StopRequest(lambda: None) as stop:
-        try:
-            runs += [RigRun(c, pool, frames=frames, overlay=overlay) for c in configs]
-        except BaseException:
-            for run in runs:
-                run.session.close()
-            raise
+        runs = _start_all(configs, pool, frames, overlay, stop)
         reports = _run_all(runs, stop)
     return reports, stop.exit_code
+
+
+def _start_all(
+    configs: Sequence[RigConfig], pool: EnginePool, frames: int | None, overlay: bool, stop: StopRequest
+) -> list[RigRun]:
+    """Load and connect on a thread, so that a signal meanwhile ends the process in time."""
+    runs: list[RigRun] = []
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            for config in configs:
+                runs.append(RigRun(config, pool, frames=frames, overlay=overlay))  # noqa: PERF401  # kept if one fails
+        except BaseException as error:  # noqa: BLE001, RUF100  # raised again below
+            failures.append(error)
+
+    builder = threading.Thread(target=work, name="start", daemon=True)
+    builder.start()
+    while builder.is_alive():
+        builder.join(LOOK_S)
+        if stop.signal is not None:
+            builder.join(START_GRACE_S)
+            if builder.is_alive():  # an engine that loads cannot be interrupted, and nothing has been written yet
+                os._exit(stop.exit_code)
+    if failures:
+        for run in runs:
+            run.discard()
+        raise failures[0]
+    return runs
 
 
 def _run_all(runs: list[RigRun], stop: StopRequest) -> list[RigReport]:
@@ -155,11 +191,11 @@ def _run_all(runs: list[RigRun], stop: StopRequest) -> list[RigReport]:
     threads = [threading.Thread(target=work, args=(i,), name=f"rig-{i}", daemon=True) for i in range(len(runs))]
     for thread in threads:
         thread.start()
-    while any(thread.is_alive() for thread in threads):
+    while living := [thread for thread in threads if thread.is_alive()]:
+        living[0].join(LOOK_S)
         if stop.signal is not None or failures:
             for run in runs:
                 run.stop()
-        next(thread for thread in (*threads, *threads) if thread.is_alive() or thread is threads[-1]).join(0.05)
     if failures:
         raise failures[0]
     return [reports[index] for index in range(len(runs))]
