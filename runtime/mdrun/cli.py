@@ -89,7 +89,11 @@ def _filled(context: click.Context, option: click.Parameter, values: tuple[str, 
 @click.option("--visible", metavar="V", help="Visible source, or the name of a camera in the rig file")
 @click.option("--thermal", metavar="T", help="Thermal source, or the name of a camera in the rig file")
 @click.option(
-    "--output", multiple=True, metavar="O", callback=_filled, help="Folder or URI; repeatable [default: runs/ENGINE]"
+    "--output",
+    multiple=True,
+    metavar="O",
+    callback=_filled,
+    help="Folder or URI; repeatable [default of recordings: runs/ENGINE]",
 )
 @click.option("--calibration", metavar="FILE", help="How the thermal image lies on the visible one")
 @click.option(
@@ -104,7 +108,7 @@ def _filled(context: click.Context, option: click.Parameter, values: tuple[str, 
 @_score("--display-threshold", "Lowest score that is drawn and counted")
 @_milliseconds("--max-skew", "Capture times closer than this are one moment [default: 60]")
 @_milliseconds("--max-age", "A thermal image older than this is not used [default: 250]")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Stop after N visible frames")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Stop after N visible frames; a rig: results")
 @click.option("--no-overlay", is_flag=True, help="Write neither overlay.mp4 nor overlay.png")
 @click.option("--no-labels", is_flag=True, help="Write no label maps (engines with the task segment)")
 @click.option("--threads", type=click.IntRange(1, 256), metavar="N", help="CPU threads [default: one a core]")
@@ -159,6 +163,11 @@ def _run_rigs(flags: dict[str, Any]) -> int:
         check_rigs(rigs)
         click.echo(f"{', '.join(rig.rig for rig in rigs)}: nothing wrong")
         return 0
+    if idle := [rig.rig for rig in rigs if not rig.outputs]:
+        raise UsageError(
+            f"{', '.join(idle)}: no output, results would go nowhere; give --output http://127.0.0.1:8080, a folder, "
+            "or another of docs/outputs.md"
+        )
     from mdrun import logs
     from mdrun.report import print_rig_report
     from mdrun.rig.run import run_rigs

@@ -9,13 +9,16 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import Counter, deque
+from collections.abc import Mapping
 from types import TracebackType
 from typing import TypeVar
 
 from mdrun.frames import Frame, Modality, StateChange
 
 Event = Frame | StateChange
-QUEUE = 64  # events: two seconds of a 30 Hz camera; an engine that hangs longer loses the oldest, counted
+# Frames that wait, at most. Visible: only the newest is wanted, and 8 of 1280x1024 are 31 MB. Thermal: each counts for
+# the shutter's state, and even a slow engine leaves none of a 60 Hz camera uncounted for a second.
+QUEUES = {Modality.VISIBLE: 8, Modality.THERMAL: 64}
 
 F = TypeVar("F", bound="Feed")
 
@@ -81,10 +84,11 @@ class EventQueue:
     Changes of state are never lost; of the frames the oldest go first, counted by modality.
     """
 
-    def __init__(self, size: int = QUEUE) -> None:
-        self._size = size
+    def __init__(self, sizes: Mapping[Modality, int] | None = None) -> None:
+        """`sizes`: most frames that wait, by modality."""
+        self._sizes = dict(sizes or QUEUES)
         self._events: deque[Event] = deque()
-        self._frames = 0
+        self._frames: Counter[Modality] = Counter()
         self._ready = threading.Condition()
         self.dropped: Counter[Modality] = Counter()
 
@@ -92,9 +96,9 @@ class EventQueue:
         """Add one event; from any thread."""
         with self._ready:
             if isinstance(event, Frame):
-                if self._frames == self._size:
-                    self._drop_oldest()
-                self._frames += 1
+                if self._frames[event.modality] == self._sizes[event.modality]:
+                    self._drop_oldest(event.modality)
+                self._frames[event.modality] += 1
             self._events.append(event)
             self._ready.notify()
 
@@ -107,15 +111,17 @@ class EventQueue:
                 if left <= 0 or not self._ready.wait(left):
                     return None
             event = self._events.popleft()
-            self._frames -= isinstance(event, Frame)
+            if isinstance(event, Frame):
+                self._frames[event.modality] -= 1
             return event
 
     def __len__(self) -> int:
         """Events that wait."""
         return len(self._events)
 
-    def _drop_oldest(self) -> None:
-        index, frame = next((i, event) for i, event in enumerate(self._events) if isinstance(event, Frame))
+    def _drop_oldest(self, modality: Modality) -> None:
+        frames = ((i, event) for i, event in enumerate(self._events) if isinstance(event, Frame))
+        index = next(i for i, frame in frames if frame.modality is modality)
         del self._events[index]
-        self._frames -= 1
-        self.dropped[frame.modality] += 1
+        self._frames[modality] -= 1
+        self.dropped[modality] += 1

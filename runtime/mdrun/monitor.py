@@ -154,6 +154,11 @@ class Monitor:
         with self.lock:
             self.cameras[modality].dropped[cause] += count
 
+    def add_lost(self, modality: Modality, count: int) -> None:
+        """Frames that came and were given up unseen; their drop is counted besides."""
+        with self.lock:
+            self.cameras[modality].captured += count
+
     def add_drop(self, cause: str, count: int = 1) -> None:
         """Visible frames that end without a result."""
         with self.lock:

@@ -49,7 +49,10 @@ def _ladder(data: Mapping[str, Any]) -> Told:
 
 
 def _drift(data: Mapping[str, Any]) -> Told:
-    shift = f"cameras shifted by {float(data.get('shift_px', 0)):.1f} px against each other"
+    if "shift_px" not in data:  # None: the scene has too little structure, or fits nowhere
+        shift = "whether the cameras have moved cannot be told from what they see"
+    else:
+        shift = f"cameras shifted by {float(data['shift_px']):.1f} px against each other"
     return Told(TROUBLE, f"{shift}: calibrate again") if data.get("alarm") else Told(CALM, shift)
 
 

@@ -143,7 +143,9 @@ def _registration(found: Mapping[str, Any]) -> str:
     drift = found.get("drift")
     if drift is None:
         return str(found.get("kind", ""))
-    return f"{found.get('kind', '')}, shifted by {drift['shift_px']:.1f} px{', ALARM' if drift['alarm'] else ''}"
+    shift = drift["shift_px"]  # None where the scene does not tell
+    text = "shift unknown" if shift is None else f"shifted by {shift:.1f} px"
+    return f"{found.get('kind', '')}, {text}{', ALARM' if drift['alarm'] else ''}"
 
 
 def _sinks(sinks: Mapping[str, Mapping[str, Any]]) -> Table:

@@ -77,6 +77,7 @@ def test_a_json_line_has_stable_keys() -> None:
         ("ladder", {"from": "one", "to": None, "reason": "thermal_lost"}, "ERROR", "no other can run"),
         ("drift", {"shift_px": 4.25, "confidence": 0.9, "alarm": True}, "WARNING", "shifted by 4.2 px"),
         ("drift", {"shift_px": 0.5, "confidence": 0.9, "alarm": False}, "INFO", "shifted by 0.5 px"),
+        ("drift", {"shift_px": None, "confidence": 0.05, "alarm": False}, "INFO", "cannot be told"),
         ("sink", {"sink": "mqtt://b:1", "alive": False, "message": "no broker"}, "WARNING", "mqtt://b:1: no broker"),
         ("sink", {"sink": "mqtt://b:1", "alive": True, "message": ""}, "INFO", "output mqtt://b:1 works"),
         ("thermal", {"problem": "swapped bytes"}, "WARNING", "swapped bytes"),

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mdrun.errors import EngineError
 from mdrun.frames import FramePair, Modality, Provenance
-from mdrun.rig.ladder import RETURNING, Ladder
+from mdrun.rig.ladder import RETURNING, Ladder, check_ladder
+from tests.runtime.engines import make_manifest, make_segment_manifest
 from tests.runtime.rigs import frame_at
 
 BOTH, VISIBLE = frozenset({"visible", "thermal"}), frozenset({"visible"})
@@ -40,6 +45,18 @@ def test_the_next_able_engine_is_below() -> None:
     assert ladder.next_able(0, pair(True)) == 1
     assert ladder.next_able(0, pair(False)) == 2
     assert ladder.next_able(3, pair(True)) is None
+
+
+def test_engines_of_a_ladder_mean_the_same() -> None:
+    first = make_manifest("first", thermal_wh=(32, 24))
+    check_ladder([first, make_manifest("second")])
+    with pytest.raises(EngineError, match="the same classes"):
+        check_ladder([first, replace(make_manifest("second"), classes=["person"])])
+    with pytest.raises(EngineError, match="one task"):
+        check_ladder([first, make_segment_manifest()])
+    other = replace(first.inputs["thermal"], normalisation="centikelvin(-20,60)")
+    with pytest.raises(EngineError, match="different rules"):
+        check_ladder([first, replace(first, name="third", inputs=first.inputs | {"thermal": other})])
 
 
 @given(

@@ -106,12 +106,43 @@ def test_what_is_captured_after_its_arrival_has_a_wrong_clock() -> None:
             assert pair.thermal.captured_ns == pair.thermal.arrived_ns
 
 
+def test_an_offset_on_purpose_is_no_wrong_clock() -> None:
+    late_visible = [
+        (at, frame_at(Modality.THERMAL, at + 60, event.sequence, at))
+        if isinstance(event, Frame) and event.modality is Modality.THERMAL
+        else (at, event)
+        for at, event in two_cameras(2, delay_ms=(0, 0))
+    ]
+    notices: list[Notice] = []
+    with ScriptedFeed(late_visible) as feed:
+        offsets = {Modality.THERMAL: 60 * NS_PER_MS}
+        monitor = Monitor("gate", dict(CAMERAS))
+        pairs = LivePairs(
+            feed, PairingConfig(), monitor, chain=None, realtime=False, tell=notices.append, offsets_ns=offsets
+        )
+        made = [pair for pair in pairs if pair.thermal is not None]
+    assert not [notice for notice in notices if notice.kind == "clock"]
+    assert {pair.thermal.clock for pair in made if pair.thermal is not None} == {Clock.FILE}
+
+
+def test_frames_that_a_full_queue_gives_up_are_counted_for_both_cameras() -> None:
+    events: list[Event] = [frame_at(m, 33 * i, i, 33 * i) for i in range(100) for m in Modality]
+    monitor = Monitor("gate", dict(CAMERAS))
+    pairs = LivePairs(BurstFeed(events), PairingConfig(), monitor, chain=None, realtime=True, tell=lambda notice: None)
+    made = list(pairs)
+    pairs.finish()
+    assert pairs.captured_visible == pairs.captured_thermal == 100
+    assert len(made) + monitor.drops.total() == 100
+    assert [monitor.cameras[m].captured for m in Modality] == [100, 100]
+    assert monitor.cameras[Modality.THERMAL].dropped == {"queue": 96}
+
+
 class BurstFeed(Feed):
     """Everything has arrived already: an engine that was busy."""
 
     def __init__(self, events: list[Event]) -> None:
         super().__init__()
-        self._queue = EventQueue(size=4)
+        self._queue = EventQueue({Modality.VISIBLE: 4, Modality.THERMAL: 4})
         self.dropped = self._queue.dropped
         for event in events:
             self._queue.put(event)

@@ -46,10 +46,11 @@ class RigCollector(Collector):
         for monitor in self._monitors:
             monitor.lock.acquire()
         try:
-            yield from list(self._families())
+            families = list(self._families())
         finally:
             for monitor in self._monitors:
                 monitor.lock.release()
+        yield from families
 
     def _families(self) -> Iterator[Metric]:
         yield from self._cameras()

@@ -25,6 +25,7 @@ TO_RAISE = 3  # confident readings in a row beyond the limit before the alarm
 TO_CLEAR = 3  # and within it, before it ends
 CLEAR_SHARE = 0.8  # of the limit, below which a reading counts as within
 NS_PER_S = 1_000_000_000
+CLOSE_S = 0.5  # a comparison takes a tenth of that; the thread ends by itself afterwards
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +106,12 @@ class DriftMonitor:
             return self._last
 
     def close(self) -> None:
-        """End the thread; a comparison under way is finished first."""
+        """End the thread; a comparison under way is hardly waited for, and told to nobody."""
         with self._wake:
             self._closed = True
+            self.on_change = None
             self._wake.notify()
-        self._thread.join(timeout=2)
+        self._thread.join(CLOSE_S)
 
     def _run(self) -> None:
         while True:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from mdrun.errors import UsageError
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from mdrun.sources.live import LiveReader
 
 
+FINAL = {SourceState.ENDED, SourceState.FAILED}
+
+
 @dataclass(frozen=True)
 class OpenFeed:
     """A feed and what the loop must know about it.
@@ -30,12 +34,14 @@ class OpenFeed:
         realtime: its clock is the machine's: what is late is dropped.
         shutter_told: the thermal camera itself says when its shutter is closed.
         lookahead: frames come without waiting, so that a later thermal frame can be looked at.
+        offsets_ns: what is added to the capture times of each camera, on purpose.
     """
 
     feed: Feed
     realtime: bool
     shutter_told: bool
     lookahead: bool
+    offsets_ns: Mapping[Modality, int] = field(default_factory=dict)
 
 
 class LiveFeed(Feed):
@@ -54,8 +60,13 @@ class LiveFeed(Feed):
             reader.start()
 
     def next(self, timeout_s: float) -> Event | None:
-        """The oldest event that waits."""
-        return self._events.get(timeout_s)
+        """The oldest event that waits. A recording that is played has an end; real cameras have none."""
+        event = self._events.get(timeout_s)
+        if event is None:
+            states = {reader.camera.modality: reader.state for reader in self._readers}
+            over = states[Modality.VISIBLE] is SourceState.ENDED or set(states.values()) <= FINAL
+            self.ended = self.ended or (over and len(self._events) == 0)
+        return event
 
     def now_ns(self) -> int:
         """`time.monotonic_ns`."""
@@ -147,17 +158,24 @@ def open_feed(config: RigConfig) -> OpenFeed:
         for name, camera in [found]
     }
     uris = {modality: uri for modality, (_, _, uri) in cameras.items()}
+    offsets_ns = {modality: _offset_ns(camera, uri) for modality, (_, camera, uri) in cameras.items()}
     if any(uri.scheme == "replay" for uri in uris.values()):
-        return _replay(uris, {m: round(camera.offset_ms * NS_PER_MS) for m, (_, camera, _) in cameras.items()})
+        return _replay(uris, offsets_ns)
     live = {modality: is_live(uri) for modality, uri in uris.items()}
     if all(live.values()):
-        return _live(cameras)
+        return replace(_live(cameras), offsets_ns=offsets_ns)
     if any(live.values()):
         raise UsageError(
             f"rig {config.rig}: one camera is live and the other a recording; wanted both live, or ?pace=live on the "
             "recording, which plays it as a live camera"
         )
     return _recorded(cameras)
+
+
+def _offset_ns(camera: CameraConfig, uri: SourceUri) -> int:
+    """Of the rig file and of the source together; the options of a replay are those of its recording."""
+    own_ms = 0.0 if uri.scheme == "replay" else uri.number("offset_ms") or 0.0
+    return round((camera.offset_ms + own_ms) * NS_PER_MS)
 
 
 def _live(cameras: dict[Modality, tuple[str, CameraConfig, SourceUri]]) -> OpenFeed:
@@ -192,4 +210,4 @@ def _replay(uris: dict[Modality, SourceUri], offsets_ns: dict[Modality, int]) ->
     if len({(uri.scheme, uri.path, tuple(sorted(uri.options.items()))) for uri in uris.values()}) > 1:
         raise UsageError("the cameras name different replays; wanted the same replay://RUN?… for both")
     feed, live, told = open_replay(next(iter(uris.values())), offsets_ns)
-    return OpenFeed(feed, realtime=live, shutter_told=told, lookahead=False)
+    return OpenFeed(feed, realtime=live, shutter_told=told, lookahead=False, offsets_ns=offsets_ns)

@@ -56,17 +56,17 @@ def check_rigs(rigs: Sequence[RigConfig]) -> None:
     Raises:
         MdrunError: a source or output that cannot be meant, an engine or a calibration that cannot be read.
     """
-    from mdrun.models import resolve
+    from mdrun.models import default, resolve
     from mdrun.onnx_file import read_manifest
     from mdrun.registration.model import Registration
     from mdrun.rig.environment import expand
+    from mdrun.rig.ladder import check_ladder
     from mdrun.sinks.uri import is_folder, parse_output
 
     for rig in rigs:
         for name, camera in rig.cameras.items():
             parse_uri(expand(camera.source, name))
-        for rung in rig.ladder.engines:
-            read_manifest(resolve(rung.engine))
+        check_ladder([read_manifest(resolve(rung.engine)) for rung in rig.ladder.engines] or [read_manifest(default())])
         if rig.calibration is not None:
             Registration.load(rig.calibration)
         for text in rig.outputs:

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mdrun.errors import EngineError
 from mdrun.frames import FramePair
+from mdrun.manifest import Manifest
 
 RETURNING = "returning"  # a better engine could run, but has not been able to for long enough
 EVERY_PAIR_HAS = frozenset({"visible"})
@@ -28,6 +30,25 @@ class Choice:
     rung: int | None
     reason: str
     changed: bool
+
+
+def check_ladder(manifests: Sequence[Manifest]) -> None:
+    """Refuse engines that cannot stand in for each other: their results would not mean the same.
+
+    Raises:
+        EngineError: another task, other classes or another thermal rule than the first one's.
+    """
+    first = manifests[0]
+    rules = {m.name: m.inputs["thermal"].normalisation for m in manifests if "thermal" in m.inputs}
+    for other in manifests[1:]:
+        if (other.task, other.classes) != (first.task, first.classes):
+            raise EngineError(
+                f"ladder: {other.name} is for {other.task} of {', '.join(other.classes)}, {first.name} for "
+                f"{first.task} of {', '.join(first.classes)}; wanted engines of one task with the same classes"
+            )
+    if len(set(rules.values())) > 1:
+        told = ", ".join(f"{name}: {rule}" for name, rule in rules.items())
+        raise EngineError(f"ladder: the engines want thermal images by different rules ({told}); wanted one rule")
 
 
 class Ladder:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Protocol
 
@@ -80,8 +80,19 @@ class LivePairs:
         chain: Chain | None,
         realtime: bool,
         tell: Callable[[Notice], None],
+        offsets_ns: Mapping[Modality, int] | None = None,
     ) -> None:
-        """Take over a started feed; `tell` is given the notices of camera states and shutter events."""
+        """Take over a started feed.
+
+        Args:
+            feed: of the rig.
+            pairing: limits and policy.
+            monitor: of the rig; its cameras are those that count.
+            chain: of the thermal camera.
+            realtime: what is late is dropped.
+            tell: given the notices of camera states and shutter events.
+            offsets_ns: what was added to the capture times of a camera, on purpose.
+        """
         self.captured_visible = 0
         self.captured_thermal = 0
         self._feed = feed
@@ -96,10 +107,11 @@ class LivePairs:
         self._thermal_ns: int | None = None  # capture time of the newest thermal frame
         self._thermal_state = SourceState.CONNECTING
         self._ffc = FfcState.NORMAL
-        self._feed_drops = 0
+        self._feed_drops: Counter[Modality] = Counter()
         self._problems = 0
         self._damaged: Counter[Modality] = Counter()
         self._doubted: set[Modality] = set()
+        self._offsets_ns = dict(offsets_ns or {})
 
     def poll(self) -> FramePair | None:
         """The next pair; None when none could be made for a tick, so that the caller can look up.
@@ -146,6 +158,13 @@ class LivePairs:
         """Of the thermal camera."""
         return self._thermal_state
 
+    def finish(self) -> None:
+        """Count what no pair will hold, once the cameras are closed."""
+        while self._realtime and (event := self._feed.next(0)) is not None:
+            self._take(event)
+        self._count_feed_drops()
+        self.drop_waiting("stopped")
+
     def drop_waiting(self, cause: str) -> None:
         """Give up the visible frames that wait, counted: at the start, while engines load, and at the end."""
         self._drop(len(self._waiting), cause)
@@ -175,14 +194,17 @@ class LivePairs:
 
     def _not_from_the_future(self, frame: Frame) -> Frame:
         """Nothing is captured after it has arrived: the clock that says so is wrong, and arrival is what is known."""
-        if frame.arrived_ns is None or frame.captured_ns <= frame.arrived_ns + FUTURE_NS:
+        if frame.arrived_ns is None:
+            return frame
+        latest_ns = frame.arrived_ns + self._offsets_ns.get(frame.modality, 0)
+        if frame.captured_ns <= latest_ns + FUTURE_NS:
             return frame
         if frame.modality not in self._doubted:
             self._doubted.add(frame.modality)
-            ahead_ms = (frame.captured_ns - frame.arrived_ns) / NS_PER_MS
+            ahead_ms = (frame.captured_ns - latest_ns) / NS_PER_MS
             data = {"camera": frame.modality.value, "source": frame.source, "ahead_ms": round(ahead_ms, 1)}
             self._tell(Notice("clock", self._monitor.rig, frame.arrived_ns, data))
-        return replace(frame, captured_ns=frame.arrived_ns, clock=Clock.ARRIVAL)
+        return replace(frame, captured_ns=latest_ns, clock=Clock.ARRIVAL)
 
     def _take_state(self, change: StateChange) -> None:
         if change.modality is Modality.THERMAL:
@@ -256,8 +278,8 @@ class LivePairs:
             )
         if pair.thermal is not None:
             return pair
-        if pair.reason == "ffc" and self._ffc is FfcState.STUCK:
-            return replace(pair, reason="stuck")
+        if self._ffc in SHUT and self._thermal_state not in GONE:
+            return replace(pair, reason="stuck" if self._ffc is FfcState.STUCK else "ffc")
         by_state = ABSENT_BY.get(self._thermal_state)
         return replace(pair, reason=by_state) if by_state is not None and pair.reason != "ffc" else pair
 
@@ -269,15 +291,23 @@ class LivePairs:
         return min(TICK_S, max(0.0, (since + self._wait_ns - self._feed.now_ns()) / 1e9))
 
     def _count_feed_drops(self) -> None:
-        lost = self._feed.dropped[Modality.VISIBLE] - self._feed_drops
-        if lost > 0:
-            self._feed_drops += lost
-            self.captured_visible += lost
-            self._drop(lost, "queue")
         for modality in self._monitor.cameras:
+            if (lost := self._feed.dropped[modality] - self._feed_drops[modality]) > 0:
+                self._feed_drops[modality] += lost
+                self._lose(modality, lost)
             if (damaged := self._feed.damaged(modality) - self._damaged[modality]) > 0:
                 self._damaged[modality] += damaged
                 self._monitor.add_frame_drop(modality, "damaged", damaged)
+
+    def _lose(self, modality: Modality, count: int) -> None:
+        """Frames that the feed had no room for: captured, and dropped."""
+        self._monitor.add_lost(modality, count)
+        if modality is Modality.VISIBLE:
+            self.captured_visible += count
+            self._drop(count, "queue")
+        else:
+            self.captured_thermal += count
+            self._monitor.add_frame_drop(modality, "queue", count)
 
     def _drop(self, count: int, cause: str) -> None:
         if count:

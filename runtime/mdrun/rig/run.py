@@ -12,6 +12,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from mdrun.command import INTERNAL
 from mdrun.files import OutputFolder, PartialFile
 from mdrun.frames import Modality, Notice
 from mdrun.logs import log_notice
@@ -30,6 +31,8 @@ from mdrun.statistics import SCHEMA_VERSION
 SUMMARY = "summary.json"
 LOOK_S = 0.05  # between two looks at a signal
 START_GRACE_S = 1.0  # for a start that is nearly done
+CLOSE_S = 2.0  # for cameras; their threads end with the process where they do not end by themselves
+STOP_S = 5.0  # after a signal: an engine that has not come back by then never will
 RECORDED_WAIT_S = 10.0  # a recording can wait for an output that is slow, but not for one that hangs
 EARLIER = ("results.jsonl", "overlay.mp4", SUMMARY)  # what an earlier run left in its folder
 
@@ -100,16 +103,23 @@ class RigRun:
                 if number == self._frames:
                     break
         finally:
-            self.session.pairs.drop_waiting("stopped")
-            self.session.finish()
-            self.session.close()
-            paths = self.dispatch.finish()
+            paths = self._end()
         self.session.check()
         summary = summarise(self.session, time.monotonic() - self._began)
         paths += [_write_summary(folder.path, summary) for folder in self._folders]
-        for folder in self._folders:
-            folder.unlock()
         return RigReport(summary, paths)
+
+    def _end(self) -> list[Path]:
+        """Tracks, cameras, sinks: side by side, as each may hang for as long as it is given."""
+        self.session.finish()
+        closer = threading.Thread(target=self.session.close, name="close", daemon=True)
+        closer.start()
+        try:
+            return self.dispatch.finish()
+        finally:
+            closer.join(CLOSE_S)
+            for folder in self._folders:
+                folder.unlock()
 
     def discard(self) -> None:
         """Let go of everything before `run`: another rig of the process cannot start."""
@@ -191,11 +201,15 @@ def _run_all(runs: list[RigRun], stop: StopRequest) -> list[RigReport]:
     threads = [threading.Thread(target=work, args=(i,), name=f"rig-{i}", daemon=True) for i in range(len(runs))]
     for thread in threads:
         thread.start()
+    asked: float | None = None
     while living := [thread for thread in threads if thread.is_alive()]:
         living[0].join(LOOK_S)
         if stop.signal is not None or failures:
+            asked = asked or time.monotonic()
             for run in runs:
                 run.stop()
+            if time.monotonic() - asked > STOP_S:
+                os._exit(stop.exit_code or INTERNAL)
     if failures:
         raise failures[0]
     return [reports[index] for index in range(len(runs))]

@@ -37,7 +37,7 @@ from mdrun.rig.cameras import OpenFeed, open_feed
 from mdrun.rig.config import RigConfig
 from mdrun.rig.engines import EnginePool, SharedEngine
 from mdrun.rig.gate import EnergyGate
-from mdrun.rig.ladder import Ladder
+from mdrun.rig.ladder import Ladder, check_ladder
 from mdrun.rig.pairs import LivePairs
 from mdrun.rig.thermal import ThermalPath
 from mdrun.tracking import Tracker
@@ -99,6 +99,7 @@ class Session:
 
     def _set_up(self, opened: OpenFeed) -> None:
         config = self.config
+        check_ladder([shared.manifest for shared in self.engines])
         first = self.engines[0].manifest
         self._thermal = ThermalPath(config, [shared.manifest for shared in self.engines], opened.shutter_told)
         self.monitor.set_registration(self._thermal.describe())
@@ -112,6 +113,7 @@ class Session:
             chain=self._thermal.chain,
             realtime=self.realtime,
             tell=self.tell,
+            offsets_ns=opened.offsets_ns,
         )
         needs = [frozenset(shared.manifest.needs) for shared in self.engines]
         self._ladder = Ladder(needs, config.ladder.back_after)
@@ -180,23 +182,21 @@ class Session:
         Raises:
             ValueError: one is in neither or in both.
         """
-        self.pairs.drop_waiting("stopped")
+        self.pairs.finish()
         counted = self.monitor.results + self.monitor.drops.total()
         if counted != self.pairs.captured_visible:
             raise ValueError(f"{self.pairs.captured_visible} visible frames captured, {counted} accounted for")
 
     def _wait_for_cameras(self) -> None:
         """Frames that came while the engines were loading are too old; a missing camera is told at once."""
-        wanted = [Modality.VISIBLE]
-        if self.config.start == "require":
-            wanted = list(self.monitor.cameras)
+        wanted = list(self.monitor.cameras) if self.config.start == "require" else []
         end = time.monotonic() + START_S
         while self.realtime and not self._stopped and not self._feed.ended:
             states = {modality: self.monitor.cameras[modality] for modality in wanted}
             if all(camera.state in UP and camera.captured for camera in states.values()):
                 break
             for modality, camera in states.items():
-                if camera.state in DOWN and (self.config.start == "require" or camera.state is SourceState.FAILED):
+                if camera.state in DOWN:
                     raise _missing(modality, camera.code, camera.message)
             if time.monotonic() > end:
                 late = [camera.name for camera in states.values() if not camera.captured]

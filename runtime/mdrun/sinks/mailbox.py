@@ -32,12 +32,15 @@ class Mailbox:
         self._notices: deque[Notice] = deque()
         self._changed = threading.Condition()
         self._closed = False
+        self._hangs = False  # waited for in vain; nobody waits again before something is taken
 
     def offer(self, result: Result, wait_s: float = 0.0) -> bool:
         """Add a result; True where it, or another in its place, was given up after waiting for room."""
         with self._changed:
-            if wait_s and len(self._results) >= self._size:
-                self._changed.wait_for(lambda: len(self._results) < self._size or self._closed, wait_s)
+            if wait_s and not self._hangs and len(self._results) >= self._size:
+                self._hangs = not self._changed.wait_for(
+                    lambda: len(self._results) < self._size or self._closed, wait_s
+                )
             if not self._closed:
                 self._results.append(result)
                 if len(self._results) <= self._size:
@@ -67,6 +70,7 @@ class Mailbox:
                 if left <= 0:
                     return None
                 self._changed.wait(left)
+            self._hangs = False
             self._changed.notify_all()  # for an `offer` that waits for room
             if self._notices:
                 return self._notices.popleft()

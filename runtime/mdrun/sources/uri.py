@@ -26,8 +26,8 @@ _SHORT = re.compile(r"(gst|csi|v4l2|replay):(?!//)(.*)", re.DOTALL | re.IGNORECA
 _DEVICE = re.compile(r"/dev/(?:video[0-9]+|v4l/by-(?:id|path)/[^?]+)(?:\?.*)?")
 _LOGIN = re.compile(r"([^\s/?#@:]*)(?::(.*))?@", re.DOTALL)
 _OPTIONS = re.compile(r"(.*?)\?(\w+=.*)", re.DOTALL)  # a wildcard `?` has no `name=` behind it
-_USER_INFO = re.compile(r"(://)(?:[^\s/?#]*@|[^\s/?#@:]*:(?!\d+(?:[/?#]|$))\S*@)")  # also passwords with a raw `/`
-_SECRET = re.compile(r"([?&\s](?:user|pass|pwd|token|key|secret|auth)[\w-]*=)[^&\s]+", re.IGNORECASE)
+_USER_INFO = re.compile(r"(://)(?:[^/?#]*@|[^\s/?#@:]*:(?!\d+(?:[/?#]|$))\S*@)")  # also passwords with a raw `/`
+_SECRET = re.compile(r"([?&\s/;](?:user|pass|pwd|token|key|secret|auth|login)[\w-]*=)[^&\s]+", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ class FfcMonitor:
         still_since_ns = self._repeats.frozen_since(frame)
         if told in {FfcState.RUNNING, FfcState.STUCK}:
             return frame.captured_ns
-        if still_since_ns is None or not self._telemetry:
+        if still_since_ns is None or not (self._telemetry or frame.ffc is not None):
             return still_since_ns
         # Telemetry says that all is well, but nothing moves. Only counts prove it: their noise never repeats.
         stuck = frame.image.dtype == np.uint16 and frame.captured_ns - still_since_ns > self._stuck_ns

@@ -31,6 +31,7 @@ from mdrun.sources.uri import is_live, redact
 __all__ = ["LiveReader", "is_live"]
 
 FIRST_WAIT_S = 0.25  # after the first retry, which comes at once; doubled from there on
+PATIENT_S = 30.0  # after a wrong password: many devices lock an account after some attempts in a row
 STEADY_S = 5.0  # live for so long, a camera has come back for good: its next retry comes at once again
 STALL_PERIODS = 3  # frame times without an image
 LEAST_STALL_S = 0.3  # below that a busy network looks like a stall
@@ -285,7 +286,7 @@ class Backoff:
         """Seconds until the next attempt. `patient`: too many of them do harm, as wrong passwords lock accounts."""
         attempt, self._attempts = self._attempts, self._attempts + 1
         if patient:
-            return self._longest_s
+            return max(self._longest_s, PATIENT_S)
         if attempt == 0:
             return 0.0
         wait_s = FIRST_WAIT_S * 2.0 ** min(attempt - 1, 30)  # 30: keeps the power finite
