@@ -125,7 +125,7 @@ def cli(context: click.Context, /, **flags: Any) -> int | None:  # as the option
     Recordings: writes results.jsonl, overlay.mp4, overlay.png and summary.json; a segment engine also labels/, its
     label maps. Cameras: results go to every --output until Ctrl-C.
     """
-    given = [name for name, value in flags.items() if value not in (None, False, ())]
+    given = [name for name, value in flags.items() if value is not None and value is not False and value != ()]
     if context.invoked_subcommand is not None:
         if given:
             flag, command = given[0].replace("_", "-"), f"{PROGRAM} {context.invoked_subcommand}"
