@@ -28,8 +28,9 @@ def from_status(where: str, status: int, words: str, with_login: bool) -> Source
     """The error of an RTSP or HTTP status that is no success."""
     answer = f"{where}: the camera answers {status} {redact(words)}".rstrip()
     if status in _REFUSED:
+        # without `://`: redaction would take the example out
         way_out = (
-            "check user and password" if with_login else "give user and password, as in rtsp://USER:PASSWORD@HOST/"
+            "check user and password" if with_login else "give user and password before HOST, as USER:PASSWORD@HOST"
         )
         return SourceAuthError(f"{answer}; {way_out}")
     if status in _ABSENT:
