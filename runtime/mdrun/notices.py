@@ -22,7 +22,16 @@ class Told:
 
 def tell(notice: Notice) -> Told:
     """A notice as one line for people; one of an unknown kind as its keys and values."""
-    words = {"source": _source, "ffc": _shutter, "ladder": _ladder, "drift": _drift, "sink": _sink, "thermal": _thermal}
+    words = {
+        "source": _source,
+        "ffc": _shutter,
+        "ladder": _ladder,
+        "drift": _drift,
+        "sink": _sink,
+        "thermal": _thermal,
+        "clock": _clock,
+        "track": _track,
+    }
     found = {key: value for key, value in notice.data.items() if value not in ("", None)}
     if notice.kind in words:
         return words[notice.kind](found)
@@ -59,6 +68,16 @@ def _drift(data: Mapping[str, Any]) -> Told:
 def _sink(data: Mapping[str, Any]) -> Told:
     name = f"output {data.get('sink')}"
     return Told(CALM, f"{name} works") if data.get("alive") else Told(TROUBLE, f"{name}: {data.get('message')}")
+
+
+def _clock(data: Mapping[str, Any]) -> Told:
+    camera, ahead_ms = f"{data.get('camera')} {data.get('source')}", data.get("ahead_ms")
+    return Told(TROUBLE, f"{camera}: its clock is {ahead_ms} ms ahead of what can be; arrival times are used")
+
+
+def _track(data: Mapping[str, Any]) -> Told:
+    event = data.get("event", {})
+    return Told(logging.DEBUG, f"{event.get('class')} {event.get('track_id')}: {event.get('kind')}")
 
 
 def _thermal(data: Mapping[str, Any]) -> Told:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ECHO_S = 0.3  # `timeout` and terminals signal a process and its group: that is one request, not two
 SHOW_CURSOR = b"\x1b[?25h\n"  # a progress bar hides it
 
 
@@ -30,6 +32,7 @@ class StopRequest:
         self._clean_up = clean_up
         self.signal: signal.Signals | None = None
         self.hold = False
+        self._first_s = 0.0
         self._before: dict[signal.Signals, Any] = {}
 
     @property
@@ -49,8 +52,9 @@ class StopRequest:
     def _note(self, number: int, _: FrameType | None) -> None:
         if self.signal is None:
             self.signal = signal.Signals(number)
+            self._first_s = time.monotonic()
             return
-        if self.hold:
+        if self.hold or time.monotonic() - self._first_s < ECHO_S:
             return
         self._clean_up()
         os.write(2, (SHOW_CURSOR if os.isatty(2) else b"") + b"mdrun: error: interrupted\n")

@@ -12,7 +12,7 @@ import pytest
 from onnx import helper
 
 import mdrun
-from mdrun.errors import RigError, UsageError
+from mdrun.errors import MdrunError, RigError, UsageError
 from mdrun.frames import Notice, Provenance, Verdict
 from mdrun.manifest import OutputSpec
 from mdrun.registration.model import Registration
@@ -169,3 +169,20 @@ def test_an_earlier_run_in_the_folder_keeps_its_results(bench: Path, tmp_path: P
     run_rigs([config], overlay=False)
     counts = [len((tmp_path / "run" / name).read_text().splitlines()) for name in ("results.1.jsonl", "results.jsonl")]
     assert counts == [4, 10]
+
+
+def test_a_rig_that_could_never_run_is_refused(bench: Path) -> None:
+    with pytest.raises(UsageError, match="there is no thermal camera"):
+        Session(rig(bench, ["blob.onnx"], thermal=False))
+
+
+def test_a_failed_start_leaves_an_earlier_run_alone(bench: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    run_rigs([rig(bench, ["blob.onnx"], outputs=[str(folder)])], overlay=False)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    gone = {"cam0": {"source": "rtsp://127.0.0.1:1/a", "role": "visible"}}
+    config = {"rig": "bench", "cameras": gone, "ladder": {"engines": [str(bench / "blind.onnx")]}}
+    with pytest.raises(MdrunError, match=r"refused|listens"):
+        run_rigs([RigConfig.model_validate(config | {"outputs": [str(folder), str(tmp_path / "new")]})])
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert not (tmp_path / "new").exists()

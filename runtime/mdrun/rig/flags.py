@@ -60,13 +60,14 @@ def check_rigs(rigs: Sequence[RigConfig]) -> None:
     from mdrun.onnx_file import read_manifest
     from mdrun.registration.model import Registration
     from mdrun.rig.environment import expand
-    from mdrun.rig.ladder import check_ladder
+    from mdrun.rig.ladder import check_cameras
     from mdrun.sinks.uri import is_folder, parse_output
 
     for rig in rigs:
         for name, camera in rig.cameras.items():
             parse_uri(expand(camera.source, name))
-        check_ladder([read_manifest(resolve(rung.engine)) for rung in rig.ladder.engines] or [read_manifest(default())])
+        paths = [resolve(rung.engine) for rung in rig.ladder.engines] or [default()]
+        check_cameras(rig, [read_manifest(path) for path in paths])
         if rig.calibration is not None:
             Registration.load(rig.calibration)
         for text in rig.outputs:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mdrun.errors import EngineError
-from mdrun.frames import FramePair
+from mdrun.errors import EngineError, UsageError
+from mdrun.frames import FramePair, Modality
 from mdrun.manifest import Manifest
+from mdrun.rig.config import RigConfig
 
 RETURNING = "returning"  # a better engine could run, but has not been able to for long enough
 EVERY_PAIR_HAS = frozenset({"visible"})
@@ -49,6 +50,21 @@ def check_ladder(manifests: Sequence[Manifest]) -> None:
     if len(set(rules.values())) > 1:
         told = ", ".join(f"{name}: {rule}" for name, rule in rules.items())
         raise EngineError(f"ladder: the engines want thermal images by different rules ({told}); wanted one rule")
+
+
+def check_cameras(config: RigConfig, manifests: Sequence[Manifest]) -> None:
+    """Refuse a ladder whose engines do not go together, or of which none could ever run.
+
+    Raises:
+        EngineError: as `check_ladder`.
+        UsageError: every engine needs a thermal image, and the rig has no thermal camera.
+    """
+    check_ladder(manifests)
+    if config.camera(Modality.THERMAL) is None and all("thermal" in manifest.needs for manifest in manifests):
+        raise UsageError(
+            f"rig {config.rig}: engine {manifests[0].name} needs {' and '.join(manifests[0].needs)}, and there is no "
+            "thermal camera; give --thermal, or an engine that needs visible only"
+        )
 
 
 class Ladder:

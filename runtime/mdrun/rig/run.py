@@ -72,24 +72,32 @@ class RigRun:
         Raises:
             MdrunError: an engine, camera, calibration or output cannot be used.
         """
-        self.session = Session(config, pool=pool)
         self._frames = frames
         self._began = time.monotonic()
-        self._folders: list[OutputFolder] = []
+        self._folders = _open_folders(config)
         try:
-            context = make_context(self.session)
-            self._folders = _open_folders(config)
-            patience_s = 0.0 if self.session.realtime else RECORDED_WAIT_S
-            sinks = _sinks(config, context, overlay)
-            self.dispatch = Dispatch(sinks, self.session.monitor, on_notice=self._note, wait_s=patience_s)
-            self.session.on_notice = self._tell
-            self.dispatch.start()
+            self.session = Session(config, pool=pool)
+            self.session.on_notice = log_notice
+            try:
+                self._open_sinks(config, overlay)
+            except BaseException:
+                self.session.close()
+                raise
         except BaseException:
-            self.session.close()
-            for folder in self._folders:
-                folder.unlock()
-                folder.remove_if_empty()
+            _release(self._folders)
             raise
+
+    def _open_sinks(self, config: RigConfig, overlay: bool) -> None:
+        """Only once the cameras are there: a start that fails leaves an earlier run's files as they were."""
+        self.session.wait_for_cameras()
+        context = make_context(self.session)
+        for path in (folder.path / name for folder in self._folders for name in EARLIER):
+            _set_aside(path)
+        patience_s = 0.0 if self.session.realtime else RECORDED_WAIT_S
+        sinks = _sinks(config, context, overlay)
+        self.dispatch = Dispatch(sinks, self.session.monitor, on_notice=self._note, wait_s=patience_s)
+        self.session.on_notice = self._tell
+        self.dispatch.start()
 
     def run(self) -> RigReport:
         """Results to the sinks until the end.
@@ -125,9 +133,7 @@ class RigRun:
         """Let go of everything before `run`: another rig of the process cannot start."""
         self.session.close()
         self.dispatch.discard()
-        for folder in self._folders:
-            folder.unlock()
-            folder.remove_if_empty()
+        _release(self._folders)
 
     def stop(self) -> None:
         """Let `run` end; from any thread."""
@@ -255,12 +261,21 @@ def _open_folders(config: RigConfig) -> list[OutputFolder]:
         OutputError: one cannot be written, or another run writes there.
     """
     folders = [OutputFolder(Path(text)) for text in config.outputs if is_folder(text)]
-    for folder in folders:
-        folder.create()
-        folder.lock()
-        for name in EARLIER:
-            _set_aside(folder.path / name)
+    try:
+        for folder in folders:
+            folder.create()
+            folder.lock()
+    except BaseException:
+        _release(folders)
+        raise
     return folders
+
+
+def _release(folders: Sequence[OutputFolder]) -> None:
+    """Let other runs in, and take back what was made for nothing."""
+    for folder in folders:
+        folder.unlock()
+        folder.remove_if_empty()
 
 
 def _set_aside(path: Path) -> None:

@@ -37,7 +37,7 @@ from mdrun.rig.cameras import OpenFeed, open_feed
 from mdrun.rig.config import RigConfig
 from mdrun.rig.engines import EnginePool, SharedEngine
 from mdrun.rig.gate import EnergyGate
-from mdrun.rig.ladder import Ladder, check_ladder
+from mdrun.rig.ladder import Ladder, check_cameras
 from mdrun.rig.pairs import LivePairs
 from mdrun.rig.thermal import ThermalPath
 from mdrun.tracking import Tracker
@@ -84,6 +84,7 @@ class Session:
         self._own_pool = None if pool is not None else EnginePool()
         self._stopped = False
         self._drift: DriftMonitor | None = None
+        self._waited = False
         names = {m: found[0] for m in Modality if (found := config.camera(m)) is not None}
         self.monitor = Monitor(config.rig, names)
         opened = open_feed(config) if opened is None else opened
@@ -99,7 +100,7 @@ class Session:
 
     def _set_up(self, opened: OpenFeed) -> None:
         config = self.config
-        check_ladder([shared.manifest for shared in self.engines])
+        check_cameras(config, [shared.manifest for shared in self.engines])
         first = self.engines[0].manifest
         self._thermal = ThermalPath(config, [shared.manifest for shared in self.engines], opened.shutter_told)
         self.monitor.set_registration(self._thermal.describe())
@@ -128,11 +129,10 @@ class Session:
         """Results until the cameras end or `stop` is called.
 
         Raises:
-            SourceError: the visible camera, or with `start: require` any camera, is not there at the start; or a
-                recording is damaged.
+            SourceError: a camera is not there at the start (`wait_for_cameras`); or a recording is damaged.
             DataError: images that the engine cannot take.
         """
-        self._wait_for_cameras()
+        self.wait_for_cameras()
         while not self._stopped and not self.pairs.ended:
             started = perf_counter_ns()
             pair = self.pairs.poll()
@@ -165,7 +165,7 @@ class Session:
         if self._tracker is None:
             return
         for event in self._tracker.finish(self._feed.now_ns()):
-            self.tell(Notice("track", self.config.rig, event.at_ns, event_to_dict(event)))
+            self.tell(Notice("track", self.config.rig, event.at_ns, {"event": event_to_dict(event)}))
 
     def set_registration(self, path: Path) -> None:
         """Take another calibration file from the next pair on.
@@ -187,8 +187,15 @@ class Session:
         if counted != self.pairs.captured_visible:
             raise ValueError(f"{self.pairs.captured_visible} visible frames captured, {counted} accounted for")
 
-    def _wait_for_cameras(self) -> None:
-        """Frames that came while the engines were loading are too old; a missing camera is told at once."""
+    def wait_for_cameras(self) -> None:
+        """Wait for the first images; those that came while the engines were loading are too old. Once.
+
+        Raises:
+            SourceError: with `start: require`, a camera that is not there.
+        """
+        if self._waited:
+            return
+        self._waited = True
         wanted = list(self.monitor.cameras) if self.config.start == "require" else []
         end = time.monotonic() + START_S
         while self.realtime and not self._stopped and not self._feed.ended:

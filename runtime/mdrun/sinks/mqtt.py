@@ -111,8 +111,13 @@ class MqttSink(Sink):
             self.tick()
 
     def notice(self, notice: Notice) -> None:
-        """Publish a notice, and the states that it may have changed."""
-        self._publish("notices", notice_to_dict(notice))
+        """Publish a notice, and the states that it may have changed; an event that no result carries is an event."""
+        told = notice_to_dict(notice)
+        if notice.kind == "track":
+            event = told.pop("event")
+            self._publish("events", told | event | {"id": f"{notice.rig}-{event['track_id']}-{notice.at_ns}"})
+        else:
+            self._publish("notices", told)
         self.tick()
 
     def tick(self) -> None:
