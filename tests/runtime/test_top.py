@@ -209,7 +209,16 @@ def test_live_in_a_terminal(rig: Any) -> None:
     """Starts, shows, tells that the server has stopped, and ends with Ctrl-C."""
     ours, theirs = pty.openpty()
     environment = dict(os.environ) | {"TERM": "xterm", "COLUMNS": "150", "LINES": "50"}
-    process = subprocess.Popen([*MDRUN, rig.url], stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
+    # a shell that started the tests in the background has Ctrl-C ignored, and children inherit that
+    listen = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+    process = subprocess.Popen(
+        [*MDRUN, rig.url],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=environment,
+        preexec_fn=listen,  # noqa: PLW1509  # nothing but one call
+    )
     os.close(theirs)
     try:
         screen = _read_until(ours, b"visible-only")

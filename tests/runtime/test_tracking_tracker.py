@@ -293,5 +293,5 @@ def test_an_event_is_json_with_the_documented_keys() -> None:
 
 def test_without_the_library_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lap", None)
-    with pytest.raises(UsageError, match=r"needs the package lap.*pip install 'mdrun\[track\]'"):
+    with pytest.raises(UsageError, match=r"needs the package lap.*pip install lap"):
         tracker()

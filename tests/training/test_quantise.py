@@ -311,6 +311,7 @@ def spoil(student: Student) -> None:
         conv.weight[:, 0] *= 200
 
 
+@pytest.mark.slow  # and what the spoiling costs hangs on how the processor rounds while it trains
 def test_what_int8_had_cost_is_given_back(tmp_path: Path) -> None:
     """A student that finds the persons in FP32 and nearly none of them in INT8, before and after eighty iterations."""
     pairs = write_msrs(tmp_path / "data" / "msrs", (128, 96))
