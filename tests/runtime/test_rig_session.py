@@ -6,20 +6,20 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from onnx import helper
 
 import mdrun
 from mdrun.errors import MdrunError, RigError, UsageError
-from mdrun.frames import Notice, Provenance, Verdict
+from mdrun.frames import Modality, Notice, Provenance, Verdict
 from mdrun.manifest import OutputSpec
 from mdrun.registration.model import Registration
 from mdrun.rig.config import RigConfig
 from mdrun.rig.engines import EnginePool
 from mdrun.rig.run import RigRun, run_rigs
 from mdrun.rig.session import Session
+from mdrun.sources.images import read_image
 from tests.runtime.engines import (
     THERMAL_WH,
     VISIBLE_WH,
@@ -126,8 +126,8 @@ def test_the_gate_passes_flags_or_falls_back(
 
 
 def test_the_calibration_moves_the_thermal_image(bench: Path, tmp_path: Path) -> None:
-    visible = cv2.imread(str(next((bench / "visible").iterdir())))
-    thermal = cv2.imread(str(next((bench / "thermal").iterdir())), cv2.IMREAD_UNCHANGED)
+    visible = read_image(next((bench / "visible").iterdir()), Modality.VISIBLE)
+    thermal = read_image(next((bench / "thermal").iterdir()), Modality.THERMAL)
     size = (visible.shape[1], visible.shape[0])
     scale, centre = size[0] / thermal.shape[1], (size[0] / thermal.shape[1] - 1) / 2  # pixels count from their centres
     aside = np.array([[scale, 0, centre + 5 * scale], [0, scale, centre], [0, 0, 1]])
