@@ -174,6 +174,7 @@ def test_the_operator_set_is_one_that_knows_the_type(half: Half, opset: int) -> 
     assert [entry.version for entry in converted.opset_import] == [opset]
 
 
+@pytest.mark.slow
 def test_a_file_in_half_precision_follows_its_twin_on_real_inputs(ready: Ready) -> None:
     """Over all scenes, also those with a black camera."""
     model = ready.engine.model

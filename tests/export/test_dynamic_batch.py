@@ -19,7 +19,7 @@ from mdrun.frames import Segmentation
 from mdrun.manifest import Manifest
 from mdrun.onnx_file import read_manifest
 from mdtrain.data.batches import MEAN
-from tests.export.students import SETTINGS, STREET, random_feeds, write_student
+from tests.export.students import STREET, random_feeds, write_student
 
 
 class Exported(NamedTuple):
@@ -39,7 +39,7 @@ def export(folder: Path, task: str, *flags: str) -> Exported:
     return Exported(output, onnx.load(output).graph, read_manifest(output))
 
 
-@pytest.fixture(scope="module", params=list(SETTINGS))
+@pytest.fixture(scope="module", params=["detect", pytest.param("segment", marks=pytest.mark.slow)])
 def dynamic(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     return export(tmp_path_factory.mktemp(request.param), request.param, "--dynamic-batch")
 

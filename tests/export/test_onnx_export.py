@@ -40,9 +40,14 @@ def sources(weights: Path) -> tuple[str, str]:
     return str(root / "vi"), str(root / "ir")
 
 
-def test_export_carries_manifest_and_parity(weights: Path, tmp_path: Path) -> None:
-    output = tmp_path / "student.onnx"
-    manifest = export_onnx(weights, output, *sources(weights), pairs=4)
+@pytest.fixture(scope="module")
+def exported(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
+    output = tmp_path_factory.mktemp("exported") / "student.onnx"
+    return output, export_onnx(weights, output, *sources(weights), pairs=4)
+
+
+def test_export_carries_manifest_and_parity(exported: tuple[Path, Manifest]) -> None:
+    output, manifest = exported
     model = onnx.load(output)
     (embedded,) = [p.value for p in model.metadata_props if p.key == METADATA_KEY]
     assert parse_manifest(embedded, "file") == manifest
@@ -51,7 +56,7 @@ def test_export_carries_manifest_and_parity(weights: Path, tmp_path: Path) -> No
     assert manifest.parity.passed
     assert manifest.parity.pairs == 4
     assert manifest.origin.precision == "fp32"
-    assert list(tmp_path.iterdir()) == [output]
+    assert list(output.parent.iterdir()) == [output]
 
 
 def test_other_backbones_and_heads_export_with_parity(tmp_path: Path) -> None:
@@ -74,9 +79,8 @@ def test_a_thermal_only_student_is_no_engine(tmp_path: Path) -> None:
     assert not (tmp_path / "student.onnx").exists()
 
 
-def test_the_runtime_loads_the_export(weights: Path, tmp_path: Path) -> None:
-    output = tmp_path / "student.onnx"
-    export_onnx(weights, output, *sources(weights), pairs=1)
+def test_the_runtime_loads_the_export(weights: Path, exported: tuple[Path, Manifest]) -> None:
+    output, _ = exported
     visible_dir, thermal_dir = sources(weights)
     visible = cv2.imread(f"{visible_dir}/00005D.jpg")
     thermal = cv2.imread(f"{thermal_dir}/00005D.jpg", cv2.IMREAD_GRAYSCALE)
@@ -89,16 +93,13 @@ def test_the_runtime_loads_the_export(weights: Path, tmp_path: Path) -> None:
     assert (detections.boxes_xyxy >= 0).all()
 
 
-def test_two_exports_are_the_same_file(weights: Path, tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        export_onnx(weights, tmp_path / f"{name}.onnx", *sources(weights), pairs=1)
-    assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+def test_two_exports_are_the_same_file(weights: Path, exported: tuple[Path, Manifest], tmp_path: Path) -> None:
+    export_onnx(weights, tmp_path / "again.onnx", *sources(weights), pairs=4)
+    assert (tmp_path / "again.onnx").read_bytes() == exported[0].read_bytes()
 
 
-def test_the_file_holds_no_path_of_the_exporting_machine(weights: Path, tmp_path: Path) -> None:
-    output = tmp_path / "student.onnx"
-    export_onnx(weights, output, *sources(weights), pairs=1)
-    content = output.read_bytes()
+def test_the_file_holds_no_path_of_the_exporting_machine(weights: Path, exported: tuple[Path, Manifest]) -> None:
+    content = exported[0].read_bytes()
     assert str(Path(torch.__file__).parent).encode() not in content
     assert str(weights.parent.parent).encode() not in content
 

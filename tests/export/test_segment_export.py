@@ -55,9 +55,15 @@ def sources(weights: Path) -> tuple[str, str]:
     return str(street / "vi"), str(street / "ir")
 
 
-def test_the_graph_follows_the_checkpoint(weights: Path, tmp_path: Path) -> None:
-    manifest = export_onnx(weights, tmp_path / "segment.onnx", *sources(weights), pairs=3)
-    assert manifest == read_manifest(tmp_path / "segment.onnx")
+@pytest.fixture(scope="module")
+def exported(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("exported") / "segment.onnx"
+    export_onnx(weights, output, *sources(weights), pairs=3)
+    return output
+
+
+def test_the_graph_follows_the_checkpoint(exported: Path) -> None:
+    manifest = read_manifest(exported)
     assert (manifest.task, manifest.classes) == ("segment", list(LABEL_NAMES))
     assert manifest.parity is not None
     assert manifest.parity.passed
@@ -65,10 +71,10 @@ def test_the_graph_follows_the_checkpoint(weights: Path, tmp_path: Path) -> None
     assert manifest.parity.pairs == 3
 
 
-def test_the_energy_is_that_of_the_checkpoint_and_its_threshold_travels(weights: Path, tmp_path: Path) -> None:
-    manifest = export_onnx(weights, tmp_path / "segment.onnx", *sources(weights), pairs=1)
+def test_the_energy_is_that_of_the_checkpoint_and_its_threshold_travels(weights: Path, exported: Path) -> None:
+    manifest = read_manifest(exported)
     small, low = read_pair(weights)
-    with Engine.load(tmp_path / "segment.onnx") as engine:
+    with Engine.load(exported) as engine:
         energy = engine.segment(small, low).energy
     student = load_trained(weights, "student").model
     assert isinstance(student, Student)
@@ -79,10 +85,9 @@ def test_the_energy_is_that_of_the_checkpoint_and_its_threshold_travels(weights:
     assert math.isfinite(manifest.energy["fp32"])
 
 
-def test_nothing_of_the_training_reaches_the_graph(weights: Path, tmp_path: Path) -> None:
+def test_nothing_of_the_training_reaches_the_graph(exported: Path) -> None:
     """No auxiliary head, no dropout, no adaptive pooling: an engine library without them runs it."""
-    export_onnx(weights, tmp_path / "segment.onnx", *sources(weights), pairs=1)
-    graph = onnx.load(tmp_path / "segment.onnx").graph
+    graph = onnx.load(exported).graph
     assert not [tensor.name for tensor in graph.initializer if "auxiliary" in tensor.name]
     kinds = {node.op_type for node in graph.node}
     assert "MatMul" in kinds
@@ -90,7 +95,7 @@ def test_nothing_of_the_training_reaches_the_graph(weights: Path, tmp_path: Path
     assert not kinds & {"Dropout", "AveragePool", "GlobalAveragePool", "Loop", "If"}
 
 
-@pytest.mark.parametrize("stride", [8, 32])
+@pytest.mark.parametrize("stride", [8, pytest.param(32, marks=pytest.mark.slow)])
 def test_other_strides_and_a_visible_only_student(stride: int, weights: Path, tmp_path: Path) -> None:
     street = weights.parent.parent / "street"
     settings = (f"model.output_stride={stride}", "inputs=visible", "optimiser.iterations=1", "evaluate_every=1")
@@ -101,10 +106,9 @@ def test_other_strides_and_a_visible_only_student(stride: int, weights: Path, tm
     assert manifest.parity.passed
 
 
-def test_the_runtime_gives_the_labels_of_the_checkpoint(weights: Path, tmp_path: Path) -> None:
-    export_onnx(weights, tmp_path / "segment.onnx", *sources(weights), pairs=1)
+def test_the_runtime_gives_the_labels_of_the_checkpoint(weights: Path, exported: Path) -> None:
     small, low = read_pair(weights)
-    with Engine.load(tmp_path / "segment.onnx") as engine:
+    with Engine.load(exported) as engine:
         found = engine.segment(small, low).label_map
     student = load_trained(weights, "student").model
     assert isinstance(student, Student)
@@ -114,10 +118,9 @@ def test_the_runtime_gives_the_labels_of_the_checkpoint(weights: Path, tmp_path:
     assert len(np.unique(found)) > 3
 
 
-def test_mdrun_writes_label_maps(weights: Path, tmp_path: Path) -> None:
-    export_onnx(weights, tmp_path / "segment.onnx", *sources(weights), pairs=1)
+def test_mdrun_writes_label_maps(weights: Path, exported: Path, tmp_path: Path) -> None:
     visible, thermal = sources(weights)
-    arguments = ["--engine", str(tmp_path / "segment.onnx"), "--visible", visible, "--thermal", thermal]
+    arguments = ["--engine", str(exported), "--visible", visible, "--thermal", thermal]
     assert run_command(cli, "mdrun", [*arguments, "--output", str(tmp_path / "out"), "--no-overlay"]) == 0
     maps = sorted((tmp_path / "out" / "labels").iterdir())
     assert len(maps) == 4

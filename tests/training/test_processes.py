@@ -115,7 +115,7 @@ def test_two_processes_hold_the_same_weights_after_learning_from_different_sampl
     assert first[0] == "2"
 
 
-@pytest.mark.parametrize("launcher", [TORCHRUN, ALONE], ids=["torchrun", "alone"])
+@pytest.mark.parametrize("launcher", [pytest.param(TORCHRUN, marks=pytest.mark.slow), ALONE], ids=["torchrun", "alone"])
 def test_a_run_of_two_processes_writes_its_files_once(launcher: list[str], tmp_path: Path) -> None:
     """The command line itself, under torchrun and by itself."""
     data, run = write_msrs(tmp_path / "data" / "msrs").parent, tmp_path / "run"
@@ -155,6 +155,7 @@ def segments(street: Path) -> list[str]:
     return [*SEGMENT, f"data.street={street}", "optimiser.batch_size=4", "optimiser.iterations=2"]
 
 
+@pytest.mark.slow
 def test_two_processes_train_a_segmenter_with_weighted_classes(street: Path, tmp_path: Path) -> None:
     """Each counts the pixels of all pairs, not of its share, and each has pairs enough for its norms."""
     assert "optimiser.class_weights=enet" in segments(street)
@@ -162,6 +163,7 @@ def test_two_processes_train_a_segmenter_with_weighted_classes(street: Path, tmp
     assert (tmp_path / "run" / "result.json").exists()
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_answers_of_their_teacher(street: Path, tmp_path: Path) -> None:
     """A second run of both reads what the first has written, and learns the same."""
     taught = teacher.train(config_of(street, "optimiser.iterations=1"), tmp_path / "teacher", "mdtrain").weights
@@ -175,6 +177,7 @@ def test_two_processes_share_the_answers_of_their_teacher(street: Path, tmp_path
     assert {path.name: path.stat().st_mtime_ns for path in cache.iterdir()} == answers
 
 
+@pytest.mark.slow
 def test_a_process_that_diverges_ends_all(tmp_path: Path) -> None:
     """Without an agreement the others would wait for its gradients until they time out."""
     data = write_msrs(tmp_path / "data" / "msrs").parent

@@ -132,6 +132,16 @@ def test_a_run_starts_from_the_weights_of_another_of_any_size(tmp_path: Path) ->
     assert load_trained(large.weights).config.model.visible == (160, 128)
 
 
+@pytest.mark.parametrize(("inputs", "kept"), [("visible", slice(0, 3)), ("thermal", slice(3, 6))])
+def test_a_student_of_one_camera_starts_as_that_half_of_one_of_both(tmp_path: Path, inputs: str, kept: slice) -> None:
+    both = baseline.train(tiny(tmp_path), tmp_path / "both", "mdtrain")
+    still = (f"inputs={inputs}", "optimiser.learning_rate=1e-12", "optimiser.weight_decay=0")
+    one = baseline.train(tiny(tmp_path, *still), tmp_path / inputs, "mdtrain", Start(both.weights))
+    before, after = weights_of(both.folder), weights_of(one.folder)
+    torch.testing.assert_close(after["stem.conv1.weight"], before["stem.conv1.weight"][:, kept], atol=1e-5, rtol=0)
+    torch.testing.assert_close(after["head.classify.weight"], before["head.classify.weight"], atol=1e-5, rtol=0)
+
+
 def test_a_start_from_another_network_is_refused(tmp_path: Path) -> None:
     visible_only = baseline.train(tiny(tmp_path, "inputs=visible"), tmp_path / "visible", "mdtrain").weights
     with pytest.raises(EngineError, match=r"stem\.conv1\.weight is \(8, 3, 7, 7\), wanted \(8, 6, 7, 7\)"):

@@ -151,6 +151,7 @@ def test_pixels_of_the_training_pairs_weigh_both_losses(weighting: str, tmp_path
     assert set(losses) == {"segmentation", "auxiliary"}
 
 
+@pytest.mark.slow
 def test_a_run_and_its_exported_engine_have_the_same_accuracy(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,7 +15,7 @@ from mdtrain.data.augment import Sizes
 from mdtrain.data.records import CLASSES, LABEL_CLASSES
 from mdtrain.models.detector import DetectorSpec
 from mdtrain.models.segmenter import SegmenterSpec
-from mdtrain.models.streams import DecisionLevel, Spec, Student, Teacher
+from mdtrain.models.streams import IN_CHANNELS, DecisionLevel, Spec, Student, Teacher
 from mdtrain.state import load_weights
 
 
@@ -101,6 +101,23 @@ def load_trained(path: Path, kind: str | None = None) -> Trained:
     model: nn.Module = build_teacher(config) if metadata["kind"] == "teacher" else build_student(config)
     load_weights(model, weights, path)
     return Trained(model.eval(), metadata["kind"], config, facts)
+
+
+def start_from(model: nn.Module, path: Path, kind: str) -> None:
+    """Give a network the weights of a finished run.
+
+    A student of one camera may begin as one of both: it keeps what its first convolution made of that camera's image.
+
+    Raises:
+        EngineError: as `load_trained`, or of another architecture; names what differs.
+    """
+    finished = load_trained(path, kind).model
+    weights = finished.state_dict()
+    if isinstance(model, Student) and isinstance(finished, Student) and finished.inputs == "both" != model.inputs:
+        first = next(name for name, part in finished.named_modules() if part is finished.stem.first) + ".weight"
+        channels = IN_CHANNELS[model.inputs]
+        weights[first] = weights[first][:, :channels] if model.inputs == "visible" else weights[first][:, -channels:]
+    load_weights(model, weights, path)
 
 
 def _read_facts(text: str, path: Path) -> dict[str, Any]:

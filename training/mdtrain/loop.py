@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from mdrun.errors import UsageError
-from mdtrain.build import load_trained, sizes
+from mdtrain.build import sizes, start_from
 from mdtrain.config import Config
 from mdtrain.data.batches import Batch, TrainingBatches
 from mdtrain.data.records import Record, check_records, keep_images, use_rule
@@ -33,7 +33,7 @@ from mdtrain.outputs import result_folder
 from mdtrain.quantise import quantise
 from mdtrain.quiet import without_line
 from mdtrain.runlog import RunLog
-from mdtrain.state import TrainState, load_weights, save_weights
+from mdtrain.state import TrainState, save_weights
 from mdtrain.tasks import DivergedError, Evaluation, Task
 
 WEIGHTS = "weights.safetensors"
@@ -275,8 +275,7 @@ def prepare(config: Config, recipe: Recipe, start: Start = FRESH, checkpoint: Pa
             )
         recipe = recipe._replace(facts=recipe.facts | {"backbone_sha256": load_backbone(recipe.model, start.backbone)})
     if start.weights is not None:
-        finished = load_trained(start.weights, recipe.kind).model
-        load_weights(recipe.model, finished.state_dict(), start.weights)
+        start_from(recipe.model, start.weights, recipe.kind)
     if config.quantise is not None:
         if start.weights is None and not start.resume:
             raise UsageError(

@@ -68,6 +68,8 @@ class Associator:
     def update(self, found: Detections, at_ns: int) -> Step:
         """Take the detections of the frame captured at `at_ns`; an earlier time than the last one counts as that."""
         before_ns, self._now_ns = self._now_ns, max(at_ns, self._now_ns)
+        if not len(self._tracks) and not (found.scores >= self._high).any():  # nobody there, as most of the time
+            return Step(np.full(len(found), -1, np.int64), self._tracks, np.zeros(0, bool), self._tracks)
         tracks, ended = self._expire()
         motion.predict(tracks, (self._now_ns - before_ns) / 1e9)
         owner = self._match(tracks, found, before_ns)
