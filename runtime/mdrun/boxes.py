@@ -5,6 +5,8 @@ A crowded frame has a few hundred boxes; suppression is OpenCV's, a third of the
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -56,7 +58,8 @@ def suppress(
         return np.empty(0, np.intp)
     corner_and_size = boxes_xyxy.astype(np.float64)
     corner_and_size[:, 2:] -= corner_and_size[:, :2]
-    kept = cv2.dnn.NMSBoxesBatched(corner_and_size, scores, classes.astype(np.int32), -np.inf, iou)
+    suppress_batched: Any = cv2.dnn.NMSBoxesBatched  # its stub knows lists only
+    kept = suppress_batched(corner_and_size, scores, classes.astype(np.int32), -np.inf, iou)
     return np.asarray(kept, np.intp)
 
 

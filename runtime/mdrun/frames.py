@@ -84,6 +84,7 @@ class Frame:
         ffc: what the camera's telemetry says about its shutter; None where it says nothing.
         counts: (H, W) uint16 raw counts that `image` was made of; None where the camera gave 8 bits.
         unaligned: (H, W) uint8, the thermal image as the camera sees it, where `image` was laid on the visible view.
+        kelvin: of one count, where the camera's telemetry says that its counts are temperatures; else None.
     """
 
     image: NDArray[Any]
@@ -98,6 +99,7 @@ class Frame:
     ffc: FfcState | None = None
     counts: NDArray[np.uint16] | None = None
     unaligned: NDArray[np.uint8] | None = None
+    kelvin: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

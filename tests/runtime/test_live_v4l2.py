@@ -105,6 +105,7 @@ class FakeDevice(api.Device):
         self.woken = threading.Event()
         self.rate = (1, 9)
         self.quantization = 0
+        self.sequences: list[int] = []  # of the next frames; without them as a driver that does not count
 
     def ioctl(self, request: int, argument: Any) -> None:
         if self.pulled:
@@ -157,6 +158,7 @@ class FakeDevice(api.Device):
 
     def do_streamoff(self, _: Any) -> None:
         self.streaming = False
+        self.queued.clear()
 
     def do_dqbuf(self, argument: Any) -> None:
         assert self.streaming
@@ -164,6 +166,7 @@ class FakeDevice(api.Device):
         argument.index = self.queued.pop(0)
         self.memory[argument.index][: len(data)] = data
         argument.bytesused, argument.flags = len(data), flags
+        argument.sequence = self.sequences.pop(0) if self.sequences else 0
         now = time.monotonic_ns() - 7_000_000  # the exposure ended 7 ms ago
         argument.tv_sec, argument.tv_usec = divmod(now // 1000, 1_000_000)
 
@@ -280,6 +283,30 @@ def test_damaged_images_are_left_out() -> None:
     assert sorted(device.queued) == [0, 1, 2]  # every buffer went back
     with pytest.raises(SourceCodecError, match="30 damaged"):
         camera(FakeDevice({"Y16 ": (16, 12)}, [(image, api.FLAG_ERROR)] * 40)).connect()
+
+
+@pytest.mark.parametrize(
+    ("sequences", "missing"),
+    [
+        ([7, 8, 9], 0),  # what came before the first frame is nobody's loss
+        ([0, 1, 4, 5, 7], 3),
+        ([0, 0, 0], 0),  # a driver that does not count
+        ([2**32 - 2, 2**32 - 1, 0, 2], 1),
+        ([50, 0, 1, 3], 1),  # it has begun again
+    ],
+)
+def test_frames_that_the_driver_drops_are_counted(sequences: list[int], missing: int) -> None:
+    image = padded(np.zeros((12, 16), np.uint16))
+    device = FakeDevice({"Y16 ": (16, 12)}, [(image, GOOD)] * len(sequences))
+    device.sequences = list(sequences)
+    found = camera(device)
+    found.connect()
+    for _ in sequences:
+        found.grab()
+    assert found.damaged == missing
+    device.images, device.sequences = [(image, GOOD)], [sequences[-1] + 9]
+    found.connect()  # a new stream: the silence between the two is no loss of the driver's
+    assert found.damaged == missing
 
 
 def test_what_the_camera_cannot_do() -> None:

@@ -21,7 +21,7 @@ class Entry:
         captured_ns, arrived_ns: on the recording's clock.
         wall_ns: the machine's wall clock when the frame was handed over; None for recorded sources.
         clock: whose clock `captured_ns` is.
-        shutter, ffc, name: as `mdrun.frames.Frame` has them.
+        shutter, ffc, name, kelvin: as `mdrun.frames.Frame` has them.
         position, length: of the encoded image in the stream, bytes.
         crc32: of the encoded image.
     """
@@ -38,6 +38,7 @@ class Entry:
     position: int
     length: int
     crc32: int
+    kelvin: float | None = None
 
     def to_line(self) -> bytes:
         """One line of JSON; keys that say nothing are left out."""
@@ -50,6 +51,7 @@ class Entry:
             "clock": self.clock.value,
             "shutter": self.shutter or None,
             "ffc": None if self.ffc is None else self.ffc.value,
+            "kelvin": self.kelvin,
             "name": self.name,
             "position": self.position,
             "length": self.length,
@@ -132,6 +134,7 @@ def _entry(data: dict[str, Any], path: Path) -> Entry:
             position=int(data["position"]),
             length=int(data["length"]),
             crc32=int(data["crc32"]),
+            kelvin=None if (kelvin := data.get("kelvin")) is None else float(kelvin),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(path, error) from error

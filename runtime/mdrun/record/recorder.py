@@ -241,6 +241,7 @@ class Recorder:
             position=position,
             length=length,
             crc32=crc32,
+            kelvin=event.kelvin,
         )
         self._files.index[modality].write(entry.to_line())
         self._captured[modality].append(event.captured_ns)

@@ -86,6 +86,7 @@ class Recording:
             clock=shot.clock,
             ffc=shot.ffc,
             counts=image if image.dtype == np.uint16 else None,
+            kelvin=shot.image.kelvin,
         )
 
     def close(self) -> None:

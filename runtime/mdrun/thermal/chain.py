@@ -17,6 +17,7 @@ from mdrun.thermal.ffc import FfcMonitor
 from mdrun.thermal.normalise import Normaliser, Rule
 from mdrun.thermal.pixels import PixelRepair
 
+CENTI = 0.01  # kelvin of a count by the rule `centikelvin`
 DEFAULT = Rule("percentile", 1, 99)  # for people's eyes, where no engine takes the image
 
 
@@ -51,6 +52,8 @@ class ThermalChain:
         rule = _rule(camera, engine_rule)
         self._normaliser = None if rule is None else Normaliser(rule)
         self._radiometry = _radiometry(camera, rule)
+        self._given = camera.radiometry is not None
+        self._centikelvin = rule is not None and rule.kind == "centikelvin"
         self._bad = camera.bad_pixels
         self._repair: PixelRepair | None = None
         self._check = StartCheck()
@@ -75,7 +78,7 @@ class ThermalChain:
         if trusted and not before:
             self._normaliser.reset()  # a corrected sensor has another level: its first image sets the limits
         if trusted:
-            self._check.see(frame.image)
+            self._check.see(frame.image, self._scale_problems(frame.kelvin))
         source = self._repaired(frame.image)
         image = self._normaliser(source, frame.captured_ns) if trusted else self._normaliser.hold(source)
         image.flags.writeable = False
@@ -95,13 +98,23 @@ class ThermalChain:
     def celsius(self, frame: Frame, boxes: NDArray[np.floating]) -> NDArray[np.float32] | None:
         """Hottest temperature in each box of a prepared frame; None where camera or rig file give no degrees.
 
+        The rig file is believed first, then the camera's telemetry, then a rule whose counts are temperatures.
+
         Args:
             frame: from `prepare`.
             boxes: (N, 4) xyxy, pixels of the thermal image.
         """
-        if self._radiometry is None or frame.counts is None:
+        told = None if self._given or frame.kelvin is None else radiometry.Linear(frame.kelvin)
+        used = told or self._radiometry
+        if used is None or frame.counts is None:
             return None
-        return radiometry.hottest(frame.counts, boxes, self._radiometry)
+        return radiometry.hottest(frame.counts, boxes, used)
+
+    def _scale_problems(self, kelvin: float | None) -> list[str]:
+        """The rule `centikelvin` would take coarser counts for a tenth of their temperature."""
+        if not self._centikelvin or kelvin is None or kelvin == CENTI:
+            return []
+        return [f"counts of {kelvin:g} K: the rule centikelvin takes {CENTI:g} K; set the camera's TLinear resolution"]
 
     def _repaired(self, image: NDArray[Any]) -> NDArray[Any]:
         if not self._bad:

@@ -5,6 +5,7 @@ Such streams decode without an error and give poor results, which is why nobody 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -35,11 +36,14 @@ class StartCheck:
         self._left = looks
         self._found: list[str] | None = None
 
-    def see(self, image: NDArray[Any]) -> None:
-        """Look at the next image, (H, W) uint8 or uint16; after the last one this does nothing."""
+    def see(self, image: NDArray[Any], more: Sequence[str] = ()) -> None:
+        """Look at the next image, (H, W) uint8 or uint16; after the last one this does nothing.
+
+        `more`: problems of it that are known already.
+        """
         if self.done:
             return
-        found = image_problems(image)
+        found = [*image_problems(image), *more]
         kinds = [_kind(problem) for problem in found]
         self._found = found if self._found is None else [old for old in self._found if _kind(old) in kinds]
         self._left -= 1

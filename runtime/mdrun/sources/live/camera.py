@@ -46,6 +46,7 @@ class Grab:
         clock: whose clock `captured_ns` is.
         name: file name where there is one.
         ffc: what telemetry says about the shutter; None where it says nothing.
+        kelvin: of one count, where telemetry says that counts are temperatures.
     """
 
     image: NDArray[Any]
@@ -54,6 +55,7 @@ class Grab:
     clock: Clock = Clock.ARRIVAL
     name: str | None = None
     ffc: FfcState | None = None
+    kelvin: float | None = None
 
 
 class EndOfRecording(Exception):  # noqa: N818  # no error: a recording that is played as a camera is over
@@ -67,7 +69,7 @@ class Camera(ABC):
         name: how results call it; never holds credentials.
         modality: which camera of the rig.
         offset_ns: what its URI adds to capture times; added by the reader, not by the camera.
-        damaged: images that came in but could not be decoded whole, since the first connection.
+        damaged: images that were lost on the way or could not be decoded whole, since the first connection.
     """
 
     def __init__(self, name: str, modality: Modality) -> None:

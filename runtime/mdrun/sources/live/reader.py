@@ -206,6 +206,7 @@ class LiveReader:
             clock=grab.clock,
             ffc=grab.ffc,
             counts=grab.image if grab.image.dtype == "uint16" else None,
+            kelvin=grab.kelvin,
         )
 
     def _announce(self, state: SourceState, error: MdrunError | None = None) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from ctypes import c_int
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from mdrun.sources.live.camera import Camera, CameraInfo, Grab
 from mdrun.sources.live.jpeg import decode_jpeg
 from mdrun.sources.live.picture import expand_luma
 from mdrun.sources.uri import SourceUri
+from mdrun.thermal import lepton
 
 FORMATS = {"y16": "Y16 ", "grey": "GREY", "yuyv": "YUYV", "mjpeg": "MJPG"}
 # Thermal: whole counts before 8 bits. Visible: USB 2 carries 1280x1024 at 30 Hz only as MJPEG.
@@ -66,7 +69,10 @@ class V4l2Camera(Camera):
         self._pix = api.PixFormat()
         self._streaming = self._checked = False
         self._interrupted = False
-        self._ahead: Grab | None = None
+        self._ahead: deque[Grab] = deque()
+        self._layout: lepton.Layout | None = None
+        self._repeated = lepton.Repeated()
+        self._sequence: int | None = None  # the driver's count of the last frame
 
     def connect(self) -> CameraInfo:
         """Open the device, set it as the options say, and wait for its first image."""
@@ -78,32 +84,33 @@ class V4l2Camera(Camera):
             self._pix = self._set_format(device)
             fps = self._set_rate(device)
             self._start(device)
-            self._ahead = first = self._next(device)
+            self._look_for_telemetry(device)
         except OSError as error:
             self.disconnect()
             raise self._opening_error(error) from error
         except BaseException:
             self.disconnect()
             raise
-        height, width = first.image.shape[:2]
-        dtype, detail = str(first.image.dtype), f"{card}, {FORMATS[self._format].strip()}"
-        return CameraInfo(width, height, dtype, identity, fps, detail, first.clock)
+        first, layout = self._ahead[0], self._layout
+        height, width = (first.image if layout is None else first.image[layout.image]).shape[:2]
+        detail = f"{card}, {FORMATS[self._format].strip()}" + (" with telemetry" if layout else "")
+        return CameraInfo(
+            width, height, str(first.image.dtype), identity, fps, detail, first.clock, ffc_telemetry=layout is not None
+        )
 
     def grab(self) -> Grab:
         """The next image."""
-        ahead, self._ahead = self._ahead, None
-        if ahead is not None:
-            return ahead
         if self._device is None:
             raise SourceLostError(f"{self._where}: not connected")
         try:
-            return self._next(self._device)
+            return self._new(self._device)
         except OSError as error:
             raise SourceLostError(f"{self._where}: the camera is gone ({error.strerror}); is it plugged in?") from error
 
     def disconnect(self) -> None:
         """Stop the stream and close the device."""
-        device, self._device, self._ahead = self._device, None, None
+        device, self._device, self._layout = self._device, None, None
+        self._ahead.clear()
         if device is None:
             return
         if self._streaming:
@@ -196,14 +203,39 @@ class V4l2Camera(Camera):
             device.ioctl(api.QUERYBUF, buffer)
             self._buffers.append(device.map(buffer.length, buffer.m.offset))
             device.ioctl(api.QBUF, buffer)
+        self._sequence = None
         device.ioctl(api.STREAMON, c_int(api.CAPTURE))
         self._streaming = True
+
+    def _look_for_telemetry(self, device: api.Device) -> None:
+        """Wait for the first image, or for as many as tell whether a Lepton's telemetry is in them."""
+        self._ahead.append(self._next(device))
+        looks = lepton.LOOKS if self._format == "y16" and self._ahead[0].image.shape in lepton.ROWS else 1
+        while self._layout is None and len(self._ahead) < looks:
+            self._ahead.append(self._next(device))
+            self._layout = lepton.find_layout(self._ahead[-2].image, self._ahead[-1].image)
+
+    def _new(self, device: api.Device) -> Grab:
+        """The next image that was not given before, without rows of telemetry."""
+        for _ in range(DAMAGED_IN_A_ROW):
+            grab = self._ahead.popleft() if self._ahead else self._next(device)
+            if self._layout is None:
+                return grab
+            found = self._layout.split(grab.image)
+            if found is None:  # rows in the wrong place: so is the image
+                self.damaged += 1
+            elif not self._repeated.see(found[1]):
+                return replace(grab, image=found[0], ffc=found[1].ffc, kelvin=found[1].kelvin)
+        raise SourceCodecError(
+            f"{self._where}: {DAMAGED_IN_A_ROW} images without telemetry in a row; plug the camera in again"
+        )
 
     def _next(self, device: api.Device) -> Grab:
         """The next image that is whole; damaged ones are counted."""
         for _ in range(DAMAGED_IN_A_ROW):
             buffer = self._dequeue(device)
             arrived_ns = time.monotonic_ns()
+            self.damaged += self._count_missing(buffer.sequence)
             data = self._buffers[buffer.index][: buffer.bytesused]
             captured_ns, clock = _date(buffer, arrived_ns)
             damaged = buffer.flags & api.FLAG_ERROR
@@ -229,6 +261,15 @@ class V4l2Camera(Camera):
                 continue
             return buffer
         raise SourceLostError(f"{self._where}: closed")
+
+    def _count_missing(self, sequence: int) -> int:
+        """Frames that the driver has dropped before this one: the gap in its count, which wraps at 32 bits.
+
+        A driver that does not count gives the same number always; one that goes back has begun again.
+        """
+        before, self._sequence = self._sequence, sequence
+        ahead = 1 if before is None else (sequence - before) % 2**32
+        return ahead - 1 if 0 < ahead < 2**31 else 0
 
     def _decode(self, data: bytes) -> NDArray[Any] | None:
         """As frames hold it, None where it is damaged.
