@@ -116,11 +116,13 @@ def test_runtime_needs_no_torch(metadata: Message) -> None:
     assert not [line for line in plain if re.match(r"(torch|onnx|lightning)", line)]
 
 
-@pytest.mark.parametrize("command", ["mdrun", "mdtrain", "mdexport"])
-def test_command_is_declared(command: str, wheel: Path) -> None:
+@pytest.mark.parametrize(
+    ("command", "module"), [("mdrun", "mdrun.__main__"), ("mdtrain", "mdtrain.cli"), ("mdexport", "mdexport.cli")]
+)
+def test_command_is_declared(command: str, module: str, wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/entry_points.txt"))
-        assert f"{command} = {command}.cli:main" in archive.read(name).decode().splitlines()
+        assert f"{command} = {module}:main" in archive.read(name).decode().splitlines()
 
 
 def test_no_python_file_is_too_long() -> None:

@@ -17,6 +17,7 @@ import click
 from mdrun import __version__
 from mdrun.command import LazyGroup, run_command, warn
 from mdrun.errors import UsageError
+from mdrun.signals import as_usual
 
 if TYPE_CHECKING:
     from mdrun.engine import Engine
@@ -127,6 +128,7 @@ def cli(context: click.Context, /, **flags: Any) -> int | None:  # as the option
     """
     given = [name for name, value in flags.items() if value is not None and value is not False and value != ()]
     if context.invoked_subcommand is not None:
+        as_usual()
         if given:
             flag, command = given[0].replace("_", "-"), f"{PROGRAM} {context.invoked_subcommand}"
             raise UsageError(f"--{flag} does not go with `{command}`; leave one out")
@@ -224,6 +226,7 @@ def _run(flags: dict[str, Any]) -> int:
     from mdrun.report import print_report
     from mdrun.verified import find_doubt
 
+    as_usual()  # a library may build an engine for minutes, and no handler of Python's runs meanwhile
     options = _options(flags)
     choice = flags["engine"][0] if flags["engine"] else default()
     chosen = {name: flags[name] for name in ("threshold", "threads", "require_verified")}
@@ -298,5 +301,5 @@ def _print_json(data: object) -> None:
 
 
 def main() -> None:
-    """Entry point of the command."""
+    """The command, once signals are taken care of (`mdrun.__main__`)."""
     sys.exit(run_command(cli, PROGRAM))

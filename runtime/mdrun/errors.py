@@ -115,6 +115,13 @@ class SinkError(OutputError):
     code = "MDR-610"
 
 
+class IncompleteError(MdrunError):
+    """A result that was written without a part that could not be made."""
+
+    exit_code = 7
+    code = "MDR-700"
+
+
 def from_code(code: str, message: str) -> MdrunError:
     """The error that a code stands for, with this message; of an unknown code the base class."""
     known: dict[str, type[MdrunError]] = {}

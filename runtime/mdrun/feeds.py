@@ -60,7 +60,7 @@ class Feed(ABC):
         """Let go of cameras and files; twice does no harm."""
 
     def damaged(self, modality: Modality) -> int:  # noqa: ARG002  # recordings refuse damage
-        """Pictures of this camera that came in parts only, so that there is no frame."""
+        """Pictures of this camera that came in parts only, or not at all, so that there is no frame."""
         return 0
 
     @property

@@ -151,6 +151,24 @@ class LogHandler(logging.Handler):
         self._thread = threading.Thread(target=self._work, name="log", daemon=True)
         self._thread.start()
 
+    def handle(self, record: logging.LogRecord) -> bool:
+        """As logging has it; never raises, whatever a library puts into a record."""
+        try:
+            return super().handle(record)
+        except Exception:  # noqa: BLE001, RUF100  # a filter raises too, which logging does not catch
+            self.handleError(record)
+            return False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
+        """Tell where a record comes from that cannot be written.
+
+        logging's own way waits for stderr, and prints the arguments, which may hold credentials.
+        """
+        with suppress(Exception):  # an error that cannot be put into words either
+            error = sys.exc_info()[1]
+            where = f"{record.name}, {record.filename}:{record.lineno}"
+            super().handle(_own_record(f"a log line of {where} cannot be written: {type(error).__name__}: {error}"))
+
     def emit(self, record: logging.LogRecord) -> None:
         """Put the record into the queue, if it is none of too many repeats."""
         self._put(self._limit.take(record, time.monotonic()))
@@ -168,15 +186,18 @@ class LogHandler(logging.Handler):
         for record in records:
             if self._lines.full():
                 self.lost += 1
-            else:  # the handler's lock is held: nobody else puts
-                self._lines.put_nowait(self.format(record))
+                continue
+            try:
+                self._lines.put_nowait(self.format(record))  # the handler's lock is held: nobody else puts
+            except Exception:  # noqa: BLE001, RUF100  # the log's own thread must not end by it either
+                self.handleError(record)
 
     def _put_held(self, now_s: float | None) -> None:
         self.acquire()
         try:
             if self.lost and not self._lines.full():
                 lost, self.lost = self.lost, 0
-                self._put([_lost_record(lost)])
+                self._put([_own_record(f"{lost} log lines lost: what reads them was too slow")])
             self._put(self._limit.held(now_s))
         finally:
             self.release()
@@ -196,6 +217,6 @@ class LogHandler(logging.Handler):
                 self._stream.flush()
 
 
-def _lost_record(count: int) -> logging.LogRecord:
-    message = f"{count} log lines lost: what reads them was too slow"
+def _own_record(message: str) -> logging.LogRecord:
+    """About the log itself."""
     return logging.LogRecord(_log.name, logging.WARNING, __file__, 0, message, None, None)

@@ -8,11 +8,33 @@ import threading
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 ECHO_S = 0.3  # `timeout` and terminals signal a process and its group: that is one request, not two
 SHOW_CURSOR = b"\x1b[?25h\n"  # a progress bar hides it
+
+
+def leave_quietly() -> None:
+    """Until `as_usual` or a StopRequest a signal ends the process at once, without a word: nothing has been begun yet.
+
+    For imports, where a KeyboardInterrupt ends in a traceback or is lost, and for containers, whose first process the
+    system kills by no signal that it has not asked for. What is ignored (`nohup`) stays so.
+    """
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _leave)
+
+
+def as_usual() -> None:
+    """Signals as Python has them: KeyboardInterrupt, and an end at once even in the middle of a library's call."""
+    for number in SIGNALS:
+        if signal.getsignal(number) is _leave:
+            signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)
+
+
+def _leave(number: int, _: FrameType | None) -> NoReturn:
+    os._exit(128 + number)
 
 
 class StopRequest:

@@ -23,6 +23,8 @@ from mdrun.frames import Notice
 from mdrun.log_repeats import MOST_TEXTS, PER_MINUTE, WINDOW_S, RepeatLimit
 from mdrun.notices import tell
 
+LOOP: dict[str, Any] = {}
+LOOP["self"] = [LOOP]
 LOST = {"camera": "thermal", "source": "cam1", "state": "lost", "code": "MDR-405", "message": "the cable is out"}
 
 
@@ -135,6 +137,46 @@ def test_other_libraries_are_heard_from_warnings_on() -> None:
     logs.close()
     lines = stream.getvalue().splitlines()
     assert [line.split(" ", 1)[1] for line in lines] == ["WARNING - log trouble", "DEBUG   - log detail"]
+
+
+class Mute:
+    """Cannot be put into words."""
+
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+@pytest.mark.parametrize("style", logs.STYLES)
+@pytest.mark.parametrize(
+    ("arguments", "more"),
+    [
+        (("%d", "rtsp://u:hunter2@h/x"), {}),
+        (("%s and %s", "hunter2"), {}),
+        ((Mute(),), {}),
+        (("listed",), {"rig": ["gate"]}),
+        (("not a mapping",), {"data": "hunter2"}),
+        (("keys of a kind that JSON has not",), {"data": {"loop": LOOP}}),
+    ],
+)
+def test_a_log_call_that_is_wrong_is_told_and_raises_nowhere(
+    style: str,
+    arguments: tuple[Any, ...],
+    more: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # those of pytest raise
+    stream = io.StringIO()
+    logs.setup("info", style, stream)
+    log = logging.getLogger("some.library")
+    for _ in range(2 * PER_MINUTE):  # what is held back for later is wrong too
+        log.warning(*arguments, extra=more)
+    log.warning("the next line")
+    logs.close()
+    lines = stream.getvalue().splitlines()
+    assert "some.library, test_logs.py:" in lines[0]
+    assert any("the next line" in line for line in lines)
+    assert "hunter2" not in stream.getvalue() + capsys.readouterr().err
 
 
 def test_set_up_twice_writes_once() -> None:

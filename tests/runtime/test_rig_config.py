@@ -9,9 +9,11 @@ import yaml
 
 from mdrun.errors import RigError, UsageError
 from mdrun.frames import Modality
+from mdrun.rig.cameras import open_feed
 from mdrun.rig.config import RigConfig, read_rigs
 from mdrun.rig.environment import expand
-from mdrun.rig.flags import print_config, rigs_of
+from mdrun.rig.flags import check_rigs, print_config, rigs_of
+from mdrun.rig.run import run_rigs
 
 GATE = """\
 rig: gate
@@ -130,3 +132,19 @@ def test_secrets_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> N
     assert expand("rtsp://u:${CAM_PASSWORD}@h/x", "cam0") == "rtsp://u:s3cret@h/x"
     with pytest.raises(RigError, match="cam0: the environment has no NOT_THERE"):
         expand("rtsp://${NOT_THERE}@h", "cam0")
+
+
+def test_every_variable_that_is_missing_is_named_at_once(tmp_path: Path) -> None:
+    text = """\
+rig: gate
+cameras:
+  cam0: {source: "rtsp://u:${NOT_THERE}@h/x", role: visible}
+  cam1: {source: "rtsp://${NO_USER}:${NOT_THERE}@h/y", role: thermal}
+outputs: ["mqtt://u:${NO_TOKEN}@h", "${NO_FOLDER}"]
+"""
+    rigs = read_rigs(write(tmp_path, text))
+    for command in (check_rigs, run_rigs):
+        with pytest.raises(RigError, match=r"^cam0, cam1, outputs: .* no NOT_THERE, NO_USER, NO_TOKEN; "):
+            command(rigs)
+    with pytest.raises(RigError, match=r"^cam0, cam1: .* no NOT_THERE, NO_USER; "):
+        open_feed(rigs[0])

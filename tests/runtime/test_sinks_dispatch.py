@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,10 +14,12 @@ from hypothesis import strategies as st
 
 from mdrun.errors import OutputError, SinkError
 from mdrun.frames import Notice, Result
+from mdrun.logs import log_notice
 from mdrun.monitor import Monitor
 from mdrun.sinks import FileSink, JsonlSink, Overflow, Sink, dispatch
 from mdrun.sinks.dispatch import Dispatch
 from mdrun.sinks.mailbox import NOTICES, Mailbox
+from mdrun.sinks.uri import build_sink
 from tests.broker import wait_for
 from tests.runtime.engines import CLASSES
 from tests.runtime.live import make_context, make_event, make_live
@@ -155,12 +158,31 @@ def test_a_failing_sink_is_told_once_and_comes_back(run: Callable[..., Dispatch]
     ill.failing = None
     offer_until(lambda: bool(ill.sequences))
     wait_for(lambda: len(well.notices) == 2, "the good news")
-    assert well.notices[1].data == {"sink": "ill", "alive": True, "message": ""}
+    assert well.notices[1].data == {"sink": "ill", "alive": True, "code": "", "message": ""}
     assert monitor.sinks["ill"].alive
     assert ill.notices == []  # nobody is told about himself
     made.finish()
     assert _accounted(monitor, "ill") == _accounted(monitor, "well") == offered
     assert monitor.sinks["well"].errors == 0
+
+
+def test_a_port_that_is_taken_and_a_broker_that_is_away_are_told_with_their_code(
+    run: Callable[..., Dispatch], monitor: Monitor, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At the start, in the notice and so in the log."""
+    context = make_context()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        texts = [f"http://127.0.0.1:{taken.getsockname()[1]}", "mqtt://127.0.0.1:1"]
+        well = Recorder("well")
+        run(*(build_sink(text, context, tmp_path) for text in texts), well)
+        wait_for(lambda: len(well.notices) == len(texts), "both notices")
+    with caplog.at_level("INFO", "mdrun"):
+        for notice in well.notices:
+            log_notice(notice)
+    assert {notice.data["sink"].partition(":")[0] for notice in well.notices} == {"http", "mqtt"}
+    assert [record.__dict__["code"] for record in caplog.records] == [SinkError.code] * 2
 
 
 class FullDisk(FileSink):
@@ -195,6 +217,7 @@ def test_a_file_on_a_full_disk_is_dead_and_leaves_nothing(
     status = monitor.sinks["out.json"]
     assert (status.written, status.errors, status.alive) == (2, 18, False)
     assert status.message == "No space left on device"
+    assert [notice.data["code"] for notice in well.notices] == [OutputError.code]
     assert full.writes == 3  # not tried again
     assert made.finish() == []
     assert list(tmp_path.iterdir()) == []

@@ -6,12 +6,14 @@ import asyncio
 import io
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
 import time
 import zipfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +25,7 @@ from mdrun.frames import FfcState, Modality, Provenance, Segmentation, TrackEven
 from mdrun.web import app, view
 from mdrun.web.describe import describe_shot
 from mdrun.web.pictures import Style, draw_view, make_jpeg
-from mdrun.web.server import NICE
+from mdrun.web.server import CONNECTIONS, NICE
 from mdrun.web.streams import newer, picture_stream
 from tests.runtime.web_client import ask, decode, events_of, parts_of, stream, stream_parts, until
 from tests.runtime.web_rig import THERMAL_WH, VISIBLE_WH, Rig, serving, shutter, street
@@ -321,6 +323,22 @@ def test_probes_and_metrics(rig: Rig) -> None:
     metrics = ask(f"{rig.url}/metrics")
     assert metrics.headers["content-type"].startswith("text/plain; version=")
     assert b"mdrun_frames_captured_total" in metrics.body
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET /livez HTTP/1.1\r\n", b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"])
+def test_idle_connections_starve_no_probe_and_cut_no_stream(begun: bytes) -> None:
+    """Nothing asked, a request that never ends, or one that was answered and kept alive."""
+    with serving(fps=20) as rig, ExitStack() as open_:
+        pictures = stream_parts(open_.enter_context(stream(f"{rig.url}/api/gate/visible.mjpeg")))
+        next(pictures)
+        port = int(rig.url.rpartition(":")[2])
+        for _ in range(CONNECTIONS + 20):
+            idle = open_.enter_context(socket.create_connection(("127.0.0.1", port)))
+            idle.sendall(begun)
+        for kind in app.PROBES:
+            assert ask(f"{rig.url}/{kind}").json["rigs"]["gate"]["results"] == 0
+        rig.run(20)
+        assert all(next(pictures) for _ in range(5))
 
 
 def test_import_loads_no_server() -> None:

@@ -33,7 +33,7 @@ DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(int32)":
 # The TensorRT provider builds weakly typed networks, which use a type only where they are allowed to.
 ALLOWED = {"fp16": ("trt_fp16_enable",), "bf16": ("trt_bf16_enable",), "int8": ("trt_int8_enable",)}
 
-WHERE = re.compile(r"^/\S+:\d+ .*\) (?=[A-Z])")  # file, line and function of its source, before its words
+WHERE = re.compile(r"/\S+:\d+ .*\) (?=[A-Z])")  # file, line and function of its source, before its words
 Provider = tuple[str, dict[str, str]]
 
 
@@ -123,7 +123,7 @@ class OrtBackend(Backend):
             raise EngineError(f"{self._manifest.name}: the engine is closed; load it again")
         try:
             arrays = run(self._session)
-        except _library_errors() as error:
+        except library_errors() as error:
             raise EngineError(
                 f"{self._manifest.name}: ONNX Runtime failed: {one_line(str(error))}; export the engine again"
             ) from error
@@ -167,10 +167,9 @@ def _open_session(path: Path, threads: int | None, name: str, manifest: Manifest
     try:
         # without `enable_fallback=0` a provider that fails, also later, is replaced by the CPU
         session = library.InferenceSession(str(path), options, providers=wanted, enable_fallback=0)
-    except _library_errors() as error:
-        said = one_line(str(error))
+    except library_errors() as error:
+        said = words_of(error)
         if place.needs_gpu:
-            said = WHERE.sub("", said)
             raise BackendError(f"{path}: {name} does not start: {said}; `mdrun doctor` shows what is here") from error
         raise EngineError(f"{path}: ONNX Runtime refuses it: {said}; copy or export it again") from error
     session.disable_fallback()
@@ -223,7 +222,12 @@ def _tensors(nodes: list[Any]) -> dict[str, Tensor]:
     return {node.name: (DTYPES.get(node.type, node.type), node.shape) for node in nodes}
 
 
-def _library_errors() -> tuple[type[Exception], ...]:
+def words_of(error: Exception) -> str:
+    """What ONNX Runtime says, in one line, without the place in its source."""
+    return WHERE.sub("", one_line(str(error)))
+
+
+def library_errors() -> tuple[type[Exception], ...]:
     """Exception classes of ONNX Runtime; they share no base class of their own."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 

@@ -48,7 +48,7 @@ class Look:
         clock: whose clock the last image carries.
         image: the first one.
         thermal: the last KEPT different images of a thermal camera.
-        damaged: images that could not be decoded whole.
+        damaged: images that were lost on the way or could not be decoded whole.
     """
 
     role: Modality
@@ -192,7 +192,7 @@ def describe(wanted: Wanted, look: Look) -> list[Check]:
         means = "a long exposure by night, a slow link or a busy machine"
         checks.append(Check("sources", f"{name}: rate", Status.WARNING, found, means))
     if look.damaged:
-        found = f"{look.damaged} damaged images in {LOOK_S:g} s"
+        found = f"{look.damaged} lost or damaged images in {LOOK_S:g} s"
         checks.append(Check("sources", f"{name}: damage", Status.WARNING, found, "check cable, hub and network"))
     return checks + (_thermal_checks(name, look) if look.role is Modality.THERMAL else [])
 

@@ -15,7 +15,7 @@ from mdrun.record.header import CameraHeader, describe_camera
 from mdrun.record.recorder import Recorder, RecordSummary
 from mdrun.rig.cameras import open_feed
 from mdrun.rig.config import RigConfig
-from mdrun.rig.environment import expand
+from mdrun.rig.environment import check_environment, expand
 from mdrun.signals import StopRequest
 from mdrun.sources.uri import is_live, parse_uri, redact
 
@@ -48,10 +48,11 @@ def record(
     """Record the cameras of a rig until they end, a limit is reached or `stop` has caught a signal.
 
     Raises:
-        UsageError: sources that cannot be meant.
+        UsageError: sources that cannot be meant, or variables that the environment does not have.
         SourceError: a camera that cannot be used, or gives no image.
         OutputError: the folder cannot be written, or the disk is full; what was written until then replays.
     """
+    check_environment([config], outputs=False)
     config = _as_it_comes(config)
     if _is_live(config):
         summary = _record_live(config, folder, limits, stop, progress)

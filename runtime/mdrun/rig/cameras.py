@@ -12,7 +12,7 @@ from mdrun.errors import UsageError
 from mdrun.feeds import Event, EventQueue, Feed
 from mdrun.frames import Frame, Modality, SourceState, StateChange
 from mdrun.rig.config import CameraConfig, RigConfig
-from mdrun.rig.environment import expand
+from mdrun.rig.environment import check_environment, expand
 from mdrun.sources import Source
 from mdrun.sources.base import NS_PER_MS, open_pair, open_source
 from mdrun.sources.reader import Reader
@@ -147,10 +147,11 @@ def open_feed(config: RigConfig) -> OpenFeed:
 
     Raises:
         UsageError: a URI that cannot be meant, or live and recorded ones mixed.
-        RigError: a variable that the environment does not have.
+        RigError: variables that the environment does not have.
         SourceError: a recording that cannot be read.
         DataError: recordings that do not pair.
     """
+    check_environment([config], outputs=False)
     cameras = {
         modality: (name, camera, parse_uri(expand(camera.source, name)))
         for modality in Modality

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from mdrun.errors import RigError
+from mdrun.sinks.uri import is_folder
+
+if TYPE_CHECKING:
+    from mdrun.rig.config import RigConfig
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -16,7 +22,29 @@ def expand(text: str, where: str) -> str:
     Raises:
         RigError: naming the variables that are not set.
     """
-    missing = [name for name in _VARIABLE.findall(text) if name not in os.environ]
-    if missing:
-        raise RigError(f"{where}: the environment has no {', '.join(missing)}; set it, or write the value")
+    _check([(where, text)])
     return _VARIABLE.sub(lambda found: os.environ[found[1]], text)
+
+
+def check_environment(rigs: Iterable[RigConfig], *, outputs: bool = True) -> None:
+    """Look for every variable of these rigs, so that nobody has to mend one after the other.
+
+    Args:
+        rigs: of one run.
+        outputs: those of the outputs too.
+
+    Raises:
+        RigError: naming all variables that are not set.
+    """
+    texts = []
+    for rig in rigs:
+        texts += [(name, camera.source) for name, camera in rig.cameras.items()]
+        texts += [("outputs", text) for text in rig.outputs if outputs and not is_folder(text)]
+    _check(texts)
+
+
+def _check(texts: Iterable[tuple[str, str]]) -> None:
+    missing = [(where, name) for where, text in texts for name in _VARIABLE.findall(text) if name not in os.environ]
+    if missing:
+        places, names = (", ".join(dict.fromkeys(column)) for column in zip(*missing, strict=True))
+        raise RigError(f"{places}: the environment has no {names}; set it, or write the value")

@@ -59,10 +59,11 @@ def check_rigs(rigs: Sequence[RigConfig]) -> None:
     from mdrun.models import default, resolve
     from mdrun.onnx_file import read_manifest
     from mdrun.registration.model import Registration
-    from mdrun.rig.environment import expand
+    from mdrun.rig.environment import check_environment, expand
     from mdrun.rig.ladder import check_cameras
     from mdrun.sinks.uri import is_folder, parse_output
 
+    check_environment(rigs)
     for rig in rigs:
         for name, camera in rig.cameras.items():
             parse_uri(expand(camera.source, name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import threading
 import time
@@ -10,31 +11,37 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from mdrun import logs
 from mdrun.command import INTERNAL
+from mdrun.errors import BackendError
 from mdrun.files import OutputFolder, PartialFile
 from mdrun.frames import Modality, Notice
-from mdrun.logs import log_notice
 from mdrun.rig.config import RigConfig
 from mdrun.rig.engines import EnginePool
-from mdrun.rig.environment import expand
+from mdrun.rig.environment import check_environment, expand
 from mdrun.rig.session import Session
 from mdrun.signals import StopRequest
 from mdrun.sinks.base import Sink
 from mdrun.sinks.context import SinkContext
-from mdrun.sinks.dispatch import Dispatch
+from mdrun.sinks.dispatch import FINISH_S, Dispatch
 from mdrun.sinks.scene import Look
 from mdrun.sinks.uri import build_sink, is_folder
 from mdrun.statistics import SCHEMA_VERSION
 
 SUMMARY = "summary.json"
 LOOK_S = 0.05  # between two looks at a signal
-START_GRACE_S = 1.0  # for a start that is nearly done
+START_GRACE_S = 0.5  # for a start that is nearly done
 CLOSE_S = 2.0  # for cameras; their threads end with the process where they do not end by themselves
-STOP_S = 5.0  # after a signal: an engine that has not come back by then never will
+# After a signal a run has two seconds: the pair in hand has the first part, cameras and outputs what is left of END_S.
+PAIR_S = 0.7
+END_S = 1.7
+STOP_S = 5.0  # a disk that has not answered by then never will
 RECORDED_WAIT_S = 10.0  # a recording can wait for an output that is slow, but not for one that hangs
 EARLIER = ("results.jsonl", "overlay.mp4", SUMMARY)  # what an earlier run left in its folder
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,11 @@ class RigReport:
 
 
 class RigRun:
-    """One rig with its sinks. `run` blocks until the cameras end or `stop`."""
+    """One rig with its sinks. `run` blocks until the cameras end or `stop`.
+
+    Attributes:
+        hangs: `run` has ended although an engine has not come back.
+    """
 
     def __init__(
         self,
@@ -72,12 +83,15 @@ class RigRun:
         Raises:
             MdrunError: an engine, camera, calibration or output cannot be used.
         """
+        self.hangs = False
         self._frames = frames
+        self._asked: float | None = None  # `time.monotonic` of `stop`
+        self._failure: BaseException | None = None
         self._began = time.monotonic()
         self._folders = _open_folders(config)
         try:
             self.session = Session(config, pool=pool)
-            self.session.on_notice = log_notice
+            self.session.on_notice = logs.log_notice
             try:
                 self._open_sinks(config, overlay)
             except BaseException:
@@ -100,32 +114,56 @@ class RigRun:
         self.dispatch.start()
 
     def run(self) -> RigReport:
-        """Results to the sinks until the end.
+        """Results to the sinks until the end; after `stop` an engine that hangs is not waited for.
 
         Raises:
             MdrunError: a camera that must be there is not, or an engine failed; what was written stays.
         """
+        loop = threading.Thread(target=self._loop, name=f"loop-{self.session.config.rig}", daemon=True)
+        loop.start()
+        while loop.is_alive() and self._since_stop() < PAIR_S:
+            loop.join(LOOK_S)
+        paths = self._end()
+        self.hangs = loop.is_alive()
+        if self._failure is not None:
+            raise self._failure
+        if self.hangs:
+            self._give_up()
+        else:
+            self.session.check()
+        summary = summarise(self.session, time.monotonic() - self._began)
+        paths += [_write_summary(folder.path, summary) for folder in self._folders]
+        return RigReport(summary, paths)
+
+    def _loop(self) -> None:
         try:
             for number, result in enumerate(self.session, start=1):
                 self.dispatch.offer(result)
                 if number == self._frames:
                     break
-        finally:
-            paths = self._end()
-        self.session.check()
-        summary = summarise(self.session, time.monotonic() - self._began)
-        paths += [_write_summary(folder.path, summary) for folder in self._folders]
-        return RigReport(summary, paths)
+        except BaseException as error:  # noqa: BLE001, RUF100  # raised again by `run`
+            self._failure = error
+
+    def _since_stop(self) -> float:
+        return 0.0 if self._asked is None else time.monotonic() - self._asked
+
+    def _give_up(self) -> None:
+        rig, shared = self.session.config.rig, self.session.engines[self.session.monitor.rung or 0]
+        message = f"engine {shared.manifest.name} has not come back; the pair that it had is dropped"
+        _log.error(message, extra={"rig": rig, "code": BackendError.code})
+        self.session.give_up()
 
     def _end(self) -> list[Path]:
         """Tracks, cameras, sinks: side by side, as each may hang for as long as it is given."""
+        left_s = END_S - self._since_stop()
+        end = time.monotonic() + left_s
         self.session.finish()
         closer = threading.Thread(target=self.session.close, name="close", daemon=True)
         closer.start()
         try:
-            return self.dispatch.finish()
+            return self.dispatch.finish(min(FINISH_S, left_s))
         finally:
-            closer.join(CLOSE_S)
+            closer.join(CLOSE_S if self._asked is None else max(0.0, end - time.monotonic()))
             for folder in self._folders:
                 folder.unlock()
 
@@ -136,17 +174,18 @@ class RigRun:
         _release(self._folders)
 
     def stop(self) -> None:
-        """Let `run` end; from any thread."""
+        """Let `run` end; from any thread, and as often as one likes."""
+        self._asked = self._asked or time.monotonic()
         self.session.stop()
 
     def _tell(self, notice: Notice) -> None:
         """A notice of the loop, which the monitor has already: to the log and to every output."""
-        log_notice(notice)
+        logs.log_notice(notice)
         self.dispatch.notify(notice)
 
     def _note(self, notice: Notice) -> None:
         """A notice about an output; the dispatch has told the others."""
-        log_notice(notice)
+        logs.log_notice(notice)
         self.session.monitor.add_notice(notice)
 
 
@@ -158,6 +197,7 @@ def run_rigs(
     Raises:
         MdrunError: the first failure of any rig; the others are stopped and finish their files.
     """
+    check_environment(configs)
     with EnginePool() as pool, StopRequest(lambda: None) as stop:
         runs = _start_all(configs, pool, frames, overlay, stop)
         reports = _run_all(runs, stop)
@@ -216,9 +256,19 @@ def _run_all(runs: list[RigRun], stop: StopRequest) -> list[RigReport]:
                 run.stop()
             if time.monotonic() - asked > STOP_S:
                 os._exit(stop.exit_code or INTERNAL)
+    if any(run.hangs for run in runs):
+        _leave(stop, failures)
     if failures:
         raise failures[0]
     return [reports[index] for index in range(len(runs))]
+
+
+def _leave(stop: StopRequest, failures: list[BaseException]) -> NoReturn:
+    """End the process: closing an engine that hangs, or unloading its library, would hang too."""
+    for error in failures:
+        _log.error(str(error), extra={"code": getattr(error, "code", "")})
+    logs.close()
+    os._exit(stop.exit_code or getattr(failures[0], "exit_code", INTERNAL))
 
 
 def make_context(session: Session) -> SinkContext:

@@ -182,10 +182,17 @@ class Session:
         Raises:
             ValueError: one is in neither or in both.
         """
+        if missing := self._unaccounted():
+            captured = self.pairs.captured_visible
+            raise ValueError(f"{captured} visible frames captured, {captured - missing} accounted for")
+
+    def give_up(self) -> None:
+        """Count the pair in hand as a drop, in the place of `check`: its engine has not come back."""
+        self.monitor.add_drop("stopped", self._unaccounted())
+
+    def _unaccounted(self) -> int:
         self.pairs.finish()
-        counted = self.monitor.results + self.monitor.drops.total()
-        if counted != self.pairs.captured_visible:
-            raise ValueError(f"{self.pairs.captured_visible} visible frames captured, {counted} accounted for")
+        return self.pairs.captured_visible - self.monitor.results - self.monitor.drops.total()
 
     def wait_for_cameras(self) -> None:
         """Wait for the first images; those that came while the engines were loading are too old. Once.

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from enum import Enum
 from pathlib import Path
 
-from mdrun.errors import MdrunError, OutputError
+from mdrun.errors import MdrunError, OutputError, SinkError
 from mdrun.files import PartialFile
 from mdrun.frames import Notice, Result
 
@@ -36,6 +36,7 @@ class Sink(ABC):
         overflow: what a full queue means in live runs.
         retries: a failed call may be followed by another, for example after a reconnect. False: what it writes is
             damaged then.
+        code: of failures that bring none of their own, as docs/errors.md lists them.
         problem: why nothing arrives at the moment although no call failed, without credentials; empty: all is well.
         lost: messages that the sink itself had to give up.
     """
@@ -43,6 +44,7 @@ class Sink(ABC):
     vital: bool = True
     overflow: Overflow = Overflow.DROP_NEWEST
     retries: bool = True
+    code: str = SinkError.code
     problem: str = ""
     lost: int = 0
 
@@ -85,6 +87,7 @@ class FileSink(Sink):
     """One output file, or a folder of files, that has its final name only once it is complete."""
 
     retries = False
+    code = OutputError.code
 
     def __init__(self, path: Path, partial: type[PartialFile] = PartialFile) -> None:
         self._file = partial(path)

@@ -25,7 +25,7 @@ DRAIN = 0.6  # share of that in which what waits may still be written; the rest 
 TICK_S = 1.0
 PAUSE_S = (1.0, 30.0)  # before the first new attempt after a failure, and the longest; doubled in between
 
-Tell = Callable[["_Worker", str], None]
+Tell = Callable[["_Worker", str, str], None]
 
 
 class Dispatch:
@@ -113,9 +113,9 @@ class Dispatch:
         for worker in self._workers:
             worker.join(max(0.0, end - time.monotonic()))
 
-    def _tell(self, about: _Worker, message: str) -> None:
-        """A sink began to fail (message) or works again (empty): the other sinks get to know."""
-        data = {"sink": about.name, "alive": not message, "message": message}
+    def _tell(self, about: _Worker, message: str, code: str) -> None:
+        """A sink began to fail (message and code) or works again (both empty): the other sinks get to know."""
+        data = {"sink": about.name, "alive": not message, "code": code, "message": message}
         notice = Notice("sink", self._rig, self._now_ns, data)
         with suppress(Exception):  # this thread is a sink's: nobody here could mend it
             self._on_notice(notice)
@@ -142,7 +142,7 @@ class _Worker:
         self._monitor, self._tell = monitor, tell
         self._lock = threading.Lock()
         self._status = SinkStatus()  # `dropped` in it: beside those of the mailbox
-        self._message = ""  # of the failure that lasts
+        self._message = self._code = ""  # of the failure that lasts
         self._told = False
         self._started = self._dead = self._done = False
         self._writing = self._left = False
@@ -170,7 +170,7 @@ class _Worker:
             self.mail.clear()
             self._count(errors=self._writing)  # it hangs in this result
             self._left = True
-            self._message = "did not end in time"
+            self._message, self._code = "did not end in time", self.sink.code
             if isinstance(self.sink, FileSink):
                 with suppress(OSError):
                     self.sink.remove()
@@ -248,6 +248,7 @@ class _Worker:
     def _fail(self, error: Exception) -> None:
         """Keep the message; pause before the next attempt, or give the sink up where none can help."""
         self._message = _one_line(error)
+        self._code = error.code if isinstance(error, MdrunError) else self.sink.code
         first, longest = PAUSE_S
         self._pause_s = min(max(first, 2 * self._pause_s), longest)
         self._resume_at = time.monotonic() + self._pause_s
@@ -281,7 +282,7 @@ class _Worker:
 
     def _publish(self) -> None:
         """The monitor gets the state; a change between working and failing is told."""
-        message = self._message or self.sink.problem
+        message, code = (self._message, self._code) if self._message else (self.sink.problem, self.sink.code)
         with self._lock:
             dropped = self._status.dropped + self.mail.dropped + self.mail.notices_dropped + self.sink.lost
             status = replace(self._status, dropped=dropped, alive=not message, message=message)
@@ -289,7 +290,7 @@ class _Worker:
             self._told = bool(message)
             self._monitor.set_sink(self.name, status)
         if changed:
-            self._tell(self, message)
+            self._tell(self, message, code if message else "")
 
 
 def _names(sinks: Sequence[Sink]) -> list[str]:

@@ -182,6 +182,8 @@ class RotatingFile:
 class LiveJsonlSink(Sink):
     """Appends one line a result, whole and at once, so that `tail -F` shows it."""
 
+    code = OutputError.code
+
     def __init__(self, path: Path, uri: OutputUri, context: SinkContext) -> None:
         """Prepare the file; `start` opens it.
 

@@ -14,7 +14,7 @@ from mdrun.web.view import RigView
 
 CLOSE_S = 2.0
 BACKLOG = 64
-CONNECTIONS = 64  # at once; a page holds two
+CONNECTIONS = 64  # at once; a page holds two, and idle ones make room
 SEND_BUFFER = 1 << 18  # bytes: a slow viewer is behind by two pictures, not by the megabytes a kernel would buffer
 NICE = 5  # the page gives way to the pipeline where processors are scarce
 
@@ -39,6 +39,7 @@ class WebServer:
         import uvicorn
 
         from mdrun.web.app import make_app
+        from mdrun.web.connection import Connection
 
         self.rigs: dict[str, RigView] = {}
         self._socket = _listen(address)
@@ -47,7 +48,7 @@ class WebServer:
         config = uvicorn.Config(
             make_app(self.rigs),
             loop="asyncio",
-            http="h11",
+            http=Connection,
             ws="none",
             lifespan="off",
             log_config=None,

@@ -156,7 +156,9 @@ function sentence(notice) {
   if (kind === "source") return [data.camera, data.source, data.state, data.code, data.message].filter(Boolean).join(" ");
   if (kind === "ffc") return `shutter ${data.from} → ${data.to}, ${data.events} so far`;
   if (kind === "ladder") return `${data.from ?? "none"} → ${data.to ?? "none"}: ${reasonWords(data.reason)}`;
-  if (kind === "sink") return `${data.sink} ${data.alive ? "works again" : `fails: ${data.message}`}`;
+  if (kind === "sink") {
+    return data.alive ? `${data.sink} works again` : [data.sink, "fails:", data.code, data.message].filter(Boolean).join(" ");
+  }
   if (kind === "alarm") {
     const where = [data.event, data.place, data.direction].filter(Boolean).join(" ");
     return `${data.class} #${data.track_id} ${where}, score ${data.score.toFixed(2)}, thermal ${data.thermal}`;
