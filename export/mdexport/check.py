@@ -6,7 +6,7 @@ import json
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from mdexport.gate import judge
@@ -57,6 +57,19 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class Missing:
+    """An engine that `mdexport all` was to make, and is not in the bundle.
+
+    Attributes:
+        name: that its file would have; of plans without the version.
+        reason: why it is not there.
+    """
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Report:
     """All engines of a check, against one reference.
 
@@ -65,12 +78,14 @@ class Report:
         data: where the scenes come from.
         scenes: their number.
         verdicts: one an engine.
+        missing: engines that are not there, of `mdexport all`.
     """
 
     reference: str
     data: str
     scenes: int
     verdicts: list[Verdict]
+    missing: list[Missing] = field(default_factory=list)
 
     def to_json(self) -> str:
         """For programs; keys are added, never renamed or removed."""

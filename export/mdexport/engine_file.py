@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import onnx
 
-from mdrun.errors import EngineError
+from mdrun.errors import EngineError, OutputError
 from mdrun.files import PartialFile
 from mdrun.manifest import METADATA_KEY, Manifest
 from mdrun.onnx_file import PLAN_SUFFIXES, check_graph, graph_sha256, read_manifest
@@ -56,5 +56,7 @@ def write_engine(model: onnx.ModelProto, manifest: Manifest, output: Path) -> No
     try:
         file.part.write_bytes(model.SerializeToString())
         file.commit()
+    except OSError as error:
+        raise OutputError(f"{output}: cannot be written ({error.strerror}); choose another --output") from error
     finally:
         file.discard()

@@ -14,8 +14,8 @@ from onnxruntime.quantization import TensorsData
 from mdexport.convert.graph import Graph
 from mdexport.convert.int8 import Target, to_int8
 from mdexport.convert.ranges import measure_ranges
-from mdexport.pairs import PairSet, altered, intact, spread
-from mdexport.proof import GATE_LIST, Judged, Ready, finish, prepare, progress, run_model
+from mdexport.pairs import PairSet, Scene, altered, intact, spread
+from mdexport.proof import GATE_LIST, Judged, Ready, finish, prepare, progress, read_single, run_model
 from mdrun.backends.base import Outputs
 from mdrun.manifest import Manifest
 from mdrun.preprocess import thermal_rule
@@ -41,6 +41,31 @@ class Calibration(NamedTuple):
     split: str = CALIBRATION_LIST
     number: int = CALIBRATION_PAIRS
     degraded: bool = False
+
+    def read(self, manifest: Manifest) -> CalibrationScenes:
+        """Read the pairs: in a second or two it is known whether they will do, before the work that wants them.
+
+        Args:
+            manifest: of the engine that will be calibrated, or its draft.
+
+        Raises:
+            UsageError: too few pairs.
+            SourceError: a list or an image is missing or damaged.
+            DataError: an image of another kind, or two of a pair that do not show the same field of view.
+        """
+        records = self.pairs.read(self.split, thermal_rule(manifest))
+        scenes = intact(manifest, spread(records, min(self.number, len(records))))
+        described = f"{len(scenes)} pairs of {self.pairs} {self.split}"
+        if not self.degraded:
+            return CalibrationScenes(scenes, described)
+        return CalibrationScenes(scenes + altered(scenes), f"{described}, some also with a failing camera")
+
+
+class CalibrationScenes(NamedTuple):
+    """What ranges are measured on, and how the manifest will say it."""
+
+    scenes: list[Scene]
+    described: str
 
 
 class Calibrated(NamedTuple):
@@ -71,26 +96,20 @@ def export_int8(
         accept: why an engine that does not pass is wanted nevertheless.
 
     Raises:
-        UsageError, EngineError, SourceError, DataError: as `prepare`.
+        UsageError, EngineError, SourceError, DataError: as `prepare` and `Calibration.read`.
         GateError: it does not follow its source, also with MOST_KEPT layers in single precision; nothing is written.
         OutputError: the file cannot be written.
     """
     with result_file(output):
+        scenes = calibration.read(read_single(source).manifest)
         ready = prepare(source, pairs, split)
-        return convert_int8(ready, output, calibrate(ready, calibration), target, accept)
+        return convert_int8(ready, output, calibrate(ready, scenes), target, accept)
 
 
-def calibrate(ready: Ready, calibration: Calibration) -> Calibrated:
+def calibrate(ready: Ready, calibration: CalibrationScenes) -> Calibrated:
     """Run the calibration pairs."""
-    manifest = ready.engine.manifest
-    records = calibration.pairs.read(calibration.split, thermal_rule(manifest))
-    scenes = intact(manifest, spread(records, min(calibration.number, len(records))))
-    described = f"{len(scenes)} pairs of {calibration.pairs} {calibration.split}"
-    if calibration.degraded:
-        scenes += altered(scenes)
-        described += ", some also with a failing camera"
-    ranges = measure_ranges(ready.engine.model, scenes, lambda scenes: progress(scenes, "calibration"))
-    return Calibrated(ranges, described)
+    ranges = measure_ranges(ready.engine.model, calibration.scenes, lambda scenes: progress(scenes, "calibration"))
+    return Calibrated(ranges, calibration.described)
 
 
 def convert_int8(

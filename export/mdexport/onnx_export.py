@@ -59,14 +59,7 @@ def export_onnx(
         OutputError: the file cannot be written; found before the export.
         ParityError: the graph differs from the checkpoint by more than the limits; nothing is written.
     """
-    trained = load_trained(weights, "student")
-    student = trained.model
-    assert isinstance(student, Student)  # noqa: S101  # load_trained was asked for one
-    if student.inputs == "thermal":
-        raise UsageError(
-            f"{weights}: a student of inputs=thermal, wanted one that sees the visible image, whose pixels boxes are; "
-            "export one of inputs=both or inputs=visible"
-        )
+    trained, student = load_student(weights)
     draft = draft_manifest(trained.config, student.state_dict(), trained.facts)
     with result_file(output):
         model = _graph(student, trained, draft, dynamic_batch=dynamic_batch)
@@ -77,6 +70,24 @@ def export_onnx(
         manifest = _complete(draft, parity, model)
         write_engine(model, manifest, output)
     return manifest
+
+
+def load_student(weights: Path) -> tuple[Trained, Student]:
+    """A finished student that can be exported: the run that it is of, and its network.
+
+    Raises:
+        EngineError: the weights cannot be used.
+        UsageError: the student has no visible input.
+    """
+    trained = load_trained(weights, "student")
+    student = trained.model
+    assert isinstance(student, Student)  # noqa: S101  # load_trained was asked for one
+    if student.inputs == "thermal":
+        raise UsageError(
+            f"{weights}: a student of inputs=thermal, wanted one that sees the visible image, whose pixels boxes are; "
+            "export one of inputs=both or inputs=visible"
+        )
+    return trained, student
 
 
 def describe(parity: Parity) -> str:

@@ -14,8 +14,8 @@ from mdexport.engine_file import OnnxEngine, read_engine, stamp, write_engine
 from mdexport.gate import GateError, describe, energies, judge
 from mdexport.pairs import PairSet, Scene, altered, intact, spread
 from mdrun.backends.base import Outputs
-from mdrun.backends.ort import import_onnxruntime
-from mdrun.errors import DataError, UsageError
+from mdrun.backends.ort import CPU, import_onnxruntime, library_errors, words_of
+from mdrun.errors import DataError, EngineError, UsageError
 from mdrun.manifest import Manifest, Parity
 from mdrun.preprocess import thermal_rule
 from mdtrain.data.records import Record
@@ -64,13 +64,33 @@ class Ready(NamedTuple):
         return Judged(parity, energy_threshold(familiar) if familiar else None)
 
 
-def prepare(source: Path, pairs: PairSet, split: str = GATE_LIST) -> Ready:
+def prepare(source: Path, pairs: PairSet, split: str = GATE_LIST, scenes: list[Scene] | None = None) -> Ready:
     """Read an FP32 engine and run it on the scenes of the gate.
+
+    Args:
+        source: FP32 engine of `mdexport onnx`.
+        pairs: labelled pairs of the gate.
+        split: their list.
+        scenes: what `gate_scenes` made of them, where that has been called already.
 
     Raises:
         UsageError: the engine has another precision, or there are too few pairs.
         EngineError: the engine cannot be read.
         SourceError, DataError: the pairs cannot be read.
+    """
+    engine = read_single(source)
+    if scenes is None:
+        scenes = gate_scenes(engine.manifest, pairs, split)
+    reference = run_model(engine.model, scenes, "fp32 on the gate's scenes")
+    return Ready(source, engine, scenes, reference, f"{pairs} {split}")
+
+
+def read_single(source: Path) -> OnnxEngine:
+    """An engine in single precision.
+
+    Raises:
+        UsageError: the engine has another precision.
+        EngineError: the engine cannot be read.
     """
     engine = read_engine(source)
     if engine.manifest.origin.precision != "fp32":
@@ -78,9 +98,7 @@ def prepare(source: Path, pairs: PairSet, split: str = GATE_LIST) -> Ready:
             f"{source}: its precision is {engine.manifest.origin.precision}, wanted fp32, of which all others are "
             "made; name the file that `mdexport onnx` wrote"
         )
-    scenes = gate_scenes(engine.manifest, pairs, split)
-    reference = run_model(engine.model, scenes, "fp32 on the gate's scenes")
-    return Ready(source, engine, scenes, reference, f"{pairs} {split}")
+    return engine
 
 
 def gate_scenes(manifest: Manifest, pairs: PairSet, split: str) -> list[Scene]:
@@ -111,11 +129,18 @@ def _refuse_unlabelled(manifest: Manifest, records: Sequence[Record]) -> None:
 
 
 def run_model(model: onnx.ModelProto, scenes: Sequence[Scene], title: str) -> list[Outputs]:
-    """Outputs of a graph in memory for every scene, in ONNX Runtime."""
+    """Outputs of a graph in memory for every scene, in ONNX Runtime.
+
+    Raises:
+        EngineError: it does not take the graph: an operator or an operator set that it does not know.
+    """
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    session: Any = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    try:
+        session: Any = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=[CPU])
+    except library_errors() as error:
+        raise EngineError(f"{model.graph.name}: ONNX Runtime refuses it: {words_of(error)}; export it again") from error
     names = [output.name for output in session.get_outputs()]
     return [dict(zip(names, session.run(names, scene.feeds), strict=True)) for scene in progress(scenes, title)]
 

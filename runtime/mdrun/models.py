@@ -75,16 +75,32 @@ def resolve(engine: str | Path, folder: Path | None = None) -> Path:
 def default(folder: Path | None = None) -> Path:
     """Path of the shipped detector in single precision, where there is exactly one; all others must be named.
 
+    One that sees through the thermal camera goes before one that does without.
+
     Raises:
         UsageError: no detector ships, or several do.
         EngineError: an engine that ships is damaged.
     """
-    detectors = [model for model in shipped(folder) if model.manifest.task == DEFAULT_TASK]
+    return default_ladder(folder)[0]
+
+
+def default_ladder(folder: Path | None = None) -> list[Path]:
+    """Paths of `default` and, behind it, of what stands in for it where the thermal camera is lost.
+
+    Raises:
+        UsageError: as `default`.
+        EngineError: an engine that ships is damaged.
+    """
     # an engine of another precision is the same network, for those who ask for it
-    found = [model.path for model in detectors if model.manifest.origin.precision == DEFAULT_PRECISION]
-    if len(found) == 1:
-        return found[0]
-    raise UsageError(f"--engine is missing and there is no single default ({_names(folder)}); name one")
+    precise = [model for model in shipped(folder) if model.manifest.origin.precision == DEFAULT_PRECISION]
+    detectors = [model for model in precise if model.manifest.task == DEFAULT_TASK]
+    first = [model.path for model in detectors if "thermal" in model.manifest.needs]
+    behind = [model.path for model in detectors if "thermal" not in model.manifest.needs]
+    if not first:
+        first, behind = behind, []
+    if len(first) != 1:
+        raise UsageError(f"--engine is missing and there is no single default ({_names(folder)}); name one")
+    return first + behind
 
 
 def _files(folder: Path | None) -> list[Path]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import resource
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
     from mdexport.proof import Ready
     from tests.export.labelled import Made
 
@@ -28,9 +33,37 @@ def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 
 @pytest.fixture(scope="session")
+def bad_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders of pairs that nothing can be calibrated or judged on; nobody writes there."""
+    import cv2
+    import numpy as np
+
+    from tests.export.labelled import write_pairs
+
+    folder = tmp_path_factory.mktemp("bad_pairs")
+    write_pairs(folder / "few", 8)
+    (write_pairs(folder / "unpaired") / "ir" / "00004N.jpg").unlink()
+    wide = write_pairs(folder / "wide") / "ir" / "00004N.jpg"
+    cv2.imwrite(str(wide), np.zeros((60, 160), np.uint8))
+    (write_pairs(folder / "damaged") / "ir" / "00004N.jpg").write_bytes(wide.read_bytes()[:200])
+    return folder
+
+
+@pytest.fixture(scope="session")
 def ready(detector: Made) -> Ready:
     """The detector with the scenes that judge its conversions."""
     from mdexport.pairs import parse_pairs
     from mdexport.proof import prepare
 
     return prepare(detector.engine, parse_pairs(str(detector.pairs)))
+
+
+@pytest.fixture
+def small_disk() -> Iterator[None]:
+    """No file may grow beyond 100 kB: what a full disk looks like to one that writes."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    signal.signal(signal.SIGXFSZ, handler)

@@ -7,21 +7,24 @@ import json
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from mdexport import bundle, gate
+from mdexport import bundle, chain, gate
 from mdexport.bundle import PARITY, PICTURE, write_bundle
 from mdexport.cli import mdexport
 from mdexport.fp16 import convert_half
+from mdexport.onnx_export import ParityError
 from mdexport.pairs import PairSet, parse_pairs
+from mdexport.plan.options import PlanOptions
 from mdexport.proof import Ready
+from mdrun.backends.nvidia.library import LibraryError
 from mdrun.command import run_command
 from mdrun.engine import Engine
+from mdrun.errors import IncompleteError
 from mdrun.manifest import Manifest, parse_manifest
 from mdrun.onnx_file import check_graph, read_manifest
-from mdrun.thermal.normalise import Rule
-from mdtrain.data.records import EIGHT_BITS
 from tests.export.labelled import Made
 from tests.export.test_check import write_negated, write_plan
 
@@ -114,8 +117,8 @@ def test_a_place_that_is_no_bundle_is_left_alone(
         pytest.fail("found after the work began")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(bundle, "_prove", too_late)
-    monkeypatch.setattr(bundle, "export_onnx", too_late)
+    monkeypatch.setattr(bundle, "check_engines", too_late)
+    monkeypatch.setattr(chain, "load_student", too_late)
     Path("runs").mkdir()
     Path("runs", "precious.txt").touch()
     Path("file").touch()
@@ -151,7 +154,7 @@ def test_everything_from_a_checkpoint(
 ) -> None:
     """The one command of the page's first line; engines of TensorRT for RTX where it is installed."""
     rtx = find_spec("tensorrt_rtx") is not None
-    monkeypatch.setattr(bundle, "_builders", lambda: ["rtx"] if rtx else [])
+    monkeypatch.setattr(chain, "_builders", lambda: ["rtx"] if rtx else [])
     output = tmp_path / "student"
     arguments = ["all", str(detector.weights), "--calibration", str(detector.pairs), "--out", str(output), "--json"]
     assert run_command(mdexport, "mdexport", arguments) == 0
@@ -171,26 +174,45 @@ def test_everything_from_a_checkpoint(
     assert [(text or "").rpartition(" ")[2] for text in targets] == ["", "", "cpu", "tensorrt"]
 
 
-def test_a_failing_step_leaves_nothing_unless_accepted(
+@pytest.fixture
+def exported(detector: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The FP32 engine as it was exported once already."""
+
+    def export(weights: Path, output: Path, *sources: str, pairs: int) -> Manifest:
+        return read_manifest(Path(shutil.copy(detector.engine, output)))
+
+    monkeypatch.setattr(chain, "export_onnx", export)
+    monkeypatch.setattr(chain, "_builders", list)
+
+
+def run_all(detector: Made, output: Path, *more: str) -> int:
+    arguments = ["all", str(detector.weights), "--calibration", str(detector.pairs), "--out", str(output)]
+    return run_command(mdexport, "mdexport", [*arguments, *more])
+
+
+@pytest.mark.usefixtures("exported")
+def test_a_precision_that_does_not_pass_is_left_out_unless_accepted(
     detector: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def export(weights: Path, output: Path, *sources: str, pairs: int) -> Manifest:
-        return read_manifest(Path(shutil.copy(detector.engine, output)))  # it was exported once already
-
-    monkeypatch.setattr(bundle, "export_onnx", export)
-    monkeypatch.setattr(bundle, "_builders", list)
     monkeypatch.setattr("mdexport.int8.MOST_KEPT", 0)
     monkeypatch.setitem(gate.LEAST_MATCHED, "int8", 1.1)
     output = tmp_path / "student"
-    arguments = ["all", str(detector.weights), "--calibration", str(detector.pairs), "--out", str(output)]
-    assert run_command(mdexport, "mdexport", arguments) == 3
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "tiny_int8.onnx: does not follow tiny.onnx" in line
-    assert names_in(tmp_path) == set()
-    assert run_command(mdexport, "mdexport", [*arguments, "--accept", "a demo"]) == 0
+    assert run_all(detector, output) == IncompleteError.exit_code
+    said = capsys.readouterr()
+    (line,) = said.err.splitlines()
+    assert "student: written without tiny_int8.onnx, tiny_int8_tensorrt.onnx; parity.json there says why" in line
+    assert "tiny_int8.onnx is missing: does not follow tiny.onnx: " in said.out
+    assert names_in(tmp_path) == {"student"}
+    assert names_in(output) == {"tiny.onnx", "tiny.json", "tiny_fp16.onnx", "tiny_fp16.json"} | PROOF
+    report = json.loads((output / PARITY).read_text())
+    assert [missing["name"] for missing in report["missing"]] == ["tiny_int8.onnx", "tiny_int8_tensorrt.onnx"]
+    assert all("least 110%" in missing["reason"] for missing in report["missing"])
+    assert all(verdict["parity"]["passed"] for verdict in report["verdicts"])
+    assert run_all(detector, output, "--accept", "a demo") == 0
     shown = capsys.readouterr().out
     assert "tiny_fp16.onnx: passed" in shown
     assert "tiny_int8.onnx: not verified: its parity check did not pass" in shown
+    assert json.loads((output / PARITY).read_text())["missing"] == []
     parity = read_manifest(output / "tiny_int8.onnx").parity
     assert parity is not None
     assert parity.accepted == "a demo"
@@ -199,18 +221,89 @@ def test_a_failing_step_leaves_nothing_unless_accepted(
     assert fp16.accepted is None
 
 
-def test_sets_with_one_folder_for_both_cameras_use_the_street(detector: Made, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("exported")
+def test_a_plan_that_does_not_build_is_left_out(
+    detector: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One of two; reasons do not name the folder that the bundle had while it was filled."""
+
+    def build(source: Path, output: Path, options: PlanOptions, *, name_it: bool) -> SimpleNamespace:
+        if "int8" in source.name:
+            raise LibraryError(f"{source}: TensorRT for RTX cannot build it: no kernel; export it again")
+        write_plan(output / "tiny_fp16_rtx1.0.rtx", source)
+        return SimpleNamespace(path=output / "tiny_fp16_rtx1.0.rtx")
+
+    monkeypatch.setattr(chain, "_builders", lambda: ["rtx"])
+    monkeypatch.setattr(chain, "make_plan", build)
+    output = tmp_path / "student"
+    assert run_all(detector, output, "--json") == IncompleteError.exit_code
+    said = capsys.readouterr()
+    report = json.loads(said.out)
+    reason = "tiny_int8_tensorrt.onnx: TensorRT for RTX cannot build it: no kernel; export it again"
+    assert report["missing"] == [{"name": "tiny_int8_tensorrt.rtx", "reason": reason}]
+    assert report == json.loads((output / PARITY).read_text())
+    assert f"tiny_int8_tensorrt.rtx: missing: {reason}" in said.err.splitlines()
+    assert "written without tiny_int8_tensorrt.rtx;" in said.err.splitlines()[-1]
+    onnx = {f"tiny{name}" for name in ("", "_fp16", "_int8", "_int8_tensorrt")}
+    files = {f"{stem}{suffix}" for stem in onnx for suffix in (".onnx", ".json")}
+    assert names_in(output) == files | {"tiny_fp16_rtx1.0.rtx", "tiny_fp16_rtx1.0.json"} | PROOF
+    assert names_in(tmp_path) == {"student"}
+
+
+@pytest.mark.usefixtures("exported")
+def test_what_is_made_of_a_missing_engine_is_missing_too(
+    detector: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Half does not pass its gate; INT8 for TensorRT passes its own, and not the check against the checkpoint."""
+
+    def refuse(*_: object, **__: object) -> Manifest:
+        raise gate.GateError("tiny_fp16.onnx: does not follow tiny.onnx: it lost its sight")
+
+    def negate(ready: Ready, path: Path, calibrated: object, target: str, accept: str | None) -> Manifest:
+        source = detector.engine
+        return read_manifest(write_negated(source, path) if target == "tensorrt" else Path(shutil.copy(source, path)))
+
+    def build(source: Path, output: Path, options: PlanOptions, *, name_it: bool) -> SimpleNamespace:
+        write_plan(output / f"{source.stem}.rtx", source)
+        return SimpleNamespace(path=output / f"{source.stem}.rtx")
+
+    for name, function in {"convert_half": refuse, "convert_int8": negate, "make_plan": build}.items():
+        monkeypatch.setattr(chain, name, function)
+    monkeypatch.setattr(chain, "_builders", lambda: ["rtx"])
+    output = tmp_path / "student"
+    assert run_all(detector, output, "--json") == IncompleteError.exit_code
+    report = json.loads(capsys.readouterr().out)
+    reasons = {missing["name"]: missing["reason"] for missing in report["missing"]}
+    assert reasons == {
+        "tiny_fp16.onnx": "does not follow tiny.onnx: it lost its sight",
+        "tiny_fp16.rtx": "tiny_fp16.onnx is missing, of which it is made",
+        "tiny_int8_tensorrt.onnx": "does not follow the checkpoint in PyTorch on msrs val",
+        "tiny_int8_tensorrt.rtx": "tiny_int8_tensorrt.onnx is missing, of which it is made",
+    }
+    passed = {verdict["name"]: verdict["parity"]["passed"] for verdict in report["verdicts"] if verdict["parity"]}
+    assert passed == {"tiny.onnx": True, "tiny_int8.onnx": True, "tiny_int8_tensorrt.onnx": False}
+    assert names_in(output) == {"tiny.onnx", "tiny.json", "tiny_int8.onnx", "tiny_int8.json"} | PROOF
+
+
+def test_without_the_fp32_engine_there_is_nothing(
+    detector: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def export(*_: object, **__: object) -> Manifest:
+        raise ParityError("the exported graph differs from the checkpoint")
+
+    monkeypatch.setattr(chain, "export_onnx", export)
+    assert run_all(detector, tmp_path / "student") == 3
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "the exported graph differs from the checkpoint" in line
+    assert names_in(tmp_path) == set()
+
+
+def test_sets_with_one_folder_for_both_cameras_use_the_street(detector: Made) -> None:
     """MFNet has four channels in a file, FLIR two files beside each other: no sources that `mdrun` could pair."""
-    pairs = PairSet("msrs", detector.pairs)
-    assert bundle._parity_sources(pairs, "val", EIGHT_BITS) == (str(detector.pairs / "vi"), str(detector.pairs / "ir"))
-    record = dataclasses.replace(pairs.read("val")[0])
-    record = dataclasses.replace(record, thermal_file=dataclasses.replace(record.visible_file, colour=False))
-
-    class OneFolder(PairSet):
-        def read(self, split: str, rule: Rule = EIGHT_BITS) -> list[object]:  # type: ignore[override]
-            return [record]
-
-    visible, thermal = bundle._parity_sources(OneFolder("mfnet", tmp_path), "val", EIGHT_BITS)
+    record = PairSet("msrs", detector.pairs).read("val")[0]
+    assert chain._parity_sources(record) == (str(detector.pairs / "vi"), str(detector.pairs / "ir"))
+    beside = dataclasses.replace(record, thermal_file=dataclasses.replace(record.visible_file, colour=False))
+    visible, thermal = chain._parity_sources(beside)
     assert visible == thermal
     assert visible.startswith("test://street")
 
@@ -226,6 +319,10 @@ def test_sets_with_one_folder_for_both_cameras_use_the_street(detector: Made, tm
         (["all", "missing.safetensors", "--calibration", "{pairs}", "--out", "student"], 3, "missing.safetensors"),
         (["all", "{engine}", "--calibration", "{pairs}", "--out", "student"], 3, "tiny.onnx: not a readable"),
         (["all", "{weights}", "--calibration", "{pairs}", "--list", "test", "--out", "student"], 4, "test.txt"),
+        (["all", "{weights}", "--calibration", "msrs=few", "--out", "student"], 2, "got 8 pairs, wanted at least 16"),
+        (["all", "{weights}", "--calibration", "msrs=unpaired", "--out", "student"], 4, "00004N.jpg is missing"),
+        (["all", "{weights}", "--calibration", "msrs=wide", "--out", "student"], 5, "wanted one field of view"),
+        (["all", "{weights}", "--calibration", "{pairs}", "--pairs", "msrs=few", "--out", "student"], 2, "got 8 pairs"),
     ],
 )
 def test_bad_input(
@@ -233,14 +330,19 @@ def test_bad_input(
     code: int,
     named: str,
     detector: Made,
-    tmp_path: Path,
+    bad_pairs: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.chdir(tmp_path)
+    def too_late(*_: object, **__: object) -> None:
+        pytest.fail("found after the work began")
+
+    monkeypatch.chdir(bad_pairs)
+    monkeypatch.setattr(chain, "export_onnx", too_late)
+    before = names_in(bad_pairs)
     names = {"engine": str(detector.engine), "pairs": str(detector.pairs), "weights": str(detector.weights)}
     assert run_command(mdexport, "mdexport", [argument.format_map(names) for argument in arguments]) == code
     said = capsys.readouterr()
     (line,) = said.err.splitlines()
     assert named in line
-    assert list(tmp_path.iterdir()) == []
+    assert names_in(bad_pairs) == before

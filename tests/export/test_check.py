@@ -38,7 +38,7 @@ def engines(ready: Ready, detector: Made, tmp_path_factory: pytest.TempPathFacto
     shutil.copy(detector.engine, folder)
     convert_half(ready, folder / "tiny_fp16.onnx", "fp16")
     convert_half(ready, folder / "tiny_bf16.onnx", "bf16")
-    calibrated = calibrate(ready, Calibration(parse_pairs(str(detector.pairs))))
+    calibrated = calibrate(ready, Calibration(parse_pairs(str(detector.pairs))).read(ready.engine.manifest))
     convert_int8(ready, folder / "tiny_int8.onnx", calibrated, "cpu")
     write_plan(folder / "tiny_fp16_rtx.rtx", folder / "tiny_fp16.onnx")
     return folder

@@ -34,7 +34,7 @@ def pairs_of(made: Made) -> PairSet:
 
 @pytest.fixture(scope="module")
 def ranges(ready: Ready, detector: Made) -> TensorsData:
-    return calibrate(ready, Calibration(pairs_of(detector))).ranges
+    return calibrate(ready, Calibration(pairs_of(detector)).read(ready.engine.manifest)).ranges
 
 
 def convolutions(ready: Ready) -> list[str]:
@@ -77,13 +77,13 @@ def test_label_maps_too(target: Target, segmenter: Made, tmp_path: Path) -> None
 
 
 def test_pairs_of_the_list_are_counted_as_they_were_used(ready: Ready, detector: Made) -> None:
-    few = calibrate(ready, Calibration(pairs_of(detector), "val", FEWEST + 50))
+    few = Calibration(pairs_of(detector), "val", FEWEST + 50).read(ready.engine.manifest)
     assert few.described.startswith(f"{FEWEST} pairs of")
     assert few.described.endswith(" val")
 
 
 def test_degraded_calibration_also_sees_failing_cameras(ready: Ready, detector: Made, ranges: TensorsData) -> None:
-    degraded = calibrate(ready, Calibration(pairs_of(detector), degraded=True))
+    degraded = calibrate(ready, Calibration(pairs_of(detector), degraded=True).read(ready.engine.manifest))
     assert "failing camera" in degraded.described
     wider = 0
     for name in ranges.data:
@@ -185,7 +185,10 @@ def test_command_line(detector: Made, tmp_path: Path, capsys: pytest.CaptureFixt
         (["--calibration", "{pairs}", "--target", "npu", "--output", "int8.onnx"], 2, "'npu' is not one of"),
         (["--calibration", "{pairs}", "--output", "folder"], 6, "folder: is a folder"),
         (["--calibration", "{pairs}", "--output", "/proc/none/int8.onnx"], 6, "/proc/none"),
-        (["--calibration", "{damaged}", "--output", "int8.onnx"], 4, "00004N.jpg is missing"),
+        (["--calibration", "msrs=few", "--output", "int8.onnx"], 2, "got 8 pairs, wanted at least 16"),
+        (["--calibration", "msrs=unpaired", "--output", "int8.onnx"], 4, "00004N.jpg is missing"),
+        (["--calibration", "msrs=wide", "--output", "int8.onnx"], 5, "wanted one field of view"),
+        (["--calibration", "msrs=damaged", "--output", "int8.onnx"], 4, "00004N.jpg"),
     ],
 )
 def test_bad_input(
@@ -193,18 +196,19 @@ def test_bad_input(
     code: int,
     named: str,
     detector: Made,
+    bad_pairs: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from tests.export.labelled import write_pairs
+    def too_late(*_: object) -> None:
+        pytest.fail("found after the work began")
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("mdexport.proof.run_model", too_late)
     (tmp_path / "folder").mkdir()
-    if "{damaged}" in arguments:
-        (write_pairs(tmp_path / "folder" / "damaged") / "ir" / "00004N.jpg").unlink()
-    names = {"pairs": str(detector.pairs), "damaged": "folder/damaged"}
-    filled = [argument.format_map(names) for argument in arguments]
+    names = {"pairs": str(detector.pairs)}
+    filled = [argument.format_map(names).replace("msrs=", f"msrs={bad_pairs}/") for argument in arguments]
     assert run_command(mdexport, "mdexport", ["int8", str(detector.engine), *filled]) == code
     (line,) = capsys.readouterr().err.splitlines()
     assert named in line

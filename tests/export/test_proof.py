@@ -6,13 +6,14 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
-from mdexport.engine_file import OnnxEngine, read_engine, write_engine
+from mdexport.engine_file import OnnxEngine, read_engine, stamp, write_engine
 from mdexport.gate import GateError
 from mdexport.pairs import FEWEST, INTACT, PairSet
 from mdexport.proof import Judged, Ready, finish, gate_scenes, prepare
-from mdrun.errors import DataError, EngineError, UsageError
+from mdrun.errors import DataError, EngineError, OutputError, UsageError
 from mdrun.manifest import Manifest
 from mdrun.onnx_file import check_graph, read_manifest
 from tests.export.labelled import Made
@@ -81,6 +82,29 @@ def test_only_single_precision_is_converted(ready: Ready, tmp_path: Path, detect
     write_engine(ready.engine.model, dataclasses.replace(ready.engine.manifest, origin=origin), path)
     with pytest.raises(UsageError, match=r"half\.onnx: its precision is fp16, wanted fp32"):
         prepare(path, PairSet("msrs", detector.pairs))
+
+
+def test_a_graph_that_the_library_does_not_take(ready: Ready, tmp_path: Path, detector: Made) -> None:
+    """Of an operator set that is still to come: its file is whole, and what is said about it is one short line."""
+    model = onnx.ModelProto()
+    model.CopyFrom(ready.engine.model)
+    for entry in model.opset_import:
+        entry.version = 99 if not entry.domain else entry.version
+    write_engine(model, stamp(model, ready.engine.manifest), tmp_path / "tomorrow.onnx")
+    with pytest.raises(EngineError, match=r"ONNX Runtime refuses it: .*Opset 99") as caught:
+        prepare(tmp_path / "tomorrow.onnx", PairSet("msrs", detector.pairs))
+    assert "onnxruntime_src" not in str(caught.value)
+
+
+def test_a_full_disk_is_named_with_the_file(ready: Ready, tmp_path: Path, small_disk: None) -> None:
+    output = tmp_path / "student.onnx"
+    output.write_bytes(b"older")
+    with pytest.raises(
+        OutputError, match=r"student\.onnx: cannot be written \(File too large\); choose another --output"
+    ):
+        write_engine(ready.engine.model, ready.engine.manifest, output)
+    assert output.read_bytes() == b"older"
+    assert list(tmp_path.iterdir()) == [output]
 
 
 def test_a_plan_is_no_source(tmp_path: Path) -> None:

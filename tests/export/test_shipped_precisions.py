@@ -29,7 +29,7 @@ def shipped(msrs: PairSet) -> Ready:
 
 @pytest.fixture(scope="module")
 def calibrated(shipped: Ready, msrs: PairSet) -> Calibrated:
-    return calibrate(shipped, Calibration(msrs, degraded=True))
+    return calibrate(shipped, Calibration(msrs, degraded=True).read(shipped.engine.manifest))
 
 
 def losses(parity: Parity | None) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -106,6 +107,13 @@ def test_one_pair_at_a_time(call: Call, bench: Path) -> None:
     assert parse_manifest(Path("models/blob/1/manifest.json").read_text(encoding="utf-8"), "copy") == manifest
     assert Path("models/blob/1/model.onnx").read_bytes() == (bench / "blob.onnx").read_bytes()
     assert Path("models/blob/labels.txt").read_text(encoding="utf-8").splitlines() == CLASSES
+
+
+def test_json(call: Call) -> None:
+    code, said, _ = call("@areas.onnx", "--max-batch", "6", "--json")
+    assert code == 0
+    served = {"model": "models/areas", "version": 1, "platform": "onnxruntime_onnx", "max_batch_size": 6}
+    assert json.loads(said) == [served]
 
 
 def test_many_pairs_at_once(call: Call) -> None:

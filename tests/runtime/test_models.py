@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mdrun.errors import EngineError, UsageError
-from mdrun.models import default
-from tests.runtime.engines import write_areas, write_blob
+from mdrun.models import default, default_ladder
+from tests.runtime.engines import write_areas, write_blob, write_constant
 
 
 def test_the_default_is_the_detector_whatever_ships_beside_it(tmp_path: Path) -> None:
@@ -18,6 +19,15 @@ def test_the_default_is_the_detector_whatever_ships_beside_it(tmp_path: Path) ->
     for name in ("areas", "zones"):  # before and behind it
         write_areas(tmp_path / f"{name}.onnx", name)
     assert default(tmp_path) == detector
+
+
+def test_a_detector_that_needs_no_thermal_image_stands_behind_the_default(tmp_path: Path) -> None:
+    nothing = (np.zeros((1, 4), np.float32), np.zeros(1, np.float32), np.zeros(1, np.int32))
+    alone = write_constant(tmp_path / "alone.onnx", *nothing)
+    assert default_ladder(tmp_path) == [alone]
+    both = write_blob(tmp_path / "both.onnx")
+    assert default(tmp_path) == both
+    assert default_ladder(tmp_path) == [both, alone]
 
 
 @pytest.mark.parametrize("names", [(), ("areas",), ("areas", "blob0", "blob1")])

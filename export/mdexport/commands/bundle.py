@@ -8,6 +8,7 @@ import click
 
 from mdexport.commands.check import show_report
 from mdexport.commands.options import FILE, accept_option, json_option, list_option, pairs_option
+from mdrun.errors import IncompleteError
 
 # ruff: noqa: PLC0415  # libraries load when a command runs, not for --help
 
@@ -66,8 +67,11 @@ def everything(
     degraded: bool,
     as_json: bool,
 ) -> None:
-    """Make every engine of a checkpoint: FP32, half, INT8 and plans, checked, in one folder."""
-    from mdexport.bundle import export_all
+    """Make every engine of a checkpoint: FP32, half, INT8 and plans, checked, in one folder.
+
+    What cannot be made is left out and named with its reason; the exit code is 7 then.
+    """
+    from mdexport.chain import export_all
     from mdexport.int8 import Calibration
     from mdexport.pairs import parse_pairs
 
@@ -81,3 +85,6 @@ def everything(
     show_report(report, as_json=as_json)
     if not as_json:
         click.echo(f"{output}: engines, manifests, parity.json, parity.jpg")
+    if report.missing:
+        names = ", ".join(missing.name for missing in report.missing)
+        raise IncompleteError(f"{output}: written without {names}; parity.json there says why")

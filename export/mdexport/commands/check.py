@@ -69,6 +69,9 @@ def show_report(report: Report, *, as_json: bool) -> None:
             ]
         )
     columns = ["engine", "MB", "backend", "ms", *measures, "found again", "scores ±", "labels ±", "verdict"]
+    checked = {verdict.name for verdict in report.verdicts}
+    never_made = [missing.name for missing in report.missing if missing.name not in checked]
+    rows += [[name, *["-"] * (len(columns) - 2), "missing"] for name in never_made]
     keep = [index for index in range(len(columns)) if any(row[index] != "-" for row in rows)]
     print_table(
         f"{report.scenes} scenes of {report.data} against {report.reference}",
@@ -78,6 +81,8 @@ def show_report(report: Report, *, as_json: bool) -> None:
     for verdict in report.verdicts:
         if verdict.reason:
             click.echo(f"{verdict.name} was not run: {verdict.reason}")
+    for missing in report.missing:
+        click.echo(f"{missing.name} is missing: {missing.reason}")
 
 
 def _verdict(accepted: str | None, *, passed: bool | None) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from mdexport.commands.options import show
+from mdexport.commands.options import show, sign_of_life
 from mdrun.errors import UsageError
 
 
@@ -39,5 +39,7 @@ def onnx(
         )
     from mdexport.onnx_export import STREET, export_onnx  # noqa: PLC0415  # torch loads in seconds, --help should not
 
-    manifest = export_onnx(weights, output, visible or STREET, thermal or STREET, pairs, dynamic_batch=dynamic_batch)
+    sources = visible or STREET, thermal or STREET
+    with sign_of_life(f"exporting {weights}"):
+        manifest = export_onnx(weights, output, *sources, pairs, dynamic_batch=dynamic_batch)
     show(output, manifest, as_json=as_json)

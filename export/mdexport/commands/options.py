@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,13 @@ accept_option = click.option(
     "--accept", metavar="REASON", help="Write an engine that does not pass; the reason goes into its manifest."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the parity report as JSON.")
+
+
+def sign_of_life(text: str) -> AbstractContextManager[object]:
+    """A spinner on stderr during work that cannot say how far it is; nothing where that is no terminal."""
+    from rich.console import Console
+
+    return Console(stderr=True).status(text)
 
 
 def show(output: Path, manifest: Manifest, *, as_json: bool) -> None:

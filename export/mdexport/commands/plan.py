@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mdexport.commands.options import sign_of_life
 from mdexport.plan.options import HARDWARE_LEVELS, LEAST_SHARE, TARGETS, PlanOptions
 from mdrun.manifest import PRECISIONS
 
@@ -90,7 +91,7 @@ def plan(
         timing_cache=timing_cache,
     )
     from mdexport.plan.maker import make_plan  # noqa: PLC0415  # not for --help
-    from mdexport.plan.shown import print_plan, sign_of_life  # noqa: PLC0415  # rich
+    from mdexport.plan.shown import print_plan  # noqa: PLC0415  # rich
 
     with sign_of_life(f"building an engine of {onnx.name}"):
         made = make_plan(onnx, output, options, name_it=auto_name)

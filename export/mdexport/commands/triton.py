@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -33,6 +35,7 @@ FILE = click.Path(path_type=Path)
     show_default=True,
     help="How long a request waits for others to run with, in microseconds.",
 )
+@click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
 def triton(
     engines: tuple[Path, ...],
     output: Path,
@@ -41,12 +44,28 @@ def triton(
     device: str | None,
     max_batch: int | None,
     queue_delay_us: int,
+    *,
+    as_json: bool,
 ) -> None:
     """Put engines (ONNX files, TensorRT plans) into a model repository that Triton serves."""
     from mdexport.triton import write_repository  # noqa: PLC0415  # not for --help
     from mdexport.triton_config import ServeOptions  # noqa: PLC0415
 
     options = ServeOptions(model_version, instances, device, max_batch, queue_delay_us)
-    for path, config in write_repository(list(engines), output, options):
+    served = write_repository(list(engines), output, options)
+    if as_json:
+        click.echo(json.dumps([to_dict(path, config, model_version) for path, config in served]))
+        return
+    for path, config in served:
         batch = f"batches up to {config.max_batch_size}" if config.max_batch_size else "one pair at a time"
         click.echo(f"{path}/: version {model_version}, {config.platform}, {batch}")
+
+
+def to_dict(path: Path, config: Any, version: int) -> dict[str, Any]:
+    """An entry of the document of `--json`; keys are added, never renamed or removed."""
+    return {
+        "model": str(path),
+        "version": version,
+        "platform": config.platform,
+        "max_batch_size": config.max_batch_size,
+    }

@@ -66,7 +66,7 @@ def write_engine(output: Path, engine: bytes, manifest: Manifest) -> None:
     """Write engine and manifest under temporary names, then name both.
 
     Raises:
-        OSError: the place is full or not writable; nothing is left there.
+        OutputError: the place is full or not writable; nothing is left there.
     """
     files = {PartialFile(output): engine, PartialFile(sidecar_path(output)): manifest.to_json().encode()}
     try:
@@ -74,6 +74,8 @@ def write_engine(output: Path, engine: bytes, manifest: Manifest) -> None:
             file.part.write_bytes(data)
         for file in files:
             file.commit()
+    except OSError as error:
+        raise OutputError(f"{output}: cannot be written ({error.strerror}); choose another --output") from error
     finally:
         for file in files:
             file.discard()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
 
 from rich import box
 from rich.console import Console
@@ -87,8 +86,3 @@ def _print(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*row)
     Console(highlight=False, markup=False).print(table)
-
-
-def sign_of_life(text: str) -> AbstractContextManager[object]:
-    """A spinner on stderr while the builder is at work; nothing where that is no terminal."""
-    return Console(stderr=True).status(text)

@@ -18,7 +18,7 @@ ARM = {
     "asimddp": "dot product: INT8 engines are faster than FP32",
 }
 ARM_MACHINES = ("aarch64", "arm64", "armv7l", "armv8l")
-# What ONNX Runtime does without VNNI: docs/export.md, INT8
+# What ONNX Runtime and OpenVINO do without VNNI: docs/export.md, INT8
 SATURATES = (
     "INT8 engines are faster than FP32, but sums of their products may saturate in 16 bits, at a cost of accuracy"
 )

@@ -15,7 +15,7 @@ from mdrun.doctor.permissions import check_folder
 from mdrun.doctor.sources import Look, Wanted, check_roles, look_at
 from mdrun.errors import MdrunError
 from mdrun.frames import Modality
-from mdrun.rig.config import CameraConfig, RigConfig, RungConfig, read_rigs
+from mdrun.rig.config import CameraConfig, RigConfig, read_rigs
 from mdrun.rig.environment import expand
 from mdrun.sinks.uri import OutputUri, is_folder, parse_output
 
@@ -54,10 +54,10 @@ def _camera(rig: str, name: str, camera: CameraConfig) -> tuple[list[Check], lis
 
 
 def _engines(rig: RigConfig) -> list[Check]:
-    from mdrun.models import default, resolve
+    from mdrun.models import resolve
 
     checks = []
-    for rung in rig.ladder.engines or [RungConfig(engine=str(default()))]:
+    for rung in rig.ladder.rungs:
         name = f"{rig.rig}: engine {Path(rung.engine).stem}"
         try:
             path = resolve(rung.engine)

@@ -133,7 +133,7 @@ class RungConfig(Strict):
 class LadderConfig(Strict):
     """Engines in order of preference, all warm; the first whose needs a pair meets runs."""
 
-    engines: list[RungConfig] = Field([], description="empty: the detector that ships")
+    engines: list[RungConfig] = Field([], description="empty: the detector that ships and its stand-in")
     back_after: int = Field(3, ge=1, le=1000, description="good pairs in a row before a better engine takes over again")
     threads: int | None = Field(None, ge=1, le=256)
     require_verified: bool = False
@@ -147,6 +147,18 @@ class LadderConfig(Strict):
         if not isinstance(value, list):
             return value
         return [{"engine": item} if isinstance(item, str) else item for item in value]
+
+    @property
+    def rungs(self) -> list[RungConfig]:
+        """`engines`; where there are none, the detector that ships and its stand-in without a thermal camera.
+
+        Raises:
+            UsageError: no engine is named, and none or several could be meant.
+            EngineError: an engine that ships is damaged.
+        """
+        from mdrun.models import default_ladder
+
+        return self.engines or [RungConfig(engine=str(path)) for path in default_ladder()]
 
 
 class ZoneConfig(Strict):

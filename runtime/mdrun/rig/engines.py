@@ -14,7 +14,7 @@ from mdrun.backends.base import input_shape
 from mdrun.engine import Engine, run_stages
 from mdrun.frames import Detections, Segmentation
 from mdrun.manifest import Manifest
-from mdrun.models import default, resolve
+from mdrun.models import resolve
 from mdrun.preprocess import Preprocess
 from mdrun.rig.batching import Turns
 from mdrun.rig.config import LadderConfig, RungConfig
@@ -90,13 +90,10 @@ class EnginePool:
     def load(self, config: LadderConfig) -> list[SharedEngine]:
         """The engines of a ladder, warm, the preferred one first; those loaded already are shared.
 
-        Without engines the ladder is the detector that ships.
-
         Raises:
             EngineError: one of them cannot be loaded.
         """
-        rungs = config.engines or [RungConfig(engine=str(default()))]
-        return [self._load(rung, config) for rung in rungs]
+        return [self._load(rung, config) for rung in config.rungs]
 
     def _load(self, rung: RungConfig, config: LadderConfig) -> SharedEngine:
         path = resolve(rung.engine)

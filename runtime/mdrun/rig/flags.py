@@ -56,7 +56,7 @@ def check_rigs(rigs: Sequence[RigConfig]) -> None:
     Raises:
         MdrunError: a source or output that cannot be meant, an engine or a calibration that cannot be read.
     """
-    from mdrun.models import default, resolve
+    from mdrun.models import resolve
     from mdrun.onnx_file import read_manifest
     from mdrun.registration.model import Registration
     from mdrun.rig.environment import check_environment, expand
@@ -67,7 +67,7 @@ def check_rigs(rigs: Sequence[RigConfig]) -> None:
     for rig in rigs:
         for name, camera in rig.cameras.items():
             parse_uri(expand(camera.source, name))
-        paths = [resolve(rung.engine) for rung in rig.ladder.engines] or [default()]
+        paths = [resolve(rung.engine) for rung in rig.ladder.rungs]
         check_cameras(rig, [read_manifest(path) for path in paths])
         if rig.calibration is not None:
             Registration.load(rig.calibration)
@@ -143,9 +143,9 @@ def _set_ladder(data: dict[str, Any], flags: Mapping[str, Any]) -> None:
         if flags.get(key) is None:
             continue
         if not rungs:
-            from mdrun.models import default
+            from mdrun.models import default_ladder
 
-            rungs = [{"engine": str(default())}]
+            rungs = [{"engine": str(path)} for path in default_ladder()]
         rungs = [({"engine": rung} if isinstance(rung, str) else rung) | {key: flags[key]} for rung in rungs]
     if rungs:
         ladder["engines"] = rungs

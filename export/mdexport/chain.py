@@ -1,0 +1,187 @@
+"""`mdexport all`: from a checkpoint to a bundle, each engine made of the one before.
+
+Without the FP32 engine there is nothing. What else cannot be made, or does not pass, is left out and named with its
+reason; what was made and has passed stays.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from mdexport.bundle import bundle_folder, refuse_failing, write_proof
+from mdexport.check import Checked, Missing, Report, check_engines
+from mdexport.convert.int8 import Target
+from mdexport.fp16 import convert_half
+from mdexport.int8 import Calibration, CalibrationScenes, calibrate, convert_int8
+from mdexport.onnx_export import STREET, export_onnx, load_student
+from mdexport.pairs import FEWEST, PairSet
+from mdexport.plan.maker import make_plan
+from mdexport.plan.options import PlanOptions
+from mdexport.plan.output import SUFFIXES
+from mdexport.proof import Ready, gate_scenes, prepare
+from mdrun.backends.nvidia.library import library_version
+from mdrun.driver import DriverError, find_driver
+from mdrun.errors import EngineError
+from mdrun.manifest import sidecar_path
+from mdrun.onnx_file import PLAN_SUFFIXES, read_manifest
+from mdrun.verified import find_doubt
+from mdtrain.contract import draft_manifest
+from mdtrain.data.records import Record
+
+Say = Callable[[str], None]
+
+
+def export_all(
+    weights: Path, output: Path, calibration: Calibration, pairs: PairSet, split: str, say: Say, accept: str | None
+) -> Report:
+    """From a checkpoint to a bundle: FP32, half, INT8 for processors and for TensorRT, and plans where they build.
+
+    Args:
+        weights: `weights.safetensors` of a student.
+        output: folder to make; one that is there is replaced.
+        calibration: pairs of the INT8 ranges.
+        pairs: labelled pairs of the gate.
+        split: their list.
+        say: is told what was done, a line each.
+        accept: why engines that do not pass are wanted nevertheless.
+
+    Returns:
+        What the check of all engines found, and in `missing` what could not be made.
+
+    Raises:
+        GateError, ParityError: the FP32 engine does not follow the checkpoint; nothing is written.
+        UsageError, EngineError, SourceError, DataError, OutputError: as the single commands, before any work.
+    """
+    with bundle_folder(output) as folder:
+        trained, student = load_student(weights)
+        draft = draft_manifest(trained.config, student.state_dict(), trained.facts)
+        calibrating = calibration.read(draft)
+        scenes = gate_scenes(draft, pairs, split)
+        single = _export_single(weights, folder, scenes[0].record, say)
+        chain = Chain(folder, say)
+        chain.fill(prepare(single, pairs, split, scenes), calibrating, accept)
+        checked = check_engines(sorted([single, *chain.engines]), pairs, split, weights)
+        kept = chain.keep_passing(checked, single)
+        write_proof(kept, [single, *chain.engines], folder)
+        return kept.report
+
+
+def _export_single(weights: Path, folder: Path, first: Record, say: Say) -> Path:
+    draft = folder / "fp32.onnx"
+    name = export_onnx(weights, draft, *_parity_sources(first), pairs=FEWEST).name
+    single = draft.rename(folder / f"{name}.onnx")
+    say(f"{single.name}: follows the checkpoint")
+    return single
+
+
+def _parity_sources(first: Record) -> tuple[str, str]:
+    """Folders of the two cameras, as `mdrun` takes them; the built-in street for sets that have one for both."""
+    folders = first.visible_file.path.parent, first.thermal_file.path.parent
+    return (str(folders[0]), str(folders[1])) if folders[0] != folders[1] else (STREET, STREET)
+
+
+class Chain:
+    """What is made of one FP32 engine.
+
+    Attributes:
+        engines: files in the folder, each with what it was made of.
+        missing: what is not there.
+    """
+
+    def __init__(self, folder: Path, say: Say) -> None:
+        """`folder` is filled; `say` is told what was done."""
+        self.engines: dict[Path, Path] = {}
+        self.missing: list[Missing] = []
+        self._folder, self._say = folder, say
+
+    def fill(self, ready: Ready, calibrating: CalibrationScenes, accept: str | None) -> None:
+        """Half, both INT8, and plans of those that TensorRT takes, by every library that builds here."""
+        name, single = ready.path.stem, ready.path
+        half = self._attempt(f"{name}_fp16.onnx", single, lambda path: _half(ready, path, accept))
+        calibrated = calibrate(ready, calibrating)
+
+        def quantise(path: Path, target: Target) -> Path:
+            convert_int8(ready, path, calibrated, target, accept)
+            return path
+
+        self._attempt(f"{name}_int8.onnx", single, lambda path: quantise(path, "cpu"))
+        integers = self._attempt(f"{name}_int8_tensorrt.onnx", single, lambda path: quantise(path, "tensorrt"))
+        for builder in _builders():
+            for source in (half, integers):
+                self._attempt(source.stem + SUFFIXES[builder][0], source, partial(_plan, source, builder))
+
+    def _attempt(self, name: str, source: Path, make: Callable[[Path], Path]) -> Path:
+        """The engine that `make` wrote, or its place where there is none."""
+        path = self._folder / name
+        if not source.exists():
+            self._miss(name, f"{source.name} is missing, of which it is made")
+            return path
+        try:
+            path = make(path)
+        except EngineError as error:
+            self._miss(name, str(error))
+            return path
+        self.engines[path] = source
+        doubt = find_doubt(read_manifest(path))
+        done = "built" if path.suffix in PLAN_SUFFIXES else "passed"
+        self._say(f"{path.name}: {done if doubt is None else f'not verified: {doubt}'}")
+        return path
+
+    def _miss(self, name: str, reason: str) -> None:
+        """The folder has another name when somebody reads the reason."""
+        reason = reason.replace(f"{self._folder}{os.sep}", "").removeprefix(f"{name}: ")
+        self.missing.append(Missing(name, reason))
+        self._say(f"{name}: missing: {reason}")
+
+    def keep_passing(self, checked: Checked, single: Path) -> Checked:
+        """Remove what does not follow the checkpoint, and plans of that; the verdicts on it stay in the report.
+
+        Raises:
+            GateError: the FP32 engine does not follow it, of which all is made.
+        """
+        report = checked.report
+        failing = {self._folder / verdict.name for verdict in report.verdicts if verdict.fails}
+        if single in failing:
+            refuse_failing(report)
+        for path, source in list(self.engines.items()):
+            if path in failing:
+                self._remove(path, f"does not follow {report.reference} on {report.data}")
+            elif source in failing:
+                self._remove(path, f"{source.name} is missing, of which it is made")
+        gone = {missing.name for missing in self.missing}
+        outputs = {name: found for name, found in checked.outputs.items() if name not in gone}
+        return replace(checked, report=replace(report, missing=self.missing), outputs=outputs)
+
+    def _remove(self, path: Path, reason: str) -> None:
+        del self.engines[path]
+        path.unlink()
+        if path.suffix in PLAN_SUFFIXES:
+            sidecar_path(path).unlink()
+        self._miss(path.name, reason)
+
+
+def _half(ready: Ready, path: Path, accept: str | None) -> Path:
+    """FP16 or BF16, named after what it is."""
+    precision = convert_half(ready, path, accept=accept).origin.precision
+    return path.rename(path.with_name(f"{ready.path.stem}_{precision}{path.suffix}"))
+
+
+def _plan(source: Path, builder: str, path: Path) -> Path:
+    return make_plan(source, path.parent, PlanOptions(target=builder), name_it=True).path
+
+
+def _builders() -> list[str]:
+    """Targets whose builder works here: TensorRT wants a GPU, TensorRT for RTX does not."""
+    found = []
+    if library_version("rtx") is not None:
+        found.append("rtx")
+    if library_version("tensorrt") is not None:
+        with suppress(DriverError):
+            find_driver()
+            found.append("tensorrt")
+    return found
