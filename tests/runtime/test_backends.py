@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from textwrap import dedent
 
 import numpy as np
 import onnx
@@ -201,3 +202,20 @@ def test_which_library_runs_where_some_are_missing(blob: Path, missing: list[str
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
     assert said in done.stdout
     assert len(done.stdout.splitlines()) == 1
+
+
+def test_a_signal_after_engines_were_closed_in_any_order_reaches_its_handler(blob: Path) -> None:
+    """OpenVINO gives a thread a signal stack; of two engines the first closed must not leave one without memory."""
+    script = """
+        import os, signal, sys
+        from mdrun.engine import Engine
+        engines = [Engine.load(sys.argv[1], backend="openvino") for _ in range(3)]
+        for index in (0, 2, 1):
+            engines[index].close()
+            engines[index] = None
+        signal.signal(signal.SIGTERM, lambda *_: print("handled"))
+        os.kill(os.getpid(), signal.SIGTERM)
+    """
+    command = [sys.executable, "-X", "faulthandler", "-c", dedent(script), str(blob)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "handled")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,9 +42,8 @@ class OpenVinoBackend(Backend):
             EngineError: the library is missing or refuses the file, or the graph is not what the manifest says.
         """
         super().__init__(manifest)
-        library = _import_openvino(path)
+        core = _core(_import_openvino(path))
         try:
-            core = library.Core()
             model = core.read_model(path)
             inputs, outputs = _tensors(model.inputs), _tensors(model.outputs)
             check_tensors(path, manifest, inputs, outputs)
@@ -107,6 +106,16 @@ def _import_openvino(path: Path) -> Any:
         raise BackendError(
             f'{path}: running it wants OpenVINO, which is not installed; pip install "mdrun[openvino]"'
         ) from error
+
+
+@cache
+def _core(library: Any) -> Any:
+    """OpenVINO's entry, one for the process: with one an engine the process died of a signal after some were closed.
+
+    Each gives its thread a signal stack and takes it back by putting the one before in its place. Closed in another
+    order than opened, they leave a stack whose memory is gone.
+    """
+    return library.Core()
 
 
 def _tensors(ports: list[Any]) -> dict[str, Tensor]:
