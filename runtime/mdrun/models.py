@@ -91,16 +91,16 @@ def default_ladder(folder: Path | None = None) -> list[Path]:
         UsageError: as `default`.
         EngineError: an engine that ships is damaged.
     """
+    detectors = [model for model in shipped(folder) if model.manifest.task == DEFAULT_TASK]
     # an engine of another precision is the same network, for those who ask for it
-    precise = [model for model in shipped(folder) if model.manifest.origin.precision == DEFAULT_PRECISION]
-    detectors = [model for model in precise if model.manifest.task == DEFAULT_TASK]
-    first = [model.path for model in detectors if "thermal" in model.manifest.needs]
-    behind = [model.path for model in detectors if "thermal" not in model.manifest.needs]
-    if not first:
-        first, behind = behind, []
+    precise = [model for model in detectors if model.manifest.origin.precision == DEFAULT_PRECISION]
+    through_thermal = [model for model in precise if "thermal" in model.manifest.needs]
+    first = through_thermal or precise
     if len(first) != 1:
         raise UsageError(f"--engine is missing and there is no single default ({_names(folder)}); name one")
-    return first + behind
+    without = [model for model in detectors if "thermal" not in model.manifest.needs] if through_thermal else []
+    without.sort(key=lambda model: model not in precise)
+    return [model.path for model in first + without[:1]]
 
 
 def _files(folder: Path | None) -> list[Path]:

@@ -10,7 +10,7 @@ import pytest
 
 from mdrun.command import run_command
 from mdrun.engine import Engine
-from mdrun.models import default, shipped
+from mdrun.models import default, default_ladder, shipped
 from mdrun.street import Street, StreetConfig
 
 MOST_BYTES = 16e6
@@ -18,6 +18,7 @@ NAME = "md-r18-slim"
 MODELS = {model.name: model for model in shipped()}
 JUDGED = {
     "detect": ("person/ap50", 0.6),
+    "detect visible only": ("car/ap50", 0.5),
     "segment": ("mean/accuracy", 0.3),
 }  # score of each task, and what it must pass
 SEGMENTERS = [name for name, model in MODELS.items() if model.manifest.task == "segment"]
@@ -33,7 +34,7 @@ def test_it_fits_the_package_and_states_data_terms_command_and_accuracy(name: st
     assert origin.data
     assert origin.licence.startswith("research use only" if photographs else "Apache-2.0")
     assert origin.command.startswith("mdtrain train ")
-    score, floor = JUDGED[model.manifest.task]
+    score, floor = JUDGED[model.manifest.task if "thermal" in model.manifest.needs else "detect visible only"]
     judged = [value for key, value in origin.accuracy.items() if key.partition("/")[2] == score]
     assert judged
     assert min(judged) > floor
@@ -45,6 +46,10 @@ def test_the_detector_is_the_default() -> None:
     assert default().stem == NAME
     assert MODELS[NAME].manifest.origin.command.startswith("mdtrain train distill")
     assert any("MSRS" in data for data in MODELS[NAME].manifest.origin.data)
+
+
+def test_behind_it_stands_one_that_needs_no_thermal_image() -> None:
+    assert [path.stem for path in default_ladder()] == [NAME, f"{NAME}-visible_int8"]
 
 
 def test_the_int8_engine_is_the_same_network_and_says_what_it_loses() -> None:
