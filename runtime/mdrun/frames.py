@@ -223,6 +223,7 @@ class Result:
         celsius: (N,) float32, hottest temperature in each box, NaN where unknown; None for cameras that do not measure.
         events: what began or ended with this frame.
         produced_ns: when the result was there, on the clock of the frames; None for recordings.
+        display: lowest score that is drawn, counted and begins a track, where engines differ; None: one for the run.
     """
 
     pair: FramePair
@@ -241,6 +242,7 @@ class Result:
     celsius: NDArray[np.float32] | None = None
     events: tuple[TrackEvent, ...] = ()
     produced_ns: int | None = None
+    display: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

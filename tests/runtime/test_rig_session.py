@@ -105,6 +105,22 @@ def test_an_engine_without_a_thermal_input_says_what_it_knows(bench: Path, engin
         assert {result.thermal_provenance for result in session} == {wanted}
 
 
+@pytest.mark.parametrize(("asked", "counted"), [(None, 0), (0.8, 10)])
+def test_each_engine_of_a_ladder_has_its_own_display_threshold(
+    bench: Path, tmp_path: Path, asked: float | None, counted: int
+) -> None:
+    """A score of 0.9 is worth less of an engine that wants 0.95; what the user asks for holds for all."""
+    strict = make_manifest("strict", 1)
+    strict = replace(strict, thresholds=replace(strict.thresholds, display=0.95))
+    engine = write_constant(tmp_path / "strict.onnx", BOX, SCORE, PERSON, manifest=strict)
+    config = rig(bench, ["blob.onnx", str(engine)], thermal=False, display_threshold=asked)
+    with Session(config) as session:
+        results = list(session)
+        assert session.monitor.objects.total() == counted
+    assert {(result.engine, result.rung, result.display) for result in results} == {("strict", 1, asked or 0.95)}
+    assert {event.kind for result in results for event in result.events} == ({"new"} if counted else set())
+
+
 @pytest.mark.parametrize(
     ("engines", "strange", "verdict", "ran"),
     [

@@ -108,6 +108,14 @@ def test_a_weak_detection_continues_a_track_and_starts_none() -> None:
     assert ids(tracked.update(result_at(0.3, [(102, 200, 0.05, 0)]))) == [-1]  # noise
 
 
+def test_what_is_weak_is_for_each_result_to_say() -> None:
+    tracked = tracker(least_hits=1)
+    weak = replace(result_at(0, [(100, 200, 0.2, 0)]), display=None)
+    assert ids(tracked.update(weak)) == [-1]
+    assert ids(tracked.update(replace(result_at(0.1, [(100, 200, 0.2, 0)]), display=0.15))) == [1]
+    assert ids(tracked.update(replace(result_at(0.2, [(400, 200, 0.9, 0)]), display=0.95))) == [-1]
+
+
 def test_classes_never_mix() -> None:
     tracked = tracker()
     tracked.update(result_at(0.0, [(100, 200, 0.9, 0)]))

@@ -93,7 +93,7 @@ class CameraConfig(Strict):
     role: Literal["visible", "thermal"]
     offset_ms: float = Field(0.0, ge=-86_400_000, le=86_400_000)
     timeout_s: float = Field(5.0, gt=0, le=300, description="without an image for so long the connection is dropped")
-    reconnect_s: float = Field(1.0, gt=0, le=3600)
+    reconnect_s: float = Field(0.5, gt=0, le=3600)
     normalise: NormaliseConfig | None = None
     radiometry: RadiometryConfig | None = None
     bad_pixels: list[tuple[int, int]] = Field([], description="(x, y) of dead pixels; replaced by their neighbours")

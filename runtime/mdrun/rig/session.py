@@ -119,8 +119,9 @@ class Session:
         needs = [frozenset(shared.manifest.needs) for shared in self.engines]
         self._ladder = Ladder(needs, config.ladder.back_after)
         self._gates = [EnergyGate(shared.manifest, config.ladder.strange == "fallback") for shared in self.engines]
-        display = config.display_threshold
-        self.display = first.thresholds.display if display is None else display
+        asked = config.display_threshold
+        own = [shared.manifest.thresholds.display for shared in self.engines]
+        self._displays = own if asked is None else [asked] * len(own)
         self._tracker = Tracker(config.tracking, first.classes, display=self.display) if self._tracks() else None
         self.monitor.engines = [describe_engine(shared.engine) for shared in self.engines]
         self._drift = self._thermal.watch_drift(self._tell_drift)
@@ -141,6 +142,11 @@ class Session:
             result = self._process(pair, started)
             if result is not None:
                 yield result
+
+    @property
+    def display(self) -> float:
+        """Lowest score of the preferred engine that is drawn, counted and begins a track."""
+        return self._displays[0]
 
     def stop(self) -> None:
         """Let the iteration end with the pair in hand; from any thread."""
@@ -271,6 +277,7 @@ class Session:
             rung_reason=reason,
             verdict=self._gates[rung].judge(energy),
             celsius=None if detections is None else self._thermal.celsius(aligned, detections.boxes_xyxy),
+            display=self._displays[rung],
         )
 
     def _track(self, result: Result) -> Result:
@@ -287,7 +294,9 @@ class Session:
         objects: Counter[str] = Counter()
         if result.detections is not None:
             classes = self.engines[result.rung].manifest.classes
-            indices, counts = np.unique(above(result.detections, self.display).classes, return_counts=True)
+            indices, counts = np.unique(
+                above(result.detections, self._displays[result.rung]).classes, return_counts=True
+            )
             objects.update({classes[index]: int(count) for index, count in zip(indices, counts, strict=True)})
         self.monitor.add_result(result, objects)
 

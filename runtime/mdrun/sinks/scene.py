@@ -50,7 +50,7 @@ class Look:
     Attributes:
         engine: its name.
         classes: names, in the order of the class index.
-        display: lowest score that is drawn.
+        display: lowest score that is drawn, of results that have none of their own.
         thermal_used: the engine takes the thermal image.
         task: of the engine.
     """
@@ -66,6 +66,10 @@ class Look:
         if self.task == "segment":
             return INK if index == BACKGROUND else PALETTE[(index - 1) % len(PALETTE)]
         return PALETTE[index % len(PALETTE)]
+
+    def shown(self, detections: Detections, result: Result) -> Detections:
+        """Those of a result that are drawn."""
+        return above(detections, self.display if result.display is None else result.display)
 
     def legend(self) -> list[tuple[str, Colour]]:
         """Name and colour of every class that is drawn."""
@@ -91,7 +95,7 @@ def draw_scene(result: Result, look: Look, pane_wh: tuple[int, int]) -> Image:
     """Both panes of one result, (h, 2 w + GAP, 3) uint8 RGB for panes of (w, h)."""
     width, height = pane_wh
     pair = result.pair
-    found = above(result.detections, look.display) if result.detections is not None else None
+    found = look.shown(result.detections, result) if result.detections is not None else None
     canvas = np.full((height, 2 * width + GAP, 3), INK, np.uint8)
     left, right = canvas[:, :width], canvas[:, width + GAP :]
     paste(pair.visible.image, left)
@@ -128,7 +132,7 @@ def count_caption(result: Result, look: Look) -> str:
         return area_caption(areas(result.segmentation, look.classes))
     if result.detections is None:
         return ""
-    counts = Counter(above(result.detections, look.display).classes.tolist())
+    counts = Counter(look.shown(result.detections, result).classes.tolist())
     return SEPARATOR.join(f"{look.classes[index]} {counts[index]}" for index in sorted(counts)) or "nothing found"
 
 

@@ -65,17 +65,24 @@ class Associator:
         self._told = 0  # tracks so far, and the newest id
         self._now_ns = 0
 
-    def update(self, found: Detections, at_ns: int) -> Step:
-        """Take the detections of the frame captured at `at_ns`; an earlier time than the last one counts as that."""
+    def update(self, found: Detections, at_ns: int, high: float | None = None) -> Step:
+        """Take the detections of one frame.
+
+        Args:
+            found: its detections.
+            at_ns: capture time; an earlier one than the last counts as that.
+            high: of this frame, where its engine is another; None takes the usual one.
+        """
+        strong = found.scores >= (self._high if high is None else high)
         before_ns, self._now_ns = self._now_ns, max(at_ns, self._now_ns)
-        if not len(self._tracks) and not (found.scores >= self._high).any():  # nobody there, as most of the time
+        if not len(self._tracks) and not strong.any():  # nobody there, as most of the time
             return Step(np.full(len(found), -1, np.int64), self._tracks, np.zeros(0, bool), self._tracks)
         tracks, ended = self._expire()
         motion.predict(tracks, (self._now_ns - before_ns) / 1e9)
-        owner = self._match(tracks, found, before_ns)
+        owner = self._match(tracks, found, strong, before_ns)
         old = np.flatnonzero(owner >= 0)
         tracks[owner[old]] = motion.correct(tracks[owner[old]], found.boxes_xyxy[old], found.scores[old], self._now_ns)
-        fresh = np.flatnonzero((owner < 0) & (found.scores >= self._high))
+        fresh = np.flatnonzero((owner < 0) & strong)
         if fresh.size:
             owner[fresh] = len(tracks) + np.arange(len(fresh))
             started = motion.start(found.boxes_xyxy[fresh], found.classes[fresh], found.scores[fresh], self._now_ns)
@@ -100,13 +107,13 @@ class Associator:
             return self._tracks, self._tracks[:0]
         return self._tracks[~lost], self._tracks[lost & (self._tracks["id"] > 0)]
 
-    def _match(self, tracks: Tracks, found: Detections, before_ns: int) -> Rows:
+    def _match(self, tracks: Tracks, found: Detections, strong: Mask, before_ns: int) -> Rows:
         """(N,) the track of each detection, -1 for none, in ByteTrack's three rounds."""
         owner = np.full(len(found), -1, np.intp)
         if not len(tracks) or not len(found):
             return owner
         overlap = _overlap(tracks, found)
-        told, strong = tracks["id"] > 0, found.scores >= self._high
+        told = tracks["id"] > 0
         weak = ~strong & (found.scores >= LOW)
         self._assign(overlap, told, strong, LEAST_OVERLAP, owner)
         self._assign(overlap, told & (tracks["seen_ns"] == before_ns), weak, WEAK_OVERLAP, owner)

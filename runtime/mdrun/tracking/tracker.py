@@ -43,7 +43,8 @@ class Tracker:
             classes: names, in the order of the class index.
             visible_wh: width and height of the visible frame, pixels; None takes them from the first one. Relative
                 zones follow the frame where its size changes.
-            display: score from which a detection starts a track; weaker ones only continue one.
+            display: score from which a detection starts a track, of results that have none of their own; weaker ones
+                only continue one.
 
         Raises:
             RigError: a zone or an alarm that could never happen.
@@ -71,7 +72,7 @@ class Tracker:
         self._fit((width, height))
         at_ns = result.pair.visible.captured_ns
         thermal = result.pair.provenance if result.thermal_provenance is None else result.thermal_provenance
-        step = self._associator.update(result.detections, at_ns)
+        step = self._associator.update(result.detections, at_ns, result.display)
         events = [*self._ended(step.ended, at_ns, thermal), *self._happened(step, at_ns, thermal)]
         return replace(result, track_ids=step.ids, events=tuple(self._judge(event) for event in events))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from mdrun.frames import Result
-from mdrun.postprocess import above
 from mdrun.segment import AREA_DIGITS, areas
 from mdrun.sinks.context import SinkContext
 from mdrun.sinks.text import Colour
@@ -56,7 +55,7 @@ def _thermal(result: Result) -> dict[str, Any]:
 def _boxes(result: Result, context: SinkContext) -> list[dict[str, Any]]:
     if result.detections is None:
         return []
-    found = above(result.detections, context.look.display)
+    found = context.look.shown(result.detections, result)
     rows = []
     for index, kind in enumerate(found.classes.tolist()):
         row: dict[str, Any] = {

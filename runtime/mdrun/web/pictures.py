@@ -12,7 +12,6 @@ import numpy as np
 
 from mdrun import boxes
 from mdrun.frames import Provenance, Result
-from mdrun.postprocess import above
 from mdrun.preprocess import resize_into
 from mdrun.sinks.scene import INK, PAPER, WARN, Look, Tag, chip, draw_tags, pane_size, paste, thermal_rgb
 from mdrun.sinks.text import Colour, Image
@@ -160,7 +159,7 @@ def _mark(result: Result, look: Look, pane: Image) -> None:
 
     if result.detections is None:
         return
-    found = above(result.detections, look.display)
+    found = look.shown(result.detections, result)
     size = result.pair.visible.image.shape[1], result.pair.visible.image.shape[0]
     placed = boxes.scale(found.boxes_xyxy, size, (pane.shape[1], pane.shape[0]))
     corners: list[list[int]] = np.rint(placed).astype(int).tolist()
