@@ -18,6 +18,7 @@ from mdexport import gate
 from mdexport.gate import (
     AUROC,
     AUROC_LOSS,
+    DETECTION_RATE_LOSS,
     LEAST_MATCHED,
     LOSS,
     MOST_LABELS,
@@ -74,9 +75,9 @@ def judge_boxes(got: Outputs, precision: str = "fp16", reference: Outputs | None
 
 
 def test_every_precision_has_limits_and_lower_ones_may_lose_more() -> None:
-    for table in (LOSS, LEAST_MATCHED, MOST_LABELS, AUROC_LOSS):
+    for table in (LOSS, LEAST_MATCHED, MOST_LABELS, AUROC_LOSS, DETECTION_RATE_LOSS):
         assert tuple(table) == PRECISIONS
-    for table in (LOSS, MOST_LABELS, AUROC_LOSS):
+    for table in (LOSS, MOST_LABELS, AUROC_LOSS, DETECTION_RATE_LOSS):
         assert table["fp32"] < table["fp16"] <= table["bf16"] < table["int8"]
     assert LEAST_MATCHED["fp32"] > LEAST_MATCHED["fp16"] >= LEAST_MATCHED["bf16"] > LEAST_MATCHED["int8"]
 
@@ -87,7 +88,7 @@ def test_identical_boxes_pass_with_no_difference(precision: str) -> None:
     assert parity.passed
     assert parity.matched == 1
     assert set(parity.max_abs.values()) == set(parity.mean_abs.values()) == {0.0}
-    assert set(parity.metrics) == {"person/ap50", "mean/ap50"}
+    assert set(parity.metrics) == {"person/ap50", "mean/ap50", "person/detection_rate"}
     for change in parity.metrics.values():
         assert change.reference == change.engine == pytest.approx(1)
     assert (parity.reference, parity.data, parity.pairs) == (*NAMES, 1)
@@ -276,6 +277,7 @@ def test_the_page_names_the_limits() -> None:
         ("each measure may lose", [f"{loss:g}" for loss in LOSS.values()]),
         ("detections found again, at least", shares),
         ("pixels with another class, at most", pixels),
+        ("`person/detection_rate` may lose", [f"{loss:g}" for loss in DETECTION_RATE_LOSS.values()]),
         ("`energy/auroc` may lose", [f"{loss:g}" for loss in AUROC_LOSS.values()]),
     ):
         assert f"| {title} | {' | '.join(values)} |" in page

@@ -24,6 +24,7 @@ from mdtrain.metrics.kaist import (
     match_image,
     miss_rates,
     overlaps,
+    plain_miss_rate,
 )
 from mdtrain.metrics.kaist_files import read_annotations, read_detections
 
@@ -88,6 +89,39 @@ def test_perfect_detections_miss_nothing() -> None:
 )
 def test_log_average(fppi: list[float], recall: list[float], wanted: float) -> None:
     assert log_average_miss_rate(np.array(fppi), np.array(recall)) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_where_nothing_is_left_out_boxes_of_any_set_give_the_same(seed: int) -> None:
+    """Scores in any order, images with and without persons, some detections right and some nearly."""
+    rng = np.random.default_rng(seed)
+    corners = rng.uniform(20, 300, (12, 2)).round()
+    sizes = np.column_stack([rng.uniform(20, 40, 12), rng.uniform(60, 110, 12)]).round()
+    truth = np.column_stack([corners, sizes])
+    images = rng.integers(0, 6, 12)
+    found = np.concatenate([truth + rng.integers(-9, 10, truth.shape), truth + np.array([150, 90, 0, 0])])
+    of_found = np.concatenate([images, images])
+    scores = rng.permutation(24) / 24
+    boxes = [(int(image), tuple(box)) for image, box in zip(images, truth.tolist(), strict=True)]
+    rows = [(int(i), tuple(box), float(s)) for i, box, s in zip(of_found, found.tolist(), scores, strict=True)]
+    published = miss_rates(truth_of(boxes, images=7), found_in(rows))["all"]
+    plain = plain_miss_rate(
+        [_xyxy(truth[images == image]) for image in range(7)],
+        [(_xyxy(found[of_found == image]), scores[of_found == image].astype(np.float32)) for image in range(7)],
+    )
+    assert published is not None
+    assert 0 < published < 100
+    assert plain == pytest.approx(published / 100, rel=1e-5)
+
+
+def test_without_a_person_there_is_no_miss_rate() -> None:
+    nobody = np.zeros((0, 4), np.float32)
+    assert plain_miss_rate([nobody], [(nobody, np.zeros(0, np.float32))]) is None
+    assert plain_miss_rate([], []) is None
+
+
+def _xyxy(boxes_xywh: NDArray[np.float64]) -> NDArray[np.float32]:
+    return np.column_stack([boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]]).astype(np.float32)
 
 
 def test_empty_images_count_as_images() -> None:

@@ -11,12 +11,14 @@ that pixel moves GAFF from 6.48 to 7.34.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mdrun.boxes import iou_matrix
 from mdrun.errors import DataError
 
 MIN_OVERLAP = 0.5
@@ -128,6 +130,29 @@ def miss_rates(
         fppi, recall = _curve(outcomes[counted], detections.scores[counted], int(chosen.sum()), persons)
         rates[name] = 100.0 * log_average_miss_rate(fppi, recall) if persons else None
     return rates
+
+
+def plain_miss_rate(
+    truth_xyxy: Sequence[NDArray[np.float32]], found: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]]
+) -> float | None:
+    """Log-average miss rate on images of any set: every box counts, nothing is left out.
+
+    Args:
+        truth_xyxy: (G, 4) boxes of each image.
+        found: (D, 4) boxes and (D,) scores of each image.
+
+    Returns:
+        Miss rate in [1e-10, 1]; None where there is nothing to find.
+    """
+    outcomes: list[NDArray[np.int8]] = []
+    for truth, (boxes, scores) in zip(truth_xyxy, found, strict=True):
+        overlap = iou_matrix(boxes[np.argsort(-scores, kind="stable")], truth)
+        outcomes.append(match_image(overlap.astype(np.float64), np.zeros(len(truth), np.bool_)))
+    best_first = [-np.sort(-scores.astype(np.float64)) for _, scores in found]
+    persons = sum(map(len, truth_xyxy))
+    of_all = np.concatenate(outcomes or [np.empty(0, np.int8)])
+    of_scores = np.concatenate(best_first or [np.empty(0)])
+    return log_average_miss_rate(*_curve(of_all, of_scores, len(truth_xyxy), persons)) if persons else None
 
 
 def ignore_regions(annotations: Annotations, subset: Subset) -> NDArray[np.bool_]:
