@@ -15,6 +15,8 @@ from typing import Any
 from mdrun.frames import FfcState, Frame, Modality, Notice, Result, SourceState, StateChange
 from mdrun.statistics import Distribution
 
+RETURNED = "returned"  # why the preferred engine runs again
+
 NOTICES = 100  # kept for the page
 POINTS = 300  # of each chart: ten seconds at 30 Hz
 SILENT_S = 5.0  # without a result although cameras run: many frames of any camera, fewer than anybody would wait for
@@ -196,7 +198,7 @@ class Monitor:
         """The engine that runs from now on, None: none of them can; `switched`: another ran before."""
         with self.lock:
             if switched:
-                self.transitions[(self._engine(self.rung), self._engine(rung), reason)] += 1
+                self.transitions[(self._engine(self.rung), self._engine(rung), reason or RETURNED)] += 1
             self.rung, self.rung_reason = rung, reason
 
     def add_notice(self, notice: Notice) -> None:

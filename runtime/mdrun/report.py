@@ -68,7 +68,7 @@ def _rig_table(summary: dict[str, Any]) -> Table:
     if skew is not None:
         table.add_row("skew", f"p50 {skew['p50']:.1f} ms, p95 {skew['p95']:.1f} ms, p99 {skew['p99']:.1f} ms")
     for step in summary["ladder"]["transitions"]:
-        table.add_row("switched", f"{step['from']} to {step['to']}, {step['reason'] or 'returned'}: {step['count']}")
+        table.add_row("switched", f"{step['from']} to {step['to']}, {step['reason']}: {step['count']}")
     if summary["objects"]:
         table.add_row("objects", join_values(summary["objects"]))
     for name, sink in summary["sinks"].items():

@@ -25,7 +25,22 @@ M = TypeVar("M", bound=Strict)
 
 
 class _Loader(yaml.SafeLoader):
-    """Only true and false are truth values, as in YAML 1.2: an alarm has a key `on`, a camera may be called `no`."""
+    """Only true and false are truth values, as in YAML 1.2: an alarm has a key `on`, a camera may be called `no`.
+
+    A key that is there twice is an error: the first would be lost without a word.
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Keys and values."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen and isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(
+                    problem=f"the key {key.value} is there twice", problem_mark=key.start_mark
+                )
+            if isinstance(key, yaml.ScalarNode):
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 _BOOL = "tag:yaml.org,2002:bool"

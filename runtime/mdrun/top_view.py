@@ -121,7 +121,7 @@ def _facts(status: Mapping[str, Any], ladder: Mapping[str, Any]) -> Table:
         words = f"{engine['name']}, {engine['precision']}, {engine['backend']} on {engine['device']}"
         reason = f": {ladder['reason']}" if runs and ladder["reason"] else ""
         table.add_row("engine", Text(clean(words + (" runs" if runs else "") + reason), "bold" if runs else "dim"))
-    steps = [f"{step['from']} to {step['to']} ({step['reason'] or 'returned'}) {step['count']}"
+    steps = [f"{step['from']} to {step['to']} ({step['reason']}) {step['count']}"
              for step in ladder["transitions"]]  # fmt: skip
     rows = {
         "stages, p50": ", ".join(f"{stage} {points['p50']:.1f} ms" for stage, points in status["stages_ms"].items()),

@@ -57,6 +57,18 @@ def test_no_one_waits_for_a_camera_that_is_lost() -> None:
     assert [(n.data["camera"], n.data["state"]) for n in notices][-1] == ("thermal", "lost")
 
 
+def test_a_camera_that_stays_away_is_told_once_and_again_for_another_reason() -> None:
+    ways = [("LOST", "MDR-405"), *[("CONNECTING", ""), ("LOST", "MDR-401")] * 40, ("CONNECTING", ""), ("LIVE", "")]
+    changes = [
+        (500.0 + at, change_at(Modality.THERMAL, SourceState[name], 500 + at, code))
+        for at, (name, code) in enumerate(ways)
+    ]
+    *_, monitor, notices = make(sorted([*two_cameras(2), *changes], key=lambda item: item[0]))
+    told = [(n.data["state"], n.data["code"]) for n in notices if n.data.get("camera") == "thermal"]
+    assert told == [("live", ""), ("lost", "MDR-405"), ("lost", "MDR-401"), ("live", "")]
+    assert monitor.cameras[Modality.THERMAL].state is SourceState.LIVE
+
+
 @pytest.mark.parametrize(
     ("policy", "wanted"),
     [("hold", {Provenance.MEASURED, Provenance.HELD}), ("lone", {Provenance.MEASURED, Provenance.ABSENT})],

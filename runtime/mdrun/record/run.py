@@ -74,6 +74,7 @@ class Watch:
         self._recorder = recorder
         self._began = time.monotonic()
         self._states: dict[Modality, StateChange] = {}
+        self._losses: dict[Modality, StateChange] = {}  # the last of each camera
         self._seen: set[Modality] = set()
         self._cameras = cameras
 
@@ -84,6 +85,8 @@ class Watch:
             self._seen.add(event.modality)
         else:
             self._states[event.modality] = event
+            if event.code:
+                self._losses[event.modality] = event
 
     @property
     def ended(self) -> bool:
@@ -95,11 +98,24 @@ class Watch:
         for modality, change in list(self._states.items()):
             if change.state is SourceState.FAILED and modality not in self._seen:
                 raise from_code(change.code, change.message)
-        if not self._seen and time.monotonic() - self._began > FIRST_S:
-            told = "; ".join(change.message for change in list(self._states.values()) if change.message)
-            raise SourceTimeoutError(f"no image within {FIRST_S:.0f} s: {told or 'check the cameras'}")
+        if time.monotonic() - self._began > FIRST_S:
+            self.check()
         states = [change.state for change in list(self._states.values())]
         return len(states) == len(self._cameras) and all(state in OVER for state in states)
+
+    def check(self) -> None:
+        """Refuse what cannot be replayed.
+
+        Raises:
+            SourceError: the visible camera has given no image; why, as far as it has said.
+        """
+        if Modality.VISIBLE in self._seen:
+            return
+        if (loss := self._losses.get(Modality.VISIBLE)) is not None:
+            raise from_code(loss.code, f"{loss.message}; without visible images nothing can be replayed")
+        raise SourceTimeoutError(
+            "no image of the visible camera, and nothing can be replayed without; check the camera"
+        )
 
 
 def _record_live(
@@ -132,6 +148,7 @@ def _record_live(
             reader.close()
         _describe(recorder, readers)
         summary = recorder.close(_cause(stop))
+    watch.check()
     return summary
 
 

@@ -111,6 +111,7 @@ class LivePairs:
         self._problems = 0
         self._damaged: Counter[Modality] = Counter()
         self._doubted: set[Modality] = set()
+        self._last_told: dict[Modality, StateChange] = {}
         self._offsets_ns = dict(offsets_ns or {})
 
     def poll(self) -> FramePair | None:
@@ -215,6 +216,8 @@ class LivePairs:
                 self._chain.reset()
                 self._tell_shutter(change.at_ns)
         self._monitor.add_state(change)
+        if not self._is_news(change):
+            return
         data = {
             "camera": change.modality.value,
             "source": change.source,
@@ -223,6 +226,16 @@ class LivePairs:
             "message": change.message,
         }
         self._tell(Notice("source", self._monitor.rig, change.at_ns, data))
+
+    def _is_news(self, change: StateChange) -> bool:
+        """Not every attempt to reach a lost camera again: hours of them would wash all else away."""
+        last = self._last_told.get(change.modality)
+        if last is not None and last.state is SourceState.LOST:
+            again = change.state is SourceState.LOST and change.code == last.code
+            if again or change.state is SourceState.CONNECTING:
+                return False
+        self._last_told[change.modality] = change
+        return True
 
     def _tell_shutter(self, at_ns: int) -> None:
         if self._chain is None:

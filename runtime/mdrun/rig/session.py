@@ -31,7 +31,7 @@ from mdrun.frames import (
     SourceState,
     Verdict,
 )
-from mdrun.monitor import Monitor
+from mdrun.monitor import RETURNED, Monitor
 from mdrun.postprocess import above
 from mdrun.rig.cameras import OpenFeed, open_feed
 from mdrun.rig.config import RigConfig
@@ -308,7 +308,7 @@ class Session:
             data = {
                 "from": None if before is None else names[before],
                 "to": None if rung is None else names[rung],
-                "reason": reason or "returned",
+                "reason": reason or RETURNED,
             }
             self.tell(Notice("ladder", self.config.rig, pair.visible.captured_ns, data))
 
