@@ -69,6 +69,7 @@ def test_all_problems_come_in_one_line_with_their_lines(tmp_path: Path) -> None:
         ("rigs: []", "rigs (line 1)"),
         ("- 1", "holds a list"),
         ("a: [", "cannot be read as YAML"),
+        ("? [a, b]\n: 1", "cannot be read as YAML"),
         ("rig: a\nrig: b\ncameras: {a: {source: x, role: visible}}", "the key rig is there twice"),
         ("cameras: {a: {source: x, role: visible}, a: {source: y, role: thermal}}", "the key a is there twice"),
     ],
