@@ -90,7 +90,7 @@ def _result(checked: Checked, scene: Scene, outputs: Outputs) -> Result:
     )
     return Result(
         pair,
-        checked.manifest.name,
+        checked.manifest.engine_name,
         checked.manifest.task,
         detections=found if isinstance(found, Detections) else None,
         segmentation=found if isinstance(found, Segmentation) else None,

@@ -187,7 +187,7 @@ class Engine:
     def _other_task(self, method: str, gives: str) -> EngineError:
         manifest = self.manifest
         return EngineError(
-            f"{manifest.name}: its task is {manifest.task!r}, and Engine.{method} gives {gives}; "
+            f"{manifest.engine_name}: its task is {manifest.task!r}, and Engine.{method} gives {gives}; "
             f"call Engine.{TASKS[manifest.task]}"
         )
 
@@ -271,7 +271,9 @@ def check_scores(manifest: Manifest, name: str) -> None:
         UsageError: the engine's task is `segment`.
     """
     if manifest.task == "segment":
-        raise UsageError(f"{name} is given, and {manifest.name} makes label maps, which have no scores; leave it out")
+        raise UsageError(
+            f"{name} is given, and {manifest.engine_name} makes label maps, which have no scores; leave it out"
+        )
 
 
 def check_task(manifest: Manifest, path: Path) -> None:

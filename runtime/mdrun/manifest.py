@@ -192,7 +192,7 @@ class Manifest:
 
     Attributes:
         schema_version: version of this document's shape.
-        name: the engine's name in results.
+        name: of the network; `engine_name` tells its engines apart.
         task: `detect`, `segment` or `classify`.
         inputs: by modality.
         needs: modalities without which the engine must not run.
@@ -239,6 +239,12 @@ class Manifest:
         problems += _tensor_problems(self.inputs, self.outputs) + _threshold_problems(self.thresholds)
         if problems:
             raise ManifestError("manifest: " + "; ".join(problems))
+
+    @property
+    def engine_name(self) -> str:
+        """What results, logs and metrics call this engine: `student` in single precision, `student_int8` in INT8."""
+        precision = self.origin.precision
+        return self.name if precision in (None, "", "fp32") else f"{self.name}_{precision}"
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces. Equal manifests give equal text."""

@@ -12,7 +12,7 @@ from mdrun.verified import find_doubt
 
 def print_manifest(path: Path, manifest: Manifest) -> None:
     """An engine's manifest as a table; `--json` has all of it."""
-    table = make_table("engine", manifest.name)
+    table = make_table("engine", manifest.engine_name)
     origin, doubt = manifest.origin, find_doubt(manifest)
     rows = {
         "file": f"{path} ({path.stat().st_size / 1e6:.1f} MB)",

@@ -143,7 +143,7 @@ def process(
             found, stages_ms = engine.run_timed(pair.visible.image, thermal)
             result = Result(
                 pair,
-                engine.manifest.name,
+                engine.manifest.engine_name,
                 engine.manifest.task,
                 detections=found if isinstance(found, Detections) else None,
                 energy=found.energy if isinstance(found, Segmentation) else None,
@@ -167,7 +167,7 @@ def check_needs(engine: Engine, has_thermal: bool) -> None:
     """
     if engine.takes_thermal and not has_thermal:
         raise UsageError(
-            f"engine {engine.manifest.name} needs {' and '.join(engine.manifest.needs)}, --thermal is missing; "
+            f"engine {engine.manifest.engine_name} needs {' and '.join(engine.manifest.needs)}, --thermal is missing; "
             "give it, or choose an engine that needs visible only"
         )
 
@@ -208,7 +208,7 @@ def _sinks(engine: Engine, output: Path, options: RunOptions, timed: bool) -> li
     if labels:
         sinks.append(LabelSink(output / LABELS, classes))
     if options.overlay:
-        look = Look(manifest.name, classes, _display(engine, options), thermal_used, manifest.task)
+        look = Look(manifest.engine_name, classes, _display(engine, options), thermal_used, manifest.task)
         sinks += [VideoSink(output / "overlay.mp4", look, timed), SheetSink(output / "overlay.png", look, timed)]
     return sinks
 
@@ -218,7 +218,7 @@ def _summary(
 ) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
-        "engine": engine.manifest.name,
+        "engine": engine.manifest.engine_name,
         "engine_digest": engine.manifest.digest(),
         "backend": engine.backend,
         "backend_reason": engine.backend_reason,

@@ -32,7 +32,8 @@ class Postprocess:
         got = {name: spec.dtype for name, spec in manifest.outputs.items()}
         if got != OUTPUTS:
             raise EngineError(
-                f"{manifest.name}: outputs are {_list(got)}, wanted {_list(OUTPUTS)}; export again with `mdexport onnx`"
+                f"{manifest.engine_name}: outputs are {_list(got)}, wanted {_list(OUTPUTS)}; "
+                "export again with `mdexport onnx`"
             )
         visible = manifest.inputs["visible"]
         self._model_wh = (visible.width, visible.height)

@@ -31,7 +31,7 @@ class Preprocess:
             EngineError: an input of another type or layout, or an unknown thermal rule.
         """
         for name, spec in manifest.inputs.items():
-            _check_layout(manifest.name, name, spec)
+            _check_layout(manifest.engine_name, name, spec)
         self._rule = thermal_rule(manifest)
         self._buffers: Feeds = {name: np.empty(input_shape(spec), np.uint8) for name, spec in manifest.inputs.items()}
 
@@ -86,7 +86,8 @@ def thermal_rule(manifest: Manifest) -> Rule:
         return Rule.parse(spec.normalisation)
     except ValueError as error:
         raise EngineError(
-            f"{manifest.name}: input thermal: {error}; export again with `mdexport onnx` or install a newer mdrun"
+            f"{manifest.engine_name}: input thermal: {error}; "
+            "export again with `mdexport onnx` or install a newer mdrun"
         ) from error
 
 

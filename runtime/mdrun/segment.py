@@ -32,14 +32,14 @@ class SegmentPostprocess:
         got = sorted(f"{name} {spec.dtype} {spec.shape}" for name, spec in manifest.outputs.items())
         if got not in ([labels], [energy, labels]):
             raise EngineError(
-                f"{manifest.name}: outputs are {', '.join(got) or 'none'}, wanted {labels} and perhaps {energy}; "
-                "export again with `mdexport onnx`"
+                f"{manifest.engine_name}: outputs are {', '.join(got) or 'none'}, wanted {labels} and perhaps "
+                f"{energy}; export again with `mdexport onnx`"
             )
         self._count = len(manifest.classes)
         if self._count > MOST_CLASSES or len(set(manifest.classes)) < self._count:
             raise EngineError(
-                f"{manifest.name}: {self._count} classes, {len(set(manifest.classes))} of them by different names, "
-                f"wanted at most {MOST_CLASSES} with a name of its own each; export again with `mdexport onnx`"
+                f"{manifest.engine_name}: {self._count} classes, {len(set(manifest.classes))} of them by different "
+                f"names, wanted at most {MOST_CLASSES} with a name of its own each; export again with `mdexport onnx`"
             )
 
     def __call__(self, outputs: Outputs, frame_wh: tuple[int, int]) -> Segmentation:

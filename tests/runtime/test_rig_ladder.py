@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mdrun.errors import EngineError
 from mdrun.frames import FramePair, Modality, Provenance
-from mdrun.rig.ladder import RETURNING, Ladder, check_ladder
+from mdrun.rig.ladder import RETURNING, Ladder, check_ladder, name_rungs
 from tests.runtime.engines import make_manifest, make_segment_manifest
 from tests.runtime.rigs import frame_at
 
@@ -76,3 +76,18 @@ def test_the_chosen_engine_can_always_run_and_is_the_best_in_the_end(
     for _ in range(back_after):
         rung = ladder.choose(pair(True)).rung
     assert rung == 0
+
+
+def test_every_rung_has_a_name_of_its_own() -> None:
+    single = make_manifest("student")
+    int8 = replace(single, origin=replace(single.origin, precision="int8"))
+    assert name_rungs([single, int8, make_manifest("other")]) == ["student", "student_int8", "other"]
+    assert name_rungs([int8, single, int8, int8]) == ["student_int8", "student", "student_int8 #2", "student_int8 #3"]
+    assert name_rungs([replace(single, origin=replace(single.origin, precision=None))]) == ["student"]
+
+
+def test_thermal_rules_are_compared_where_two_engines_have_one_name() -> None:
+    first = make_manifest("student", thermal_wh=(32, 24))
+    other = replace(first.inputs["thermal"], normalisation="centikelvin(-20,60)")
+    with pytest.raises(EngineError, match="different rules"):
+        check_ladder([first, replace(first, inputs=first.inputs | {"thermal": other})])

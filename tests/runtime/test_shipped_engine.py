@@ -27,7 +27,7 @@ SEGMENTERS = [name for name, model in MODELS.items() if model.manifest.task == "
 @pytest.mark.parametrize("name", MODELS)
 def test_it_fits_the_package_and_states_data_terms_command_and_accuracy(name: str) -> None:
     model = MODELS[name]
-    assert name in {model.manifest.name, f"{model.manifest.name}_{model.manifest.origin.precision}"}
+    assert name == model.manifest.engine_name
     assert model.path.stat().st_size <= MOST_BYTES
     origin = model.manifest.origin
     photographs = [data for data in origin.data if "synthetic" not in data]

@@ -101,22 +101,23 @@ class Backend(ABC):
 
     def _check(self, feeds: Inputs) -> None:
         if self._closed:
-            raise EngineError(f"{self._manifest.name}: the engine is closed; load it again")
+            raise EngineError(f"{self._manifest.engine_name}: the engine is closed; load it again")
         if feeds.keys() != self._wanted.keys():
             raise DataError(
-                f"{self._manifest.name}: got inputs {', '.join(sorted(feeds)) or 'none'}, "
+                f"{self._manifest.engine_name}: got inputs {', '.join(sorted(feeds)) or 'none'}, "
                 f"wanted {', '.join(sorted(self._wanted))}; give each of them"
             )
         for key, (shape, dtype) in self._wanted.items():
             if isinstance(feeds[key], CudaArray) and not self.takes_cuda_arrays:
                 raise DataError(
-                    f"{self._manifest.name}: {key} is on a GPU, and {self.name} runs this engine on the {self.device}; "
-                    "give a NumPy array (`.get()`, `.cpu().numpy()`), or choose a backend that runs on the GPU"
+                    f"{self._manifest.engine_name}: {key} is on a GPU, and {self.name} runs this engine on the "
+                    f"{self.device}; give a NumPy array (`.get()`, `.cpu().numpy()`), "
+                    "or choose a backend that runs on the GPU"
                 )
             if feeds[key].shape != shape or feeds[key].dtype != dtype:
                 raise DataError(
-                    f"{self._manifest.name}: {key} is {feeds[key].dtype} {feeds[key].shape}, wanted {dtype} {shape}; "
-                    "resize and convert it first, or call Engine.infer, which does"
+                    f"{self._manifest.engine_name}: {key} is {feeds[key].dtype} {feeds[key].shape}, "
+                    f"wanted {dtype} {shape}; resize and convert it first, or call Engine.infer, which does"
                 )
 
     def _infer_batch(self, pairs: Sequence[Inputs]) -> list[Outputs]:

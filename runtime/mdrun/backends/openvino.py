@@ -73,12 +73,12 @@ class OpenVinoBackend(Backend):
     def _call(self, request: openvino.InferRequest | None, feeds: Inputs, *, shared: bool) -> Any:
         """Outputs by name; `shared`: in memory that the next call overwrites."""
         if request is None:
-            raise EngineError(f"{self._manifest.name}: the engine is closed; load it again")
+            raise EngineError(f"{self._manifest.engine_name}: the engine is closed; load it again")
         try:
             return request.infer(feeds, share_inputs=True, share_outputs=shared)
         except RuntimeError as error:
             raise EngineError(
-                f"{self._manifest.name}: OpenVINO failed: {_line(error)}; export the engine again"
+                f"{self._manifest.engine_name}: OpenVINO failed: {_line(error)}; export the engine again"
             ) from error
 
     def _close(self) -> None:

@@ -120,12 +120,12 @@ class OrtBackend(Backend):
 
     def _call(self, run: Callable[[Any], list[Any]]) -> Outputs:
         if self._session is None:
-            raise EngineError(f"{self._manifest.name}: the engine is closed; load it again")
+            raise EngineError(f"{self._manifest.engine_name}: the engine is closed; load it again")
         try:
             arrays = run(self._session)
         except library_errors() as error:
             raise EngineError(
-                f"{self._manifest.name}: ONNX Runtime failed: {one_line(str(error))}; export the engine again"
+                f"{self._manifest.engine_name}: ONNX Runtime failed: {one_line(str(error))}; export the engine again"
             ) from error
         return dict(zip(self._names, arrays, strict=True))
 

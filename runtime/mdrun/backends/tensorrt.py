@@ -84,7 +84,7 @@ class TensorRtBackend(Backend):
         try:
             return self._lane(len(pairs)).run(pairs)
         except BackendError as error:
-            raise EngineError(f"{self._manifest.name}: {error}; build the engine again") from error
+            raise EngineError(f"{self._manifest.engine_name}: {error}; build the engine again") from error
 
     def _lane(self, batch: int) -> Lane:
         """The one for batches of this size, made when it is first asked for."""

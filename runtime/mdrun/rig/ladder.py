@@ -33,6 +33,13 @@ class Choice:
     changed: bool
 
 
+def name_rungs(manifests: Sequence[Manifest]) -> list[str]:
+    """Names of a ladder's engines, each another: `student_int8`, and `student_int8 #2` where that one comes again."""
+    names = [manifest.engine_name for manifest in manifests]
+    before = [names[:rung].count(name) for rung, name in enumerate(names)]
+    return [f"{name} #{again + 1}" if again else name for name, again in zip(names, before, strict=True)]
+
+
 def check_ladder(manifests: Sequence[Manifest]) -> None:
     """Refuse engines that cannot stand in for each other: their results would not mean the same.
 
@@ -40,13 +47,14 @@ def check_ladder(manifests: Sequence[Manifest]) -> None:
         EngineError: another task, other classes or another thermal rule than the first one's.
     """
     first = manifests[0]
-    rules = {m.name: m.inputs["thermal"].normalisation for m in manifests if "thermal" in m.inputs}
-    for other in manifests[1:]:
+    named = list(zip(name_rungs(manifests), manifests, strict=True))
+    for name, other in named[1:]:
         if (other.task, other.classes) != (first.task, first.classes):
             raise EngineError(
-                f"ladder: {other.name} is for {other.task} of {', '.join(other.classes)}, {first.name} for "
+                f"ladder: {name} is for {other.task} of {', '.join(other.classes)}, {first.engine_name} for "
                 f"{first.task} of {', '.join(first.classes)}; wanted engines of one task with the same classes"
             )
+    rules = {name: m.inputs["thermal"].normalisation for name, m in named if "thermal" in m.inputs}
     if len(set(rules.values())) > 1:
         told = ", ".join(f"{name}: {rule}" for name, rule in rules.items())
         raise EngineError(f"ladder: the engines want thermal images by different rules ({told}); wanted one rule")
@@ -61,8 +69,9 @@ def check_cameras(config: RigConfig, manifests: Sequence[Manifest]) -> None:
     """
     check_ladder(manifests)
     if config.camera(Modality.THERMAL) is None and all("thermal" in manifest.needs for manifest in manifests):
+        first = manifests[0]
         raise UsageError(
-            f"rig {config.rig}: engine {manifests[0].name} needs {' and '.join(manifests[0].needs)}, and there is no "
+            f"rig {config.rig}: engine {first.engine_name} needs {' and '.join(first.needs)}, and there is no "
             "thermal camera; give --thermal, or an engine that needs visible only"
         )
 

@@ -149,7 +149,7 @@ class RigRun:
 
     def _give_up(self) -> None:
         rig, shared = self.session.config.rig, self.session.engines[self.session.monitor.rung or 0]
-        message = f"engine {shared.manifest.name} has not come back; the pair that it had is dropped"
+        message = f"engine {shared.manifest.engine_name} has not come back; the pair that it had is dropped"
         _log.error(message, extra={"rig": rig, "code": BackendError.code})
         self.session.give_up()
 
@@ -275,7 +275,7 @@ def make_context(session: Session) -> SinkContext:
     """What the sinks of a session get to know."""
     first = session.engines[0].manifest
     thermal_used = any("thermal" in shared.manifest.inputs for shared in session.engines)
-    look = Look(first.name, first.classes, session.display, thermal_used, first.task)
+    look = Look(first.engine_name, first.classes, session.display, thermal_used, first.task)
     return SinkContext(
         session.config.rig,
         first.classes,

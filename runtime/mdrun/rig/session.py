@@ -37,7 +37,7 @@ from mdrun.rig.cameras import OpenFeed, open_feed
 from mdrun.rig.config import RigConfig
 from mdrun.rig.engines import EnginePool, SharedEngine
 from mdrun.rig.gate import EnergyGate
-from mdrun.rig.ladder import Ladder, check_cameras
+from mdrun.rig.ladder import Ladder, check_cameras, name_rungs
 from mdrun.rig.pairs import LivePairs
 from mdrun.rig.thermal import ThermalPath
 from mdrun.tracking import Tracker
@@ -123,7 +123,10 @@ class Session:
         own = [shared.manifest.thresholds.display for shared in self.engines]
         self._displays = own if asked is None else [asked] * len(own)
         self._tracker = Tracker(config.tracking, first.classes, display=self.display) if self._tracks() else None
-        self.monitor.engines = [describe_engine(shared.engine) for shared in self.engines]
+        self._names = name_rungs([shared.manifest for shared in self.engines])
+        self.monitor.engines = [
+            describe_engine(shared.engine, name) for shared, name in zip(self.engines, self._names, strict=True)
+        ]
         self._drift = self._thermal.watch_drift(self._tell_drift)
 
     def __iter__(self) -> Iterator[Result]:
@@ -265,7 +268,7 @@ class Session:
         detections = found if isinstance(found, Detections) else None
         return Result(
             aligned,
-            shared.manifest.name,
+            self._names[rung],
             shared.manifest.task,
             detections=detections,
             energy=energy,
@@ -304,10 +307,9 @@ class Session:
         before = self.monitor.rung
         self.monitor.set_rung(rung, reason, switched=told)
         if told:
-            names = [shared.manifest.name for shared in self.engines]
             data = {
-                "from": None if before is None else names[before],
-                "to": None if rung is None else names[rung],
+                "from": None if before is None else self._names[before],
+                "to": None if rung is None else self._names[rung],
                 "reason": reason or RETURNED,
             }
             self.tell(Notice("ladder", self.config.rig, pair.visible.captured_ns, data))
@@ -326,11 +328,11 @@ class Session:
         self.close()
 
 
-def describe_engine(engine: Engine) -> dict[str, Any]:
-    """An engine of the ladder as pages and metrics show it."""
+def describe_engine(engine: Engine, name: str) -> dict[str, Any]:
+    """An engine of the ladder, by its name there, as pages and metrics show it."""
     manifest = engine.manifest
     return {
-        "name": manifest.name,
+        "name": name,
         "task": manifest.task,
         "needs": list(manifest.needs),
         "precision": manifest.origin.precision or "",

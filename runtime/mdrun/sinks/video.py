@@ -91,7 +91,7 @@ class VideoSink(FileSink):
         scene = draw_scene(result, self._look, self._pane)
         bar: Image = np.full((BAR, scene.shape[1], 3), INK, np.uint8)
         seconds = (result.pair.visible.captured_ns - self._start_ns) / 1e9
-        left = f"{self._look.engine} · frame {result.pair.visible.sequence}"
+        left = f"{result.engine} · frame {result.pair.visible.sequence}"
         if self._timed:
             left += f" · {int(seconds // 60):02d}:{seconds % 60:05.2f}"
         right = shorten(count_caption(result, self._look), 13, scene.shape[1] - text_width(left, 13) - 40)
