@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from mdrun.frames import FfcState, Modality, Provenance, SourceState
+from mdrun.frames import FfcState, Modality, Provenance, SourceState, TrackEvent
+from mdrun.monitor import SinkStatus
 from mdrun.registration import Registration
 from tests.browser.conftest import NewPage
 from tests.runtime.web_rig import THERMAL_WH, TRUE_MATRIX, VISIBLE_WH, Rig, serving, shutter, street
@@ -21,6 +23,28 @@ TOKEN = "correct horse battery staple"  # noqa: S105  # of the tests
 PHONE = {"viewport": {"width": 360, "height": 740}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
 # How far the cover over the first picture is drawn: 0 not at all, 1 wholly.
 COVER = "getComputedStyle(document.querySelector('.veil')).opacity"
+WIDTHS = {360: 740, 768: 1024, 1400: 900, 1920: 1080}  # px of the window: phone, tablet, notebook, wide screen
+# What sticks out of its card, or has to be scrolled sideways in it.
+STICKING_OUT = """() => [...document.querySelectorAll('header, figure, #problems, .under, .panels > section')]
+    .filter(card => card.getClientRects().length).flatMap(card => {
+        const place = card.getBoundingClientRect();
+        return [...card.querySelectorAll('*')].filter(e => {
+            const {left, right, width} = e.getBoundingClientRect();
+            const out = right > place.right + 0.5 || left < place.left - 0.5;
+            const scrolls = e.matches('.scroll') && e.scrollWidth > e.clientWidth + 1;
+            return width && !e.closest('.unseen') && (out || scrolls);
+        }).map(e => e.outerHTML.slice(0, 120));
+    })"""
+# Whether the thermal picture is nothing but ground: no image, no box.
+EMPTY = """() => {
+    const canvas = document.querySelector('figure[data-view=thermal] canvas');
+    const copy = Object.assign(document.createElement('canvas'), {width: canvas.width, height: canvas.height});
+    const context = copy.getContext('2d', {willReadFrequently: true});
+    context.drawImage(canvas, 0, 0);
+    const {data} = context.getImageData(0, 0, copy.width, copy.height);
+    const ink = [16, 18, 22];
+    return data.every((value, index) => index % 4 === 3 || value === ink[index % 4]);
+}"""
 PIXELS = "view => document.querySelector(`figure[data-view=${view}] canvas`).toDataURL()"
 
 
@@ -37,6 +61,28 @@ def open_live(page: Any, rig: Rig) -> Any:
     page.wait_for_selector("#liveness.live")
     page.wait_for_selector("#cameras table")
     return page
+
+
+def name_everything_long(rig: Rig) -> None:
+    """Names as installers give them, without a space to break a line at."""
+    for modality, camera in rig.monitor.cameras.items():
+        camera.name = f"perimeter_north_gate_tower_{modality.value}_camera_01"
+    for engine in rig.monitor.engines:
+        engine["name"] = f"md-r18-{engine['name']}_512x384_perimeter_night_2026_03_int8"
+        engine |= {"backend": "tensorrt-rtx", "device": "NVIDIA GeForce RTX 4090 Laptop GPU"}
+    broker = "mqtt://broker.perimeter.example.local:8883/sites/north/gate_tower_17_bis"
+    message = "no connection to the broker (Name or service not known); trying again"
+    rig.monitor.set_sink(broker, SinkStatus(412, 3, 1, False, message))
+    rig.monitor.drops.update({"busy": 123456, "queue": 3, "thermal_stale": 17, "thermal_stalled": 2})
+    rig.tell("sink", sink=broker, alive=False, code="MDR-610", message=message)
+
+
+def lose_thermal(rig: Rig) -> None:
+    rig.provenance, rig.reason = Provenance.ABSENT, "lost"
+    rig.state(Modality.THERMAL, SourceState.LOST, "MDR-405", "cam1: the connection has ended")
+    names = [engine["name"] for engine in rig.monitor.engines]
+    rig.monitor.set_rung(1, "thermal_lost")
+    rig.tell("ladder", **{"from": names[0], "to": names[1], "reason": "thermal_lost"})
 
 
 def until_js(page: Any, condition: str) -> None:
@@ -74,13 +120,14 @@ def test_what_happens_to_the_cameras_is_told(rig: Rig, new_page: NewPage) -> Non
     assert page.locator("#badge-fused").inner_text() == "● thermal measured"
     rig.provenance, rig.reason = Provenance.HALLUCINATED, "ffc"
     shutter(rig, FfcState.RUNNING, events=3)
+    until_js(page, "document.querySelector('#shutter').textContent.includes('running')")
     rig.state(Modality.THERMAL, SourceState.LOST, "MDR-405", "cam1: the connection is gone")
     rig.monitor.set_rung(1, "thermal_lost")
     rig.tell("ladder", **{"from": "student", "to": "visible-only", "reason": "thermal_lost"})
     until_js(page, "document.querySelector('#badge-fused').textContent.includes('hallucinated (shutter closed)')")
     until_js(page, "document.querySelector('#rig-state').textContent.includes('degraded')")
     assert "3 shutter events" in page.locator("#shutter").inner_text()
-    assert "running" in page.locator("#shutter").inner_text()
+    assert "unknown: camera lost" in page.locator("#shutter").inner_text()  # nobody looks at a shutter that is gone
     assert "MDR-405" in page.locator("#cameras").inner_text()
     assert "runs" in page.locator("#ladder tbody tr").nth(1).inner_text()
     assert "not the first one, because: thermal camera lost" in page.locator("#ladder").inner_text()
@@ -89,6 +136,84 @@ def test_what_happens_to_the_cameras_is_told(rig: Rig, new_page: NewPage) -> Non
         assert words in notices
     rig.provenance, rig.reason = Provenance.MEASURED, ""
     until_js(page, "document.querySelector('#badge-thermal').classList.contains('measured')")
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_everything_stays_in_its_card(rig: Rig, new_page: NewPage, tmp_path: Path, width: int) -> None:
+    name_everything_long(rig)
+    page = open_live(new_page(viewport={"width": width, "height": WIDTHS[width]}), rig)
+    assert page.evaluate(STICKING_OUT) == []
+    drift = {"shift_px": 8.9, "confidence": 0.9, "alarm": True}
+    rig.monitor.set_registration({"drift": drift})
+    rig.tell("drift", **drift)
+    lose_thermal(rig)
+    until_js(page, "document.querySelectorAll('#problem-list li').length === 4")
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        assert page.evaluate(STICKING_OUT) == []
+        page.screenshot(path=tmp_path / f"long-{width}-{scheme}.png", full_page=True)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    rig.provenance, rig.reason = Provenance.HALLUCINATED, "returning"  # the longest badge
+    until_js(page, "document.querySelector('#badge-fused').textContent.includes('steady')")
+    assert page.evaluate(STICKING_OUT) == []
+
+
+def test_an_absent_picture_carries_no_boxes(rig: Rig, new_page: NewPage) -> None:
+    page = open_live(new_page(), rig)
+    assert not page.evaluate(EMPTY)
+    lose_thermal(rig)
+    until_js(page, "document.querySelector('#badge-thermal').classList.contains('absent')")
+    until(lambda: page.evaluate(EMPTY))
+    assert page.locator("#no-thermal").inner_text() == "no thermal image: camera lost"
+    assert page.evaluate(PIXELS, "visible") != page.evaluate(PIXELS, "thermal")
+    rig.provenance, rig.reason = Provenance.MEASURED, ""
+    until(lambda: not page.evaluate(EMPTY))
+    assert page.locator("#no-thermal").is_hidden()
+
+
+def test_a_thermal_image_that_no_engine_uses_is_told(rig: Rig, new_page: NewPage) -> None:
+    page = open_live(new_page(), rig)
+    rig.freeze()
+    rig.step(thermal_provenance=Provenance.ABSENT, rung=1, rung_reason="returning")  # the image itself is there
+    until_js(page, "document.querySelector('#badge-thermal').classList.contains('absent')")
+    words = page.locator("#badge-thermal").text_content()
+    assert words == "✕ absent (image not used: waits until it is steady again)"
+    assert page.locator("#no-thermal").is_hidden()
+    assert not page.evaluate(EMPTY)
+
+
+def test_what_is_wrong_and_since_when(rig: Rig, new_page: NewPage) -> None:
+    page = open_live(new_page(), rig)
+    assert page.locator("#problems").is_hidden()
+    lose_thermal(rig)
+    until_js(page, "document.querySelectorAll('#problem-list li').length === 2")
+    camera, engine = page.locator("#problem-list li").all_inner_texts()
+    assert camera.startswith("✕ thermal camera cam1: no image")
+    assert "the connection has ended [MDR-405]" in camera
+    assert "engine visible-only runs instead of student" in engine
+    assert "thermal camera lost" in engine
+    since = page.locator("#problem-list .since").first.inner_text()
+    told = page.locator("#notices time").first.get_attribute("datetime")
+    assert since.startswith("since ")
+    assert abs(time.time() - datetime.fromisoformat(told.replace("Z", "+00:00")).timestamp()) < 60
+    page.wait_for_timeout(2000)
+    later = page.locator("#problem-list .since").first.inner_text()
+    assert later.split(" (")[0] == since.split(" (")[0]  # the clock time stays, the age goes on
+    assert later != since
+    rig.provenance, rig.reason = Provenance.MEASURED, ""
+    rig.state(Modality.THERMAL, SourceState.LIVE)
+    rig.monitor.set_rung(0, "")
+    until(lambda: page.locator("#problems").is_hidden())
+
+
+def test_alarms_do_not_wash_away_notices(rig: Rig, new_page: NewPage) -> None:
+    page = open_live(new_page(), rig)
+    before = page.locator("#notices li").count()
+    event = TrackEvent("enter", 1, "person", 0.8, (8, 8, 40, 60), time.monotonic_ns(), "track", alarm=True)
+    rig.freeze()
+    rig.step(events=(event,) * 90)
+    until_js(page, "document.querySelectorAll('#alarms li').length === 90")
+    assert page.locator("#notices li").count() == before
 
 
 def test_a_rig_without_results_does_not_look_live(rig: Rig, new_page: NewPage, tmp_path: Path) -> None:
@@ -117,11 +242,17 @@ def test_a_dead_server_does_not_look_live(rig: Rig, new_page: NewPage, tmp_path:
     )
     assert "no contact" in page.title()
     assert page.evaluate("document.body.classList.contains('no-contact')")
+    assert page.locator("#rig-state").inner_text() == "? state unknown"
+    assert "nothing is known since" in page.locator("#as-of").inner_text()
+    assert page.evaluate("getComputedStyle(document.querySelector('#badge-thermal')).opacity") == "0"
+    age = page.locator("#notices [data-wall]").first.inner_text()
+    until(lambda: page.locator("#notices [data-wall]").first.inner_text() != age)  # ages run on
     page.screenshot(path=tmp_path / "lost.png")
     with serving(port=port) as again:  # mdrun is back
         again.run(8)
         page.wait_for_selector("#liveness.live")
         until(lambda: page.evaluate(COVER) == "0")
+        until_js(page, "document.querySelector('#as-of').hidden")
         page.close()
     page.complaints.clear()  # the browser tells of the refused connections
 
@@ -284,10 +415,10 @@ def test_every_control_has_a_name_and_can_be_reached(rig: Rig, new_page: NewPage
     }""")
     assert nameless == []
     reached = []
-    for _ in range(12):
+    for _ in range(14):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.id || document.activeElement.className"))
-    assert {"skip", "tab-live", "snapshot", "enlarge", "opacity", "notices"} <= set(reached)
+    assert {"skip", "tab-live", "snapshot", "enlarge", "opacity", "notices", "alarms"} <= set(reached)
 
 
 def test_several_rigs_can_be_chosen(rig: Rig, new_page: NewPage) -> None:
@@ -295,6 +426,9 @@ def test_several_rigs_can_be_chosen(rig: Rig, new_page: NewPage) -> None:
         other.provenance, other.reason = Provenance.ABSENT, "no_thermal"
         other.run(8)
         page = open_live(new_page(), rig)
+        other.monitor.set_rung(1, "thermal_no_thermal")
+        page.wait_for_selector("#others a.degraded")  # seen from the other rig's page
+        assert page.locator("#others").inner_text() == "◐ yard degraded"
         page.select_option("#rig", "yard")
         until_js(page, "document.querySelector('#badge-fused').textContent.includes('absent')")
         assert page.url.endswith("#yard")
@@ -302,5 +436,7 @@ def test_several_rigs_can_be_chosen(rig: Rig, new_page: NewPage) -> None:
     until_js(page, "document.querySelectorAll('#rig option').length === 1")
     assert page.evaluate(COVER) == "1"
     assert page.locator("#liveness.live").count() == 0
+    assert "mdrun has no rig yard any more" in page.locator("#banner").inner_text()
+    until_js(page, "document.body.classList.contains('no-contact')")  # its numbers stand still
     page.close()
     page.complaints.clear()  # of the answers 404

@@ -2,7 +2,7 @@
 // the age of every picture and of the last answer is looked at four times a second; a picture is covered as soon as
 // either is too old; and the cover comes by itself, by CSS alone, where this script has stopped running (style.css).
 
-import { ago, ask, byId, h, mark, now, sleep } from "./dom.js";
+import { ago, ask, byId, clockTime, h, mark, now, sleep } from "./dom.js";
 import { Panels } from "./panels.js";
 import { Registration } from "./registration.js";
 import { Views, unpack } from "./views.js";
@@ -10,6 +10,7 @@ import { Views, unpack } from "./views.js";
 const CONTACT_S = 2.5; // the server tells its status each second
 const TICK_S = 0.25;
 const RETRY_S = 0.5;
+const RIGS_S = 3; // how often the other rigs are looked at
 
 class Page {
   constructor() {
@@ -18,6 +19,7 @@ class Page {
     this.pictureStale = 2;
     this.run = 0; // of the loops; another number ends them
     this.live = true; // the live tab is shown
+    this.there = true; // mdrun has the rig that is shown
     this.views = new Views(byId("views"));
     this.panels = new Panels();
     this.registration = new Registration();
@@ -30,7 +32,17 @@ class Page {
     for (const button of document.querySelectorAll(".enlarge")) button.addEventListener("click", () => enlarge(button));
     byId("rig").addEventListener("change", () => { location.hash = byId("rig").value; });
     window.addEventListener("hashchange", () => this.chooseRig());
+    this.watchRigs();
     await this.chooseRig();
+  }
+
+  // Rigs that come, go, or are not well, while another one is shown.
+  async watchRigs() {
+    for (;;) {
+      await sleep(RIGS_S);
+      const answer = document.hidden ? null : await ask("api/rigs").catch(() => null);
+      if (answer?.status === 200 && this.rig) this.offer(answer.body);
+    }
   }
 
   async chooseRig() {
@@ -54,14 +66,21 @@ class Page {
 
   // Lists the rigs and finds the wanted one. One that was shown and is gone is waited for, never replaced by another.
   offer(rigs) {
+    const names = rigs.map((entry) => entry.rig);
     const wanted = decodeURIComponent(location.hash.slice(1)) || this.rig;
     const found = wanted ? rigs.find((entry) => entry.rig === wanted) : rigs[0];
     if (found && found.rig !== this.rig) {
       this.rig = found.rig;
       this.pictureAt = null;
     }
-    byId("rig").replaceChildren(...rigs.map((entry) => h("option", { value: entry.rig, selected: entry === found }, entry.rig)));
-    if (!found) byId("rig").value = "";
+    this.there = Boolean(found);
+    if (names.join() !== [...byId("rig").options].map((option) => option.value).join()) { // an open list stays open
+      byId("rig").replaceChildren(...names.map((name) => h("option", { value: name }, name)));
+    }
+    byId("rig").value = found?.rig ?? "";
+    const others = rigs.filter((entry) => entry !== found && entry.state !== "ready");
+    byId("others").replaceChildren(...others.map(({ rig, state }) =>
+      mark(h("a", { href: `#${encodeURIComponent(rig)}` }), state, `${rig} ${state}`, "pill")));
     byId("rig-label").hidden = rigs.length < 2 && Boolean(found);
     byId("rig-name").hidden = rigs.length > 1 && Boolean(found);
     byId("rig-name").textContent = found?.rig ?? wanted ?? "";
@@ -127,12 +146,13 @@ class Page {
     const silent = now() - this.contactAt;
     const age = this.pictureAt === null ? null : now() - this.pictureAt;
     const lost = silent > CONTACT_S;
+    const old = lost || this.panels.silence() > CONTACT_S || !this.there; // a status that stands still does not look live, either
     let kind = "live";
     if (lost) kind = "lost";
     else if (this.live && age === null) kind = "connecting";
     else if (this.live && age > this.pictureStale) kind = "stale";
     const words = {
-      live: this.live ? `live · ${ago(age)}` : "in contact",
+      live: this.live ? `live · ${ago(age)} old` : "in contact",
       lost: `no contact ${ago(silent)}`,
       stale: `no picture ${ago(age)}`,
       connecting: "no picture yet",
@@ -140,9 +160,13 @@ class Page {
     this.turn = !this.turn;
     mark(byId("liveness"), kind, words, `pill ${this.turn ? "tick-a" : "tick-b"}`);
     document.title = `${kind === "live" ? "" : `✕ ${words} · `}${this.rig ?? ""} · mdrun`;
-    document.body.classList.toggle("no-contact", lost);
+    document.body.classList.toggle("no-contact", old);
+    if (old) mark(byId("rig-state"), "unknown", "state unknown", "pill");
+    if (lost) byId("others").replaceChildren();
+    byId("as-of").hidden = !old || this.panels.silence() === null;
+    byId("as-of").textContent = old ? `What follows is from ${clockTime(this.panels.at)}; nothing is known since.` : "";
     if (kind === "lost") problem("No contact with mdrun", silent, age);
-    else if (kind === "stale") problem("No new picture", age, null);
+    else if (kind === "stale") problem("No new picture", age, null, this.there ? "" : ` mdrun has no rig ${this.rig} any more.`);
     else banner("", "");
     if (kind === "connecting") stopBeat(words);
     this.panels.tick();
@@ -174,9 +198,9 @@ class Page {
   }
 }
 
-function problem(what, seconds, age) {
+function problem(what, seconds, age, why = "") {
   const since = ` for ${ago(seconds)}.`;
-  banner(what, age === null ? since : `${since} The last picture is ${ago(age)} old.`);
+  banner(what, `${since}${age === null ? "" : ` The last picture is ${ago(age)} old.`}${why}`);
   stopBeat(`${what}${since}`);
 }
 

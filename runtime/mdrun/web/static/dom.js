@@ -37,12 +37,19 @@ export function ago(seconds) {
   return `${(seconds / 3600).toFixed(1)} h`;
 }
 
+// As the clock on the wall says it; with the date where that is not today's.
+export function clockTime(wall) {
+  const date = new Date(wall * 1000);
+  const time = date.toLocaleTimeString("en-GB");
+  return date.toDateString() === new Date().toDateString() ? time : `${date.toLocaleDateString("en-CA")} ${time}`;
+}
+
 // Colour is never alone: each state has its sign and its word.
 const SIGNS = {
   measured: "●", held: "◐", hallucinated: "◇", absent: "✕",
   live: "●", connecting: "◌", stalled: "◐", lost: "✕", failed: "✕", ended: "■",
   normal: "●", imminent: "◐", running: "■", settling: "◐", stuck: "✕",
-  ready: "●", starting: "◌", degraded: "◐", stale: "✕", writing: "●", failing: "✕",
+  ready: "●", starting: "◌", degraded: "◐", stale: "✕", writing: "●", failing: "✕", unknown: "?",
 };
 
 export function mark(element, kind, text, base = "badge") {

@@ -214,7 +214,8 @@ const reach = (url, options) => ask(url, options).catch(() => ({ status: 0, body
 function words(value) {
   if (typeof value === "number") return String(Number(value.toFixed(3)));
   if (Array.isArray(value)) return value.join(" × ");
-  if (value instanceof Object) return Object.entries(value).map(([name, inner]) => `${name}: ${words(inner)}`).join(", ");
+  if (value instanceof Object) return Object.entries(value).map(([name, inner]) => `${name.replaceAll("_", " ")}: ${words(inner)}`).join(", ");
+  if (typeof value === "boolean") return value ? "yes" : "no";
   return String(value);
 }
 

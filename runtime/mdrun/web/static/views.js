@@ -56,6 +56,7 @@ export class Views {
       context.fillRect(0, 0, width, height);
       if (view !== "thermal") context.drawImage(images.visible, 0, 0, width, height);
       if (view !== "visible") this.thermal(context, width, height, view === "fused" ? Number(this.opacity.value) : 1);
+      if (view === "thermal" && !shot.thermal.shown) continue; // there is nothing that the boxes could lie on
       for (const box of [...shot.boxes].reverse()) outline(context, box, width / shot.visible.width);
       const taken = [];
       for (const box of shot.boxes) tag(context, box, width / shot.visible.width, [width, height], taken);
@@ -64,22 +65,23 @@ export class Views {
 
   thermal(context, width, height, opacity) {
     const { shot, images } = this.last;
-    if (shot.thermal.shown) {
-      context.globalAlpha = opacity;
-      context.drawImage(images.thermal, 0, 0, width, height);
-      if (shot.thermal.stale) hatch(context, width, height);
-      context.globalAlpha = 1;
-    } else if (opacity === 1) {
-      context.fillStyle = "#e6e8eb";
-      context.font = "600 16px system-ui, sans-serif";
-      context.fillText(`no thermal image${shot.thermal.reason ? `: ${reasonWords(shot.thermal.reason)}` : ""}`, 12, 28);
-    }
+    if (!shot.thermal.shown) return;
+    context.globalAlpha = opacity;
+    context.drawImage(images.thermal, 0, 0, width, height);
+    if (shot.thermal.stale) hatch(context, width, height);
+    context.globalAlpha = 1;
   }
 
   label(shot) {
     const kind = shot.thermal.provenance;
     const age = kind === "held" && shot.thermal.age_ms !== null ? ` ${ms(shot.thermal.age_ms)} ms` : "";
-    const why = shot.thermal.reason && kind !== "measured" ? ` (${reasonWords(shot.thermal.reason)})` : "";
+    const unused = shot.thermal.shown && (kind === "absent" || kind === "hallucinated"); // by the engine: it wants none
+    const reasons = [unused && "image not used", reasonWords(unused ? shot.rung_reason : shot.thermal.reason)].filter(Boolean);
+    const why = reasons.length && kind !== "measured" ? ` (${reasons.join(": ")})` : "";
+    const none = `no thermal image${shot.thermal.reason ? `: ${reasonWords(shot.thermal.reason)}` : ""}`;
+    byId("no-thermal").hidden = shot.thermal.shown;
+    byId("no-thermal").textContent = shot.thermal.shown ? "" : none;
+    this.canvases.thermal.setAttribute("aria-label", shot.thermal.shown ? "thermal camera, laid on the visible view" : none);
     mark(byId("badge-visible"), "measured");
     mark(byId("badge-thermal"), kind, `${kind}${age}${why}`);
     mark(byId("badge-fused"), kind, `thermal ${kind}${age}${why}`);
@@ -88,25 +90,32 @@ export class Views {
     if (shot.skew_ms !== null) parts.push(`skew ${ms(shot.skew_ms)} ms`);
     if (shot.latency_ms !== null) parts.push(`latency ${ms(shot.latency_ms)} ms`);
     if (shot.verdict) parts.push(`energy ${shot.verdict}`);
-    byId("caption").replaceChildren(parts.join(" · "), ...shot.areas.map(area));
+    byId("caption").replaceChildren(parts.join(" · "), ...shot.classes.map(score), ...shot.areas.map(area));
   }
 }
 
 const WORDS = {
-  ffc: "shutter closed", stuck: "shutter stuck", stale: "too old", lost: "camera lost", stalled: "camera silent",
-  no_thermal: "no thermal camera", missing: "missing", returning: "waits until it is steady again", energy: "strange input",
+  ffc: "shutter closed", stuck: "shutter stuck", stale: "too old", lost: "camera lost", stalled: "no new image",
+  connecting: "camera not connected yet", failed: "camera given up", no_thermal: "image not there", missing: "missing", returning: "waits until it is steady again", energy: "strange input",
 };
 
-// `ffc`, or `thermal_ffc` where the reason stands for itself.
+// `ffc`, or `thermal_ffc` and `visible_lost` where the reason stands for itself.
 export function reasonWords(reason) {
-  const bare = reason.replace(/^thermal_/, "");
-  const words = WORDS[bare] ?? reason;
-  return bare === reason || !WORDS[bare] ? words : `thermal ${words}`;
+  const [, camera, bare] = reason.match(/^(?:(thermal|visible)_)?(.*)$/);
+  if (!WORDS[bare]) return reason;
+  return camera ? `${camera} ${WORDS[bare]}` : WORDS[bare];
 }
 
 // A class of a label map, in the colour that tints its pixels.
 function area({ class: name, colour, share }) {
   const chip = h("span", { class: "badge" }, `${name} ${share < 0.005 ? "<1" : (100 * share).toFixed(0)} %`);
+  chip.style.background = colour;
+  return chip;
+}
+
+// A class of the whole pair, in its colour.
+function score({ class: name, colour, score: value }) {
+  const chip = h("span", { class: "badge" }, `${name} ${value.toFixed(2)}`);
   chip.style.background = colour;
   return chip;
 }
