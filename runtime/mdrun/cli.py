@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,13 +14,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from mdrun import __version__
-from mdrun.command import LazyGroup, run_command, warn
+from mdrun.command import LazyGroup, leave, run_command, warn
 from mdrun.errors import UsageError
 from mdrun.signals import as_usual
 
 if TYPE_CHECKING:
     from mdrun.engine import Engine
     from mdrun.pipeline import RunOptions, RunReport
+    from mdrun.rig.config import RigConfig
     from mdrun.sources import Source
 
 PROGRAM = "mdrun"
@@ -155,11 +155,11 @@ def _is_rig_run(flags: dict[str, Any]) -> bool:
 
 
 def _run_rigs(flags: dict[str, Any]) -> int:
-    from mdrun.rig.flags import check_rigs, print_config, rigs_of
+    from mdrun.rig.flags import check_rigs, rigs_of
 
     rigs = rigs_of([Path(file) for file in flags["rig"]], flags)
     if flags["print_config"]:
-        click.echo(print_config(rigs), nl=False)
+        _print_config(rigs)
         return 0
     if flags["validate_config"]:
         check_rigs(rigs)
@@ -180,6 +180,17 @@ def _run_rigs(flags: dict[str, Any]) -> int:
     for report in reports:
         print_rig_report(report)
     return code
+
+
+def _print_config(rigs: list[RigConfig]) -> None:
+    from mdrun.rig.effective import print_config, with_secrets
+
+    click.echo(print_config(rigs), nl=False)
+    if secret := with_secrets(rigs):
+        warn(
+            PROGRAM,
+            f"{', '.join(secret)}: passwords are left out; write them as ${{NAME}}, which the environment knows",
+        )
 
 
 @cli.command("info", epilog="\b\nExamples:\n  mdrun info student.onnx\n  mdrun info student.onnx --json")
@@ -302,4 +313,4 @@ def _print_json(data: object) -> None:
 
 def main() -> None:
     """The command, once signals are taken care of (`mdrun.__main__`)."""
-    sys.exit(run_command(cli, PROGRAM))
+    leave(run_command(cli, PROGRAM))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import importlib
 import io
 import os
 import sys
+import threading
 from collections.abc import Mapping, Sequence
-from typing import Any
+from contextlib import suppress
+from typing import Any, NoReturn
 
 import click
 
@@ -91,6 +94,21 @@ def run_command(command: click.Command, program: str, arguments: Sequence[str] |
         what = f"{type(error).__name__}: {error}"
         return _fail(program, f"a mistake of ours: {what}; {DEBUG}=1 shows where, please report it", INTERNAL)
     return outcome if isinstance(outcome, int) else 0
+
+
+def leave(code: int) -> NoReturn:
+    """End the process, without Python's own clearing up where a thread of ours is still at work.
+
+    A daemon thread that meets the end of Python on its way back from C++ is unwound there, and OpenCV's bindings abort
+    the process at that: exit code 134 in the place of the documented one.
+    """
+    if any(thread.daemon for thread in threading.enumerate()):
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):  # a pipe that nobody reads any more, or a closed stream
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _not_installed(program: str, error: ModuleNotFoundError) -> str:

@@ -1,4 +1,4 @@
-"""One engine as a user sees it: images in, detections or a label map out."""
+"""One engine as a user sees it: images in, detections, a label map or classes out."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import numpy as np
 from mdrun.backends import AUTO, Backend, check_backend, open_backend
 from mdrun.backends.base import Inputs, Outputs
 from mdrun.backends.cuda_array import Image
+from mdrun.classify import ClassifyPostprocess
 from mdrun.errors import EngineError, UsageError
-from mdrun.frames import Detections, Segmentation
+from mdrun.frames import Classification, Detections, Found, Segmentation
 from mdrun.manifest import Manifest
 from mdrun.onnx_file import check_graph, read_manifest
 from mdrun.postprocess import Postprocess
@@ -22,11 +23,12 @@ from mdrun.preprocess import Preprocess
 from mdrun.segment import SegmentPostprocess
 from mdrun.verified import check_verified
 
-TASKS = {"detect": "infer", "segment": "segment"}  # what this version runs, and the method for it
+TASKS = {"detect": "infer", "segment": "segment", "classify": "classify"}  # what it runs, and the method for it
 STAGES = ("preprocess", "infer", "postprocess")
 MAX_THREADS = 256  # ONNX Runtime starts as many as it is told, and hangs at a million
 
 T = TypeVar("T")
+AnyPostprocess = Postprocess | SegmentPostprocess | ClassifyPostprocess
 
 
 class Engine:
@@ -35,7 +37,7 @@ class Engine:
     with Engine.load("student.onnx") as engine:
         detections = engine.infer(visible_rgb, thermal_grey)
 
-    `infer` is for the task `detect`, `segment` for the task `segment`.
+    `infer` is for the task `detect`, `segment` and `classify` for the tasks of their names.
 
     Attributes:
         manifest: what the engine takes and gives.
@@ -83,7 +85,7 @@ class Engine:
         check_backend(backend)
         path = resolve(engine)
         manifest = read_manifest(path)
-        check_task(manifest, path)
+        check_inputs(manifest, path)
         if require_verified:
             check_verified(manifest, path)
         if threshold is not None:
@@ -153,11 +155,18 @@ class Engine:
             raise self._other_task("segment", "label maps")
         return self._timed(self.postprocess, visible, thermal, normalised)[0]
 
+    def classify(self, visible: Image, thermal: Image | None = None, *, normalised: bool = False) -> Classification:
+        """Classes of one pair as a whole, the best first; arguments and errors are those of `infer`."""
+        if not isinstance(self.postprocess, ClassifyPostprocess):
+            raise self._other_task("classify", "classes of pairs")
+        return self._timed(self.postprocess, visible, thermal, normalised)[0]
+
     def run_timed(
         self, visible: Image, thermal: Image | None, *, normalised: bool = False
-    ) -> tuple[Detections | Segmentation, dict[str, float]]:
+    ) -> tuple[Found, dict[str, float]]:
         """What the engine's task gives, and the wall time of each stage in milliseconds."""
-        return self._timed(self.postprocess, visible, thermal, normalised)
+        read: Callable[[Outputs, tuple[int, int]], Found] = self.postprocess
+        return self._timed(read, visible, thermal, normalised)
 
     def infer_batch(self, pairs: Sequence[Inputs]) -> list[Outputs]:
         """Raw outputs of several pairs that were preprocessed, at most `max_batch` of them at once.
@@ -241,13 +250,15 @@ def since(start_ns: int) -> float:
     return (perf_counter_ns() - start_ns) / 1e6
 
 
-def make_postprocess(manifest: Manifest, threshold: float | None) -> Postprocess | SegmentPostprocess:
+def make_postprocess(manifest: Manifest, threshold: float | None) -> AnyPostprocess:
     """What reads the outputs of the manifest's task.
 
     Raises:
         EngineError: the outputs are not those of the task.
     """
-    return SegmentPostprocess(manifest) if manifest.task == "segment" else Postprocess(manifest, threshold)
+    if manifest.task == "segment":
+        return SegmentPostprocess(manifest)
+    return (ClassifyPostprocess if manifest.task == "classify" else Postprocess)(manifest, threshold)
 
 
 def check_range(name: str, value: float | None, low: float, high: float) -> None:
@@ -276,17 +287,12 @@ def check_scores(manifest: Manifest, name: str) -> None:
         )
 
 
-def check_task(manifest: Manifest, path: Path) -> None:
-    """Refuse an engine whose results this version does not know, or that wants to run with an empty input.
+def check_inputs(manifest: Manifest, path: Path) -> None:
+    """Refuse an engine whose results would be pixels of nothing, or that wants to run with an empty input.
 
     Raises:
-        EngineError: for another task, without a visible input, or with an input that it can do without.
+        EngineError: without a visible input, or with an input that it can do without.
     """
-    if manifest.task not in TASKS:
-        known = " and ".join(map(repr, TASKS))
-        raise EngineError(
-            f"{path}: its task is {manifest.task!r}, this mdrun runs {known}; `mdrun models` lists what ships"
-        )
     if "visible" not in manifest.inputs:
         raise EngineError(
             f"{path}: it has no visible input, and results are pixels of the visible frame; choose another"

@@ -1,4 +1,4 @@
-"""Values that travel through the runtime: frames, pairs, detections, label maps, results.
+"""Values that travel through the runtime: frames, pairs, detections, label maps, classes, results.
 
 Everything here crosses threads and is frozen; every time is in nanoseconds of one monotonic clock.
 """
@@ -37,6 +37,7 @@ class FfcState(str, Enum):
     RUNNING = "running"  # the shutter is closed
     SETTLING = "settling"  # open again, the image is not yet trusted
     STUCK = "stuck"  # the image has stood still for longer than any shutter event lasts
+    UNKNOWN = "unknown"  # no new image comes, or only just again: a shutter event, or the way to us; not yet trusted
 
 
 class SourceState(str, Enum):
@@ -81,7 +82,7 @@ class Frame:
         shutter: the camera says that its shutter (flat-field correction) is closed: the image is stale.
         arrived_ns: when the image reached this process, on the same clock; None for recordings.
         clock: whose clock `captured_ns` is.
-        ffc: what the camera's telemetry says about its shutter; None where it says nothing.
+        ffc: what telemetry says about the shutter, None where it says nothing; behind the thermal chain its state.
         counts: (H, W) uint16 raw counts that `image` was made of; None where the camera gave 8 bits.
         unaligned: (H, W) uint8, the thermal image as the camera sees it, where `image` was laid on the visible view.
         kelvin: of one count, where the camera's telemetry says that its counts are temperatures; else None.
@@ -111,7 +112,8 @@ class FramePair:
         visible: the frame that gives the pair its time.
         thermal: its partner; None where `provenance` is ABSENT.
         provenance: of the thermal image.
-        reason: why the thermal image is not MEASURED (`stale`, `ffc`, `stuck`, `lost`, `no_thermal`), else empty.
+        reason: why the thermal image is not MEASURED (`stale`, `ffc`, `stuck`, `stalled`, `connecting`, `lost`,
+            `failed`, `no_thermal`), else empty.
         skew_ms: visible capture time minus thermal capture time; None without a thermal frame.
         thermal_age_ms: age of the thermal image when the pair was made; None without a thermal frame.
     """
@@ -174,6 +176,35 @@ class Segmentation:
 
 
 @dataclass(frozen=True, slots=True)
+class Classification:
+    """Classes of one pair as a whole, the best first.
+
+    Attributes:
+        scores: (N,) float32 in [0, 1], descending: softmax probabilities.
+        classes: (N,) int64, index into the manifest's class names.
+        energy: free energy of the pair, high where it is strange; None where the engine gives none.
+    """
+
+    scores: NDArray[np.float32]
+    classes: NDArray[np.int64]
+    energy: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse shapes that do not belong together."""
+        if self.scores.ndim != 1 or self.classes.shape != self.scores.shape:
+            raise ValueError(
+                f"a classification wants scores (N,) and classes (N,); got {self.scores.shape}, {self.classes.shape}"
+            )
+
+    def __len__(self) -> int:
+        """Number of classes that are reported."""
+        return len(self.scores)
+
+
+Found = Detections | Segmentation | Classification  # what an engine says about a pair, by its task
+
+
+@dataclass(frozen=True, slots=True)
 class TrackEvent:
     """Something that happened to one tracked object.
 
@@ -224,6 +255,7 @@ class Result:
         events: what began or ended with this frame.
         produced_ns: when the result was there, on the clock of the frames; None for recordings.
         display: lowest score that is drawn, counted and begins a track, where engines differ; None: one for the run.
+        classification: classes of the pair, for the task `classify`.
     """
 
     pair: FramePair
@@ -243,6 +275,7 @@ class Result:
     events: tuple[TrackEvent, ...] = ()
     produced_ns: int | None = None
     display: float | None = None
+    classification: Classification | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,13 +20,15 @@ class _Window:
     began_s: float
     passed: int = 0
     left_out: int = 0
+    since: float = 0.0  # of the first of those left out
     last: logging.LogRecord | None = None  # of those left out: what was true in the end is told
 
 
 class RepeatLimit:
     """Lets through `per_minute` records a minute of each rig, kind and text; the last of the others follows later.
 
-    That one carries the number of the others as `left_out`. Used under the handler's lock.
+    That one carries the number of the others as `left_out` and `time.time` of the first of them as `since`; `created`
+    stays its own. Used under the handler's lock.
     """
 
     def __init__(self, per_minute: int = PER_MINUTE) -> None:
@@ -43,6 +45,8 @@ class RepeatLimit:
         if window.passed < self._per_minute:
             window.passed += 1
             return [*told, record]
+        if window.last is None:
+            window.since = record.created
         window.left_out += 1
         window.last = record
         return told
@@ -53,6 +57,6 @@ class RepeatLimit:
         told = []
         for window in map(self._windows.pop, over):
             if window.last is not None:
-                window.last.left_out = window.left_out - 1
+                window.last.left_out, window.last.since = window.left_out - 1, window.since
                 told.append(window.last)
         return sorted(told, key=lambda record: record.created)

@@ -103,7 +103,8 @@ class TextLine(logging.Formatter):
         """The record in one line."""
         found = _keys(record)
         code = f" [{found['code']}]" if found["code"] else ""
-        more = f" ({found['left_out']} more like it)" if found["left_out"] else ""
+        others = f"{found['left_out']} more like it since {found['since']}, " if found["left_out"] else ""
+        more = f" ({others}this one at {found['at']})" if found["since"] else ""  # held back, and written only now
         words = f"{found['rig'] or '-'} {found['kind']} {clean(found['message'])}"
         line = f"{found['ts']} {found['level'].upper():<7} {words}{code}{more}"
         return f"{line}\n{record.exc_text}" if record.exc_text else line
@@ -118,18 +119,24 @@ class JsonLine(logging.Formatter):
 
 
 def _keys(record: logging.LogRecord) -> dict[str, Any]:
-    stamp = datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds")
-    data = dict(getattr(record, "data", {}))
+    data, since = dict(getattr(record, "data", {})), getattr(record, "since", None)
     return {
-        "ts": stamp.replace("+00:00", "Z"),
+        "ts": _stamp(getattr(record, "written", record.created)),
         "level": record.levelname.lower(),
         "rig": getattr(record, "rig", ""),
         "kind": getattr(record, "kind", "log"),
         "code": getattr(record, "code", ""),
         "message": record.getMessage(),
         "left_out": getattr(record, "left_out", 0),
+        "since": "" if since is None else _stamp(since),
+        "at": _stamp(record.created),
         "data": data | ({"traceback": record.exc_text} if record.exc_text else {}),
     }
+
+
+def _stamp(time_s: float) -> str:
+    """`2026-11-27T20:52:05.123Z`."""
+    return datetime.fromtimestamp(time_s, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class LogHandler(logging.Handler):
@@ -187,6 +194,7 @@ class LogHandler(logging.Handler):
             if self._lines.full():
                 self.lost += 1
                 continue
+            record.written = time.time()  # threads may overtake each other up to here, and repeats were held back
             try:
                 self._lines.put_nowait(self.format(record))  # the handler's lock is held: nobody else puts
             except Exception:  # noqa: BLE001, RUF100  # the log's own thread must not end by it either

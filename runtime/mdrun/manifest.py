@@ -138,7 +138,8 @@ class Parity:
         limits: what was allowed, by quantity, or by measure: there it is the largest loss. `matched` is a least share.
         passed: everything that has a limit is within it.
         mean_abs: mean absolute difference, by quantity.
-        matched: share of the reference's detections that the engine gives too, in [0, 1].
+        matched: share of the reference's detections that the engine gives too, in [0, 1]; of an engine that classifies,
+            of the pairs that it puts into the same class.
         metrics: by measure (`person/ap50`, `mean/accuracy`).
         accepted: why an engine that did not pass was exported nevertheless.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,13 @@ def print_manifest(path: Path, manifest: Manifest) -> None:
         },
         **_thresholds(manifest),
         "precision": f"{origin.precision or 'not stated'}, opset {origin.opset or 'not stated'}",
-        "accuracy": _accuracy(origin.accuracy),
+        _accuracy_of(origin.precision): _accuracy(origin.accuracy, origin.data),
         "data": "; ".join(origin.data),
         "licence": origin.licence,
         "made by": origin.command,
         "checkpoint": origin.checkpoint_sha256[:16],
         "verified": f"no: {doubt}" if doubt else "yes",
-        **(_parity(manifest.parity) if manifest.parity is not None else {}),
+        **(_parity(manifest.parity, manifest.task) if manifest.parity is not None else {}),
         **(_build(manifest.build) if manifest.build is not None else {}),
         "digest": manifest.digest(),
     }
@@ -48,36 +49,58 @@ def print_models(models: list[dict[str, Any]]) -> None:
         return
     for model in models:
         table = make_table(model["name"], model["task"])
-        table.add_row("labels" if model["task"] == "segment" else "finds", ", ".join(model["classes"]))
+        verb = {"detect": "finds", "segment": "labels"}.get(model["task"], "tells apart")
+        table.add_row(verb, ", ".join(model["classes"]))
         table.add_row("needs", " + ".join(model["needs"]))
         table.add_row("size", f"{model['bytes'] / 1e6:.1f} MB")
-        table.add_row("accuracy", _accuracy(model["accuracy"]))
+        if model["parity"] is not None and model["parity"]["metrics"]:
+            table.add_row("accuracy", _change(**model["parity"]))
+        table.add_row(_accuracy_of(model["precision"]), _accuracy(model["accuracy"], model["data"]))
         table.add_row("licence", model["licence"])
         make_console().print(table)
 
 
-def _accuracy(scores: dict[str, float]) -> str:
-    """Every score, or the means where there are any: label maps come with sixty, `SET/CLASS/…` each."""
+def _accuracy_of(precision: str | None) -> str:
+    """Whose accuracy training has measured: the network's in single precision, whatever this engine's is."""
+    return "accuracy" if precision in {None, "fp32"} else "before, in FP32"
+
+
+def _accuracy(scores: dict[str, float], data: list[str]) -> str:
+    """Every score, or the means where there are any: label maps come with sixty, `SET/CLASS/…` each.
+
+    Sets with several labels have them in their name (`msrs-visible_val`); where a run of before has left them out,
+    `data` has them: a run is judged by labels of the kind that it learns from.
+    """
     means = {name: value for name, value in scores.items() if "mean" in name.split("/")}
-    return f"{join_values(means)}; by class: --json" if means else join_values(scores)
+    text = f"{join_values(means)}; by class: --json" if means else join_values(scores)
+    labels = re.findall(r"\((\w+) labels\)", "; ".join(data)) if "msrs_val/" in text else []
+    return f"{text}; {labels[0]} labels" if labels else text
+
+
+def _change(metrics: dict[str, dict[str, float]], data: str, reference: str, **_: Any) -> str:
+    """What the export has measured of an engine, and of what it was made from."""
+    told = ", ".join(f"{name} {change['engine']:.4g} ({change['reference']:.4g})" for name, change in metrics.items())
+    return f"{told}; on {data}, in brackets {reference}"
 
 
 def _thresholds(manifest: Manifest) -> dict[str, str]:
-    """The row of a detector; label maps have no scores."""
+    """The row of a detector or a classifier; label maps have no scores."""
     limits = manifest.thresholds
     if manifest.task == "segment":
         return {}
-    return {"thresholds": f"report {limits.report:g}, display {limits.display:g}, NMS IoU {limits.nms_iou:g}"}
+    overlap = f", NMS IoU {limits.nms_iou:g}" if manifest.task == "detect" else ""
+    return {"thresholds": f"report {limits.report:g}, display {limits.display:g}{overlap}"}
 
 
-def _parity(parity: Parity) -> dict[str, str]:
+def _parity(parity: Parity, task: str) -> dict[str, str]:
     """What was compared, by how much it differs, and what was allowed."""
+    what = "pairs' classes" if task == "classify" else "detections"
     rows = {
         "parity": f"{'passed' if parity.passed else 'did not pass'}: {parity.pairs} pairs of {parity.data}, "
         f"compared with {parity.reference}",
         "largest change": join_values(parity.max_abs),
         "mean change": join_values(parity.mean_abs),
-        "found again": "" if parity.matched is None else f"{100 * parity.matched:.4g} % of the detections",
+        "found again": "" if parity.matched is None else f"{100 * parity.matched:.4g} % of the {what}",
         "measures": ", ".join(
             f"{name} {change.reference:.4g} → {change.engine:.4g}" for name, change in parity.metrics.items()
         ),

@@ -43,6 +43,8 @@ class ShippedModel:
             "thresholds": asdict(manifest.thresholds),
             "precision": manifest.origin.precision,
             "accuracy": manifest.origin.accuracy,
+            "data": manifest.origin.data,
+            "parity": None if manifest.parity is None else asdict(manifest.parity),
             "licence": manifest.origin.licence,
             "digest": manifest.digest(),
         }

@@ -19,7 +19,7 @@ RETURNED = "returned"  # why the preferred engine runs again
 
 NOTICES = 100  # kept for the page
 POINTS = 300  # of each chart: ten seconds at 30 Hz
-SILENT_S = 5.0  # without a result although cameras run: many frames of any camera, fewer than anybody would wait for
+SILENT_S = 15.0  # without a result a rig has failed: three times a camera's timeout, so that most losses mend first
 RATE_WINDOW = 60  # arrivals that a frame rate is counted over
 PERCENTILE_WINDOW = 3600  # values: two minutes at 30 Hz; a snapshot holds the lock while it sorts them, 4 ms in all
 SKEW_EDGES_MS = (-250.0, -100.0, -60.0, -40.0, -20.0, -10.0, 0.0, 10.0, 20.0, 40.0, 60.0, 100.0, 250.0)
@@ -53,7 +53,7 @@ class CameraStatus:
     code: str = ""
     message: str = ""
     captured: int = 0
-    dropped: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)  # without `Monitor.drops`
     reconnects: int = 0
     width: int = 0
     height: int = 0
@@ -217,17 +217,27 @@ class Monitor:
             self.registration = self.registration | values
 
     def state(self) -> str:
-        """`starting`, `ready`, `degraded` (a camera or engine is missing), `failed` (no visible camera, no results)."""
+        """What it is worth to who waits for results; docs/observability.md has the rule.
+
+        Returns:
+            `starting`: no result yet. `failed`: none for SILENT_S, or the visible camera is given up. `degraded`: a
+            camera is not there, or another engine than the preferred one runs, or none. `ready`: all is well.
+        """
         states = {modality: camera.state for modality, camera in self.cameras.items()}
         visible = states.get(Modality.VISIBLE)
-        if visible in {SourceState.FAILED, SourceState.LOST}:
+        if visible is SourceState.FAILED:
             return "failed"
         if self.last_result is None:
             return "starting"
         if visible is not SourceState.ENDED and time.monotonic() - self.last_result > SILENT_S:
             return "failed"
         whole = all(state in {SourceState.LIVE, SourceState.ENDED} for state in states.values())
-        return "ready" if whole and self.rung in {0, None} else "degraded"
+        return "ready" if whole and self.rung == 0 else "degraded"
+
+    def dropped(self, modality: Modality) -> Counter[str]:
+        """Images of one camera without a result, by cause; for those who hold the lock."""
+        own = self.cameras[modality].dropped
+        return own + self.drops if modality is Modality.VISIBLE else own
 
     def snapshot(self) -> dict[str, Any]:
         """Everything as plain JSON data; docs/web.md lists the keys."""
@@ -236,7 +246,9 @@ class Monitor:
                 "rig": self.rig,
                 "uptime_s": round(time.monotonic() - self.started, 3),
                 "state": self.state(),
-                "cameras": {modality.value: _camera(camera) for modality, camera in self.cameras.items()},
+                "cameras": {
+                    modality.value: _camera(camera, self.dropped(modality)) for modality, camera in self.cameras.items()
+                },
                 "results": self.results,
                 "drops": dict(self.drops),
                 "thermal_provenance": dict(self.provenance),
@@ -273,7 +285,7 @@ class Monitor:
         return None if found is None else found.to_dict()
 
 
-def _camera(camera: CameraStatus) -> dict[str, Any]:
+def _camera(camera: CameraStatus, dropped: Counter[str]) -> dict[str, Any]:
     fps = camera.fps()
     return {
         "name": camera.name,
@@ -281,7 +293,7 @@ def _camera(camera: CameraStatus) -> dict[str, Any]:
         "code": camera.code,
         "message": camera.message,
         "captured": camera.captured,
-        "dropped": dict(camera.dropped),
+        "dropped": dict(dropped),
         "reconnects": camera.reconnects,
         "width": camera.width,
         "height": camera.height,

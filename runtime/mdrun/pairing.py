@@ -16,7 +16,7 @@ from types import TracebackType
 import numpy as np
 
 from mdrun.errors import UsageError
-from mdrun.frames import Frame, FramePair, Provenance
+from mdrun.frames import FfcState, Frame, FramePair, Provenance
 from mdrun.sources.base import NS_PER_MS, Source
 from mdrun.sources.reader import Reader
 
@@ -102,8 +102,10 @@ class Pairer:
 
 
 def _unless_shut(frame: Frame, provenance: Provenance, reason: str) -> tuple[Frame | None, Provenance, str]:
-    """Behind a closed shutter nothing is measured, and the image before it is not held either."""
-    return (None, Provenance.ABSENT, "ffc") if frame.shutter else (frame, provenance, reason)
+    """Behind a closed shutter nothing is measured, and the image before it is not held either; nor where one may be."""
+    if not frame.shutter:
+        return frame, provenance, reason
+    return None, Provenance.ABSENT, "stalled" if frame.ffc is FfcState.UNKNOWN else "ffc"
 
 
 class FreezeDetector:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from mdrun.engine import Engine, check_scores
 from mdrun.errors import DataError, UsageError
-from mdrun.frames import Detections, FramePair, Result, Segmentation
+from mdrun.frames import Classification, Detections, FramePair, Result, Segmentation
 from mdrun.pairing import PairLimits, PairStream
 from mdrun.signals import StopRequest
 from mdrun.sinks import FileSink, JsonlSink, LabelSink, Look, Overflow, SheetSink, VideoSink
@@ -146,9 +146,10 @@ def process(
                 engine.manifest.engine_name,
                 engine.manifest.task,
                 detections=found if isinstance(found, Detections) else None,
-                energy=found.energy if isinstance(found, Segmentation) else None,
+                energy=None if isinstance(found, Detections) else found.energy,
                 stages_ms={"pair": waited_ms} | stages_ms,
                 segmentation=found if isinstance(found, Segmentation) else None,
+                classification=found if isinstance(found, Classification) else None,
             )
             statistics.add_result(result)
             yield result

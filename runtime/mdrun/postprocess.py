@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mdrun import boxes
 from mdrun.backends.base import Outputs
 from mdrun.errors import EngineError
-from mdrun.frames import Detections
+from mdrun.frames import Detections, Result
 from mdrun.manifest import Manifest
 
 OUTPUTS = {"boxes": "float32", "scores": "float32", "classes": "int32"}
@@ -64,6 +64,15 @@ def above(detections: Detections, threshold: float) -> Detections:
     """The detections with at least this score."""
     keep: NDArray[np.bool_] = detections.scores >= threshold
     return Detections(detections.boxes_xyxy[keep], detections.scores[keep], detections.classes[keep])
+
+
+def counted(result: Result, display: float) -> list[int]:
+    """Class index of everything that counts: boxes from the display threshold; of a pair's classes the best, if so."""
+    if result.detections is not None:
+        indices: list[int] = above(result.detections, display).classes.tolist()
+        return indices
+    best = result.classification
+    return [] if best is None or not len(best) or best.scores[0] < display else [int(best.classes[0])]
 
 
 def _list(names: dict[str, str]) -> str:

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from mdrun.pipeline import RunReport
-from mdrun.tables import join_values, make_console, make_table
+from mdrun.tables import join_drops, join_values, make_console, make_table
 
 if TYPE_CHECKING:
     from mdrun.rig.run import RigReport
@@ -60,7 +60,7 @@ def _rig_table(summary: dict[str, Any]) -> Table:
         table.add_row("engine", f"{engine['name']}, {_library(engine)}")
     table.add_row("captured", f"{captured['visible']} visible, {captured['thermal']} thermal")
     table.add_row("results", str(summary["results"]))
-    table.add_row("dropped", join_values(summary["drops"]) or "none")
+    table.add_row("dropped", join_drops(summary["cameras"]) or "none")
     table.add_row("thermal", join_values(summary["thermal_provenance"]) or "none")
     for role, camera in summary["cameras"].items():
         fps = "" if camera["fps"] is None else f", {camera['fps']:g} frames/s"

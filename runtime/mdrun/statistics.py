@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mdrun.frames import FramePair, Provenance, Result
-from mdrun.postprocess import above
+from mdrun.postprocess import counted
 from mdrun.segment import AREA_DIGITS, areas
 
 SCHEMA_VERSION = 1
@@ -56,7 +56,7 @@ class Statistics:
         results: pairs that went through the engine.
         drops: visible frames without a result, by cause.
         provenance: results by the provenance of their thermal image.
-        objects: detections that count, by class.
+        objects: detections that count, by class; for the task `classify` pairs by their best class.
         areas: shares of the frame's pixels by class, summed over the results; empty without label maps.
     """
 
@@ -83,9 +83,7 @@ class Statistics:
             self._skew.add(abs(result.pair.skew_ms))
         if self.thermal_used and result.pair.thermal_age_ms is not None:
             self._age.add(result.pair.thermal_age_ms)
-        if result.detections is not None:
-            for index in above(result.detections, self.display).classes.tolist():
-                self.objects[self.classes[index]] += 1
+        self.objects.update(self.classes[index] for index in counted(result, self.display))
         if result.segmentation is not None:
             for name, share in areas(result.segmentation, self.classes).items():
                 self.areas[name] = self.areas.get(name, 0.0) + share
@@ -114,7 +112,7 @@ class Statistics:
             "results": self.results,
             "drops": dict(sorted(self.drops.items())),
             "thermal_provenance": dict(self.provenance),
-            "objects": {name: self.objects[name] for name in self.classes} if self.task == "detect" else {},
+            "objects": {name: self.objects[name] for name in self.classes} if self.task != "segment" else {},
             "areas": {name: round(total / self.results, AREA_DIGITS) for name, total in self.areas.items()} or None,
             "skew_ms": self._skew.to_dict(),
             "thermal_age_ms": self._age.to_dict(),

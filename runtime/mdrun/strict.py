@@ -1,27 +1,21 @@
-"""Strict YAML files: unknown keys are errors, and every problem is in the one error, with its line."""
+"""Strict YAML files: unknown keys are errors, a key that is there twice is one, and every key has its line."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ConfigDict
 
 from mdrun.errors import UsageError
-
-SET = " (--set)"  # behind a key that an override has set
 
 
 class Strict(BaseModel):
     """Unknown keys are errors, values do not change after reading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-M = TypeVar("M", bound=Strict)
 
 
 class _Loader(yaml.SafeLoader):
@@ -63,6 +57,9 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
         lines = key_lines(text)
     except FileNotFoundError:
         raise
+    except yaml.MarkedYAMLError as error:
+        where = "" if error.problem_mark is None else f":{error.problem_mark.line + 1}"
+        raise UsageError(f"{path}{where}: cannot be read as YAML: {error.problem or error.context}") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UsageError(f"{path}: cannot be read as YAML: {error}") from error
     if not isinstance(data, dict):
@@ -88,19 +85,3 @@ def key_lines(text: str) -> dict[str, int]:
 
     walk(yaml.compose(text, Loader=yaml.SafeLoader), ())
     return found
-
-
-def problems(error: ValidationError, lines: dict[str, int], given: set[str] | None = None) -> list[str]:
-    """Every problem with its key and where that was written: a line of the file, or an override in `given`."""
-    return [_describe(problem, lines, given or set()) for problem in error.errors()]
-
-
-def _describe(problem: ErrorDetails, lines: dict[str, int], given: set[str]) -> str:
-    parts = [str(part) for part in problem["loc"]]
-    key = ".".join(parts) or "config"
-    written = [".".join(parts[:end]) for end in range(len(parts), 0, -1)]  # of a list's element, the list
-    if any(place in given for place in written):
-        where = SET
-    else:
-        where = next((f" (line {lines[place]})" for place in written if place in lines), "")
-    return f"{key}{where}: {problem['msg'].removeprefix('Value error, ')}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from rich import box
@@ -23,6 +24,12 @@ def make_table(*columns: str) -> Table:
     return table
 
 
-def join_values(values: dict[str, Any]) -> str:
+def join_values(values: Mapping[str, Any]) -> str:
     """Names and numbers in one line."""
     return ", ".join(f"{name} {value:g}" for name, value in values.items())
+
+
+def join_drops(cameras: Mapping[str, Mapping[str, Any]]) -> str:
+    """What cameras have dropped, by cause, in one line: `visible busy 3, queue 2; thermal queue 96`."""
+    drops = {role: join_values(camera["dropped"]) for role, camera in cameras.items()}
+    return "; ".join(f"{role} {causes}" for role, causes in drops.items() if causes)

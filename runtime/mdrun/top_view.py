@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from mdrun.frames import Notice
 from mdrun.notices import CALM, TROUBLE, tell
-from mdrun.tables import join_values
+from mdrun.tables import join_drops, join_values
 from mdrun.text import clean
 
 BARS = "▁▂▃▄▅▆▇█"
 SPARKS = 40  # bars of a chart: ten seconds of 300 results, as the page keeps them
 NOTICES = 6
+AMPLE = 1000  # columns: as wide as a table wants to be
 POINTS = ("p50", "p95", "p99", "max")
 STYLES = {
     "ready": "green", "live": "green", "ended": "green",
@@ -81,11 +83,54 @@ def _rig(name: str, status: Mapping[str, Any], rate: float | None) -> Iterable[R
     yield _facts(status, ladder)
     if status["sinks"]:
         yield _sinks(status["sinks"])
-    yield from _notices(name, status)
+    yield _notices(name, status)
 
 
-def _cameras(cameras: Mapping[str, Mapping[str, Any]]) -> Table:
-    table = _table(
+class _Split:
+    """A table that goes on below, with its first column again, where the terminal is too narrow for all columns."""
+
+    def __init__(self, *columns: str) -> None:
+        """`columns`: headings."""
+        self._columns = columns
+        self._rows: list[tuple[str | Text, ...]] = []
+
+    def add_row(self, *cells: str | Text) -> None:
+        """One cell a column."""
+        self._rows.append(cells)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        shown = [0]
+        for number in range(1, len(self._columns)):
+            wider = console.measure(self._part([*shown, number]), options=options.update(width=AMPLE))
+            if len(shown) > 1 and wider.maximum > options.max_width:
+                yield self._part(shown)
+                shown = [0]
+            shown.append(number)
+        yield self._part(shown)
+
+    def _part(self, numbers: Sequence[int]) -> Table:
+        table = _table(*(self._columns[number] for number in numbers))
+        for row in self._rows:
+            table.add_row(*(row[number] for number in numbers))
+        return table
+
+
+class _Chart:
+    """A sparkline as wide as there is room for."""
+
+    def __init__(self, values: Sequence[float | None]) -> None:
+        """`values`: oldest first."""
+        self._values = values
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield Text(sparkline(self._values, min(SPARKS, options.max_width)), no_wrap=True)
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(1, len(sparkline(self._values)))
+
+
+def _cameras(cameras: Mapping[str, Mapping[str, Any]]) -> _Split:
+    table = _Split(
         "camera", "", "state", "image", "fps", "age", "clock", "captured", "dropped", "reconnects", "shutter"
     )
     for role, camera in cameras.items():
@@ -95,7 +140,7 @@ def _cameras(cameras: Mapping[str, Mapping[str, Any]]) -> Table:
         shutter = f"{camera['ffc']}, {camera['ffc_events']} events" if role == "thermal" else ""
         table.add_row(
             role, clean(camera["name"]), Text(camera["state"], STYLES.get(camera["state"], "")), image, fps, age,
-            camera["clock"], str(camera["captured"]), join_values(camera["dropped"]) or "0", str(camera["reconnects"]),
+            camera["clock"], str(camera["captured"]), str(sum(camera["dropped"].values())), str(camera["reconnects"]),
             shutter,
         )  # fmt: skip
     return table
@@ -110,7 +155,7 @@ def _times(status: Mapping[str, Any]) -> Table:
     }
     for name, (key, values) in charts.items():
         if status[key] is not None:
-            table.add_row(name, *(f"{status[key][point]:.1f}" for point in POINTS), sparkline(values))
+            table.add_row(name, *(f"{status[key][point]:.1f}" for point in POINTS), _Chart(values))
     return table
 
 
@@ -121,13 +166,15 @@ def _facts(status: Mapping[str, Any], ladder: Mapping[str, Any]) -> Table:
         words = f"{engine['name']}, {engine['precision']}, {engine['backend']} on {engine['device']}"
         reason = f": {ladder['reason']}" if runs and ladder["reason"] else ""
         table.add_row("engine", Text(clean(words + (" runs" if runs else "") + reason), "bold" if runs else "dim"))
+    if ladder["active"] is None and ladder["reason"]:
+        table.add_row("engine", Text(clean(f"none runs: {ladder['reason']}"), "red"))
     steps = [f"{step['from']} to {step['to']} ({step['reason']}) {step['count']}"
              for step in ladder["transitions"]]  # fmt: skip
     rows = {
         "stages, p50": ", ".join(f"{stage} {points['p50']:.1f} ms" for stage, points in status["stages_ms"].items()),
         "switches": ", ".join(steps),
         "thermal": join_values(status["thermal_provenance"]),
-        "dropped": join_values(status["drops"]),
+        "dropped": join_drops(status["cameras"]),
         "objects": join_values(status["objects"]),
         "events": join_values(status["events"]),
         "energy gate": join_values(status["verdicts"]),
@@ -149,30 +196,34 @@ def _registration(found: Mapping[str, Any]) -> str:
 
 
 def _sinks(sinks: Mapping[str, Mapping[str, Any]]) -> Table:
-    table = _table("output", "written", "dropped", "errors", "")
+    table = _table("output", "written", "dropped", "errors", "", long=(0, -1))
     for name, sink in sinks.items():
         words = Text("works", "green") if sink["alive"] else Text(clean(sink["message"]) or "failed", "red")
         table.add_row(clean(name), str(sink["written"]), str(sink["dropped"]), str(sink["errors"]), words)
     return table
 
 
-def _notices(rig: str, status: Mapping[str, Any]) -> Iterable[Text]:
+def _notices(rig: str, status: Mapping[str, Any]) -> Table:
     """The last ones, and how long ago they were on the clock of the frames."""
     notices, cameras = status["notices"], status["cameras"].values()
     times = [notice["at_s"] for notice in notices] + [camera["last_captured_s"] or 0.0 for camera in cameras]
+    table = _table("", "", "")
     for notice in notices[-NOTICES:]:
         data = {key: value for key, value in notice.items() if key not in ("kind", "at_s")}
         told = tell(Notice(str(notice["kind"]), rig, 0, data))
         style = "dim" if told.level == CALM else "yellow" if told.level == TROUBLE else "red"
         ago = f"{_span(max(times) - notice['at_s'])} ago"
-        yield Text(f"  {ago:>10}  {clean(notice['kind'])}  {clean(told.text)}", style)
+        table.add_row(*(Text(text, style) for text in (f"{ago:>12}", clean(notice["kind"]), clean(told.text))))
+    return table
 
 
-def _table(*columns: str) -> Table:
+def _table(*columns: str, long: Collection[int] = (-1,)) -> Table:
+    """An empty table; `long`: columns, from either end, that are broken where there is no room for them."""
     headed = any(columns)
     table = Table(box=box.SIMPLE_HEAD if headed else None, show_header=headed, show_edge=False, pad_edge=False)
     for number, column in enumerate(columns):
-        table.add_column(column, no_wrap=number == 0, overflow="fold")
+        breaks = number in long or number - len(columns) in long
+        table.add_column(column, no_wrap=not breaks, overflow="fold")
     return table
 
 

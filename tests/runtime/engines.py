@@ -3,6 +3,7 @@
 `write_blob` finds one warm body by a threshold, so that its box can be computed by hand; `write_constant` gives
 whatever boxes a test wants. `write_areas` labels what is warm and what is red; `write_labels` gives whatever label map
 a test wants.
+`write_classes` tells bright pairs from dark ones and from those with something hot.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ CLASSES = ["person", "bicycle", "car"]
 LABELS = list(LABEL_NAMES)
 RED_LABEL, WARM_LABEL = LABELS.index("car"), LABELS.index("person")
 RED = 200  # a visible pixel whose red is above this belongs to a car
+KINDS = ["day", "night", "fire"]
+CALM = -1.0  # energy below which a pair is like those of the training
 VISIBLE_WH = (96, 72)
 THERMAL_WH = (32, 24)
 WARM = 200  # a thermal pixel above this belongs to the body
@@ -148,6 +151,53 @@ def write_labels(path: Path, labels: NDArray[np.int32]) -> Path:
     """A visible-only engine that always gives this label map, `VISIBLE_WH` large."""
     nodes = [helper.make_node("Identity", ["all_labels"], ["labels"])]
     return save(path, make_segment_manifest("constant"), nodes, {"all_labels": labels[None].astype(np.int32)})
+
+
+def make_classify_manifest(name: str = "classes", count: int = 2) -> Manifest:
+    """Manifest of an engine that gives the `count` best of KINDS and an energy; its threshold is CALM."""
+    outputs = {
+        "scores": OutputSpec("float32", [1, count], "probability, descending"),
+        "classes": OutputSpec("int32", [1, count], "index into classes"),
+        "energy": OutputSpec("float32", [1], "free energy of the pair; high is strange"),
+    }
+    manifest = make_manifest(name, thermal_wh=THERMAL_WH)
+    limits = replace(manifest.thresholds, report=0.0)
+    return replace(manifest, task="classify", classes=KINDS, outputs=outputs, thresholds=limits, energy={"fp32": CALM})
+
+
+def write_classes(path: Path, name: str = "classes", calm: float = CALM) -> Path:
+    """An engine of three logits; `calm` is the threshold of its energy.
+
+    They are (b - 128) / 32 and its negative for the mean b of the visible bytes, and (h - WARM) / 8 for the hottest
+    thermal pixel h.
+    """
+    constants: dict[str, NDArray[Any]] = {
+        "middle": np.array(128, np.float32),
+        "spread": np.array(32, np.float32),
+        "warm": np.array(WARM, np.float32),
+        "steps": np.array(8, np.float32),
+        "one": np.array([1], np.int64),
+        "two": np.array([2], np.int64),
+    }
+    nodes = [
+        helper.make_node("Cast", ["visible"], ["light"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", ["thermal"], ["heat"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["light"], ["mean"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("ReduceMax", ["heat"], ["hottest"], axes=[1, 2], keepdims=0),
+        helper.make_node("Sub", ["mean", "middle"], ["brighter"]),
+        helper.make_node("Div", ["brighter", "spread"], ["day_flat"]),
+        helper.make_node("Neg", ["day_flat"], ["night_flat"]),
+        helper.make_node("Sub", ["hottest", "warm"], ["hotter"]),
+        helper.make_node("Div", ["hotter", "steps"], ["fire_flat"]),
+        *[helper.make_node("Unsqueeze", [f"{kind}_flat", "one"], [kind]) for kind in KINDS],
+        helper.make_node("Concat", KINDS, ["logits"], axis=1),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+        helper.make_node("TopK", ["probabilities", "two"], ["scores", "places"], axis=1),
+        helper.make_node("Cast", ["places"], ["classes"], to=TensorProto.INT32),
+        helper.make_node("ReduceLogSumExp", ["logits"], ["sum"], axes=[1], keepdims=0),
+        helper.make_node("Neg", ["sum"], ["energy"]),
+    ]
+    return save(path, replace(make_classify_manifest(name), energy={"fp32": calm}), nodes, constants)
 
 
 def write_constant(

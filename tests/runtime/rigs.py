@@ -90,7 +90,7 @@ def frame_at(
         image[6:18, 10:16] = 250
     image.flags.writeable = False
     arrived_ns = None if arrived_ms is None else round(arrived_ms * NS_PER_MS)
-    shut = ffc in {FfcState.RUNNING, FfcState.SETTLING, FfcState.STUCK}
+    shut = ffc not in {None, FfcState.NORMAL, FfcState.IMMINENT}
     captured_ns = round(captured_ms * NS_PER_MS)
     return Frame(image, modality, captured_ns, sequence, CAMERAS[modality], None, shut, arrived_ns, ffc=ffc)
 

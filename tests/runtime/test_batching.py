@@ -19,7 +19,7 @@ from mdrun.backends import LIBRARIES, Inputs, Outputs, open_backend
 from mdrun.backends.base import ANY_BATCH
 from mdrun.engine import Engine
 from mdrun.errors import DataError, EngineError
-from mdrun.frames import Detections, Segmentation
+from mdrun.frames import Found, Segmentation
 from mdrun.manifest import METADATA_KEY, OutputSpec
 from mdrun.models import default
 from mdrun.onnx_file import read_manifest
@@ -307,7 +307,7 @@ def test_rigs_that_share_an_engine_see_what_they_see_alone(library: str, rigs: i
             shared.add_rig()
         sizes = count_batches(shared)
 
-        def rig(first: int) -> list[tuple[int, Detections | Segmentation]]:
+        def rig(first: int) -> list[tuple[int, Found]]:
             return [(seed, shared.run(*images(seed))[0]) for seed in range(first, first + PAIRS)]
 
         found = in_threads(*[lambda first=rig_number * PAIRS: rig(first) for rig_number in range(rigs)])

@@ -280,7 +280,7 @@ def test_thresholds(call: Call, tmp_path: Path) -> None:
         (swap("--engine", "@cut.onnx"), 3, "not a complete ONNX file"),
         (swap("--engine", "@noise.onnx"), 3, "not a complete ONNX file"),
         (swap("--engine", "@bare.onnx"), 3, "holds no manifest"),
-        (swap("--engine", "@classify.onnx"), 3, "task is 'classify'"),
+        (swap("--engine", "@classify.onnx"), 3, "wanted scores float32 and classes int32"),
         (swap("--engine", "@segment.onnx"), 3, "wanted labels int32"),
         (swap("--engine", "@hollow.onnx"), 3, "ONNX Runtime refuses it"),
         (swap("--engine", "@student.plan"), 3, "no manifest beside it"),

@@ -15,7 +15,7 @@ import pytest
 import mdrun
 from mdrun import Engine, models
 from mdrun.errors import DataError, EngineError, UsageError
-from mdrun.frames import Detections
+from mdrun.frames import Detections, Segmentation
 from mdrun.manifest import METADATA_KEY
 from mdrun.onnx_file import graph_sha256
 from tests.runtime.engines import (
@@ -182,8 +182,15 @@ def test_closed_engine(blob: Path) -> None:
 
 
 def test_engine_for_another_task(tmp_path: Path) -> None:
+    text = make_manifest().to_json().replace('"detect"', '"depth"')
+    path = save(tmp_path / "depth.onnx", make_manifest(), [], {}, embedded=text)
+    with pytest.raises(EngineError, match="task is 'depth', wanted one of detect, segment, classify"):
+        Engine.load(path)
+
+
+def test_a_classify_engine_that_gives_boxes(tmp_path: Path) -> None:
     path = save(tmp_path / "class.onnx", replace(make_manifest(), task="classify"), [], {})
-    with pytest.raises(EngineError, match="task is 'classify', this mdrun runs 'detect' and 'segment'"):
+    with pytest.raises(EngineError, match=r"outputs are boxes float32 .*, wanted scores float32 and classes int32"):
         Engine.load(path)
 
 
@@ -248,8 +255,10 @@ def test_every_engine_of_this_package_runs() -> None:
             found, _ = engine.run_timed(np.zeros((480, 640, 3), np.uint8), thermal)
             if isinstance(found, Detections):
                 assert len(found) <= model.manifest.thresholds.max_detections
-            else:
+            elif isinstance(found, Segmentation):
                 assert found.label_map.shape == (480, 640)
+            else:
+                assert found.energy is not None
 
 
 def test_importing_is_cheap_and_lazy() -> None:

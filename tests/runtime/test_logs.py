@@ -61,8 +61,9 @@ def test_a_text_line() -> None:
 def test_a_json_line_has_stable_keys() -> None:
     (line,) = written("json", notice("source", **LOST))
     found = json.loads(line)
-    assert list(found) == ["ts", "level", "rig", "kind", "code", "message", "left_out", "data"]
+    assert list(found) == ["ts", "level", "rig", "kind", "code", "message", "left_out", "since", "at", "data"]
     assert found["data"] == LOST
+    assert (found["left_out"], found["since"]) == (0, "")
     assert (found["level"], found["rig"], found["kind"], found["code"]) == ("warning", "gate", "source", "MDR-405")
 
 
@@ -229,7 +230,28 @@ def test_memory_is_bounded_and_nothing_new_goes_unseen() -> None:
 def test_the_last_of_many_is_written_at_the_end() -> None:
     lines = written("text", *[notice("source", **LOST)] * 50)
     assert len(lines) == PER_MINUTE + 1
-    assert lines[-1].endswith(f"({50 - PER_MINUTE - 1} more like it)")
+    assert f"({50 - PER_MINUTE - 1} more like it since 20" in lines[-1]
+
+
+def test_times_of_a_log_never_go_back_and_a_line_that_was_held_back_tells_its_own() -> None:
+    stream = io.StringIO()
+    logs.setup("info", "json", stream)
+    for _ in range(PER_MINUTE + 2):
+        logs.log_notice(notice("source", **LOST))
+    time.sleep(0.02)  # the stamps have milliseconds
+    logs.log_notice(notice("source", **LOST | {"state": "live", "message": ""}))
+    logs.close()
+    *_, live, held = map(json.loads, stream.getvalue().splitlines())
+    stamps = [json.loads(line)["ts"] for line in stream.getvalue().splitlines()]
+    assert stamps == sorted(stamps)
+    assert (live["data"]["state"], held["data"]["state"]) == ("live", "lost")
+    assert held["left_out"] == 1
+    assert held["since"] <= held["at"] < live["ts"] <= held["ts"]
+
+
+def test_a_single_line_that_was_held_back_tells_when_it_was() -> None:
+    *_, last = written("text", *[notice("source", **LOST)] * (PER_MINUTE + 1))
+    assert "[MDR-405] (this one at 20" in last
 
 
 class StuckStream(io.StringIO):

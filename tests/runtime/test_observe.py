@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import subprocess
+import time
 from collections import Counter
 from dataclasses import replace
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from rich.console import Console
 
 from mdrun.frames import FfcState, Modality, Provenance, SourceState, Verdict
 from mdrun.monitor import Monitor, SinkStatus
 from mdrun.observe.health import health
 from mdrun.observe.metrics import metrics_text
+from mdrun.top_view import draw
 from tests.runtime.rigs import CAMERAS, change_at, frame_at
 from tests.runtime.test_statistics import make_result
 
@@ -92,10 +96,51 @@ def test_health_of_a_rig_through_its_life() -> None:
     monitor.add_state(change_at(Modality.THERMAL, SourceState.LOST, 400))
     assert health([monitor], "readyz")[1]["rigs"]["gate"]["state"] == "degraded"
     monitor.add_state(change_at(Modality.VISIBLE, SourceState.LOST, 500))
-    assert [health([monitor], kind)[0] for kind in ("startupz", "readyz", "livez")] == [200, 503, 200]
+    assert state(monitor) == ("degraded", 200)  # most losses mend within seconds
+    monitor.last_result = time.monotonic() - 14
+    assert state(monitor) == ("degraded", 200)
+    monitor.last_result = time.monotonic() - 16
+    assert state(monitor) == ("failed", 503)
+    assert [health([monitor], kind)[0] for kind in ("startupz", "livez")] == [200, 200]
     monitor.beat -= 60  # the loop hangs
     assert health([monitor], "livez")[0] == 503
     assert health([], "livez")[0] == 503
+
+
+def state(monitor: Monitor) -> tuple[str, int]:
+    """What every place that shows a state shows, and what `/readyz` answers."""
+    code, answer = health([monitor], "readyz")
+    assert monitor.snapshot()["state"] == answer["rigs"]["gate"]["state"]
+    return str(answer["rigs"]["gate"]["state"]), code
+
+
+def test_a_camera_that_is_given_up_has_failed_at_once_and_a_rung_that_is_not_the_first_degrades() -> None:
+    monitor = busy_monitor()
+    assert state(monitor) == ("degraded", 200)
+    monitor.set_rung(0, "")
+    assert state(monitor) == ("ready", 200)
+    monitor.set_rung(None, "thermal_lost")
+    assert state(monitor) == ("degraded", 200)
+    monitor.add_state(change_at(Modality.VISIBLE, SourceState.FAILED, 500))
+    assert state(monitor) == ("failed", 503)
+
+
+def test_every_place_tells_the_same_drops() -> None:
+    monitor = busy_monitor()
+    monitor.add_drop("queue", 4)
+    monitor.add_frame_drop(Modality.VISIBLE, "damaged", 2)
+    monitor.add_frame_drop(Modality.THERMAL, "queue", 96)
+    wanted = {"visible": {"busy": 1, "queue": 4, "damaged": 2}, "thermal": {"queue": 96}}
+    metrics: dict[str, dict[str, float]] = {"visible": {}, "thermal": {}}
+    for (name, labels), value in samples(metrics_text([monitor])).items():
+        if name == "mdrun_frames_dropped_total":
+            metrics[dict(labels)["role"]][dict(labels)["cause"]] = value
+    status = monitor.snapshot()
+    assert metrics == {role: camera["dropped"] for role, camera in status["cameras"].items()} == wanted
+    console = Console(file=io.StringIO(), width=200)
+    console.print(draw("http://x", {"gate": status}, {}, None, ""))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]  # a StringIO
+    assert "visible damaged 2, busy 1, queue 4; thermal queue 96" in shown
 
 
 def test_cameras_without_results_are_not_ready() -> None:

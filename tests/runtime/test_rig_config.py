@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
-import yaml
 
 from mdrun.errors import RigError, UsageError
 from mdrun.frames import Modality
 from mdrun.rig.cameras import open_feed
-from mdrun.rig.config import RigConfig, read_rigs
+from mdrun.rig.config import read_rigs
 from mdrun.rig.environment import expand
-from mdrun.rig.flags import check_rigs, print_config, rigs_of
+from mdrun.rig.flags import check_rigs, rigs_of
 from mdrun.rig.run import run_rigs
 
 GATE = """\
@@ -53,7 +53,7 @@ def test_all_problems_come_in_one_line_with_their_lines(tmp_path: Path) -> None:
         read_rigs(write(tmp_path, text))
     message = str(caught.value)
     assert "\n" not in message
-    for wanted in ("cameras.cam1.offset_ms (line 7)", "pairing (line 9): age_ms is 250.0", "colour (line 13)"):
+    for wanted in ("gate.yaml:7: cameras.cam1.offset_ms", "line 9: pairing: age_ms is 250.0", "line 13: colour"):
         assert wanted in message
     assert caught.value.exit_code == 2
     assert caught.value.code == "MDR-210"
@@ -64,9 +64,9 @@ def test_all_problems_come_in_one_line_with_their_lines(tmp_path: Path) -> None:
     [
         ("cameras: {a: {source: x, role: thermal}}", "wanted one visible"),
         ("cameras: {a: {source: x, role: visible, bad_pixels: [[1, 2]]}}", "bad_pixels are for a thermal camera"),
-        ("cameras: {a: {source: x, role: visible}}\nrig: a/b", "rig (line 2)"),
+        ("cameras: {a: {source: x, role: visible}}\nrig: a/b", "gate.yaml:2: rig: 'a/b' is no name"),
         ("cameras: {a: {source: x, role: thermal, normalise: {rule: fixed}}}", "low below high"),
-        ("rigs: []", "rigs (line 1)"),
+        ("rigs: []", "gate.yaml:1: rigs is []"),
         ("- 1", "holds a list"),
         ("a: [", "cannot be read as YAML"),
         ("? [a, b]\n: 1", "cannot be read as YAML"),
@@ -75,7 +75,7 @@ def test_all_problems_come_in_one_line_with_their_lines(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_meant_is_refused(tmp_path: Path, text: str, words: str) -> None:
-    with pytest.raises(RigError, match=words.replace("(", r"\(").replace(")", r"\)")):
+    with pytest.raises(RigError, match=re.escape(words)):
         read_rigs(write(tmp_path, text))
     with pytest.raises(RigError, match="no such file"):
         read_rigs(tmp_path / "other.yaml")
@@ -119,15 +119,6 @@ def test_two_rigs_want_two_names_and_no_cameras_from_flags(tmp_path: Path) -> No
     assert [rig.rig for rig in rigs_of([one, other], {})] == ["gate", "yard"]
     with pytest.raises(UsageError, match="--visible cannot belong to 2 rigs"):
         rigs_of([one, other], {"visible": "cam0"})
-
-
-def test_the_printed_configuration_is_whole_and_hides_passwords(tmp_path: Path) -> None:
-    rigs = rigs_of([write(tmp_path, GATE)], {})
-    text = print_config(rigs)
-    assert "secret" not in text
-    again = RigConfig.model_validate(yaml.safe_load(text))
-    assert again.pairing == rigs[0].pairing
-    assert again.drift.limit_px == 3.0  # defaults are written out
 
 
 def test_secrets_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

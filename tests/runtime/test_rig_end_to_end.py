@@ -104,7 +104,7 @@ def rig(tmp_path: Path) -> Iterator[tuple[Running, RtspServer, RtspServer, Liste
 def test_two_cameras_page_broker_files_and_a_pulled_camera(
     rig: tuple[Running, RtspServer, RtspServer, Listener, Path],
 ) -> None:
-    running, _, thermal, listener, folder = rig
+    running, visible, thermal, listener, folder = rig
     running.wait("results with a measured thermal image", lambda s: s["thermal_provenance"].get("measured", 0) > 10)
     assert running.get("/readyz")[0] == running.get("/startupz")[0] == running.get("/livez")[0] == 200
     assert re.search(rb'mdrun_results_total\{rig="gate"\} [1-9]', running.get("/metrics")[1])
@@ -119,6 +119,14 @@ def test_two_cameras_page_broker_files_and_a_pulled_camera(
     thermal.start()
     running.wait("the return", lambda s: s["ladder"]["active"] == 0 and s["cameras"]["thermal"]["reconnects"] == 1)
 
+    visible.kill()
+    blind = running.wait("the loss", lambda s: s["ladder"]["active"] is None)
+    assert (blind["state"], blind["ladder"]["reason"]) in {("degraded", "visible_lost"), ("failed", "visible_lost")}
+    assert b'mdrun_mode{mdrun_mode="none",rig="gate"} 1.0' in running.get("/metrics")[1]
+    assert running.get("/livez")[0] == 200  # a lost camera is no reason to restart
+    visible.start()
+    running.wait("the visible camera", lambda s: s["ladder"]["active"] == 0 and s["state"] == "ready")
+
     running.process.send_signal(signal.SIGTERM)
     asked = time.monotonic()
     output, errors = running.process.communicate(timeout=PATIENCE_S)
@@ -129,6 +137,9 @@ def test_two_cameras_page_broker_files_and_a_pulled_camera(
     lines = [json.loads(line) for line in (folder / "gate.jsonl").read_text().splitlines()]
     summary = json.loads((folder / "run" / "summary.json").read_text())
     assert summary["captured"]["visible"] == summary["results"] + sum(summary["drops"].values())
+    dropped = dict(summary["cameras"]["visible"]["dropped"])
+    dropped.pop("damaged", 0)  # never captured
+    assert dropped == summary["drops"]
     written = summary["sinks"]
     name = next(key for key in written if key.startswith("jsonl:") and key.endswith("gate.jsonl"))
     assert len(lines) == written[name]["written"] <= summary["results"]
@@ -142,6 +153,8 @@ def test_two_cameras_page_broker_files_and_a_pulled_camera(
     states = [message["state"] for message in listener.objects("mdrun/gate/status/thermal")]
     assert "live" in states
     assert {"lost", "stalled"} & set(states)
+    pairs = [(message["engine"], message["reason"]) for message in listener.objects("mdrun/gate/status/pair")]
+    assert (None, "visible_lost") in pairs
     assert listener.payloads("mdrun/gate/available")[-1] == "offline"
 
 

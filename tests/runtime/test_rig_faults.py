@@ -5,14 +5,19 @@ The real loop, ladder and thermal chain run on a recording of the street; the cl
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from mdrun.frames import Notice, Provenance
+from mdrun.observe.metrics import metrics_text
 from mdrun.record.standard import STANDARD, StandardFault
 from mdrun.rig.config import RigConfig
 from mdrun.rig.session import Session
@@ -79,7 +84,7 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [str(write_blob(root / "blob.onnx")), str(blind)]
 
 
-def replay(query: str, engines: list[str], **pairing: object) -> Run:
+def config_of(query: str, engines: list[str], **pairing: object) -> RigConfig:
     source = f"replay://{street_recording()}?{query}" if query else f"replay://{street_recording()}"
     config = {
         "rig": "street",
@@ -88,8 +93,12 @@ def replay(query: str, engines: list[str], **pairing: object) -> Run:
         "pairing": pairing,
         "drift": {"enabled": False},
     }
+    return RigConfig.model_validate(config)
+
+
+def replay(query: str, engines: list[str], **pairing: object) -> Run:
     notices: list[Notice] = []
-    with Session(RigConfig.model_validate(config)) as session:
+    with Session(config_of(query, engines, **pairing)) as session:
         session.on_notice = notices.append
         rows = [
             Row(
@@ -152,6 +161,15 @@ def shutter(run: Run, spans: list[tuple[float, float]], found_after_s: float) ->
         assert Provenance.MEASURED in run.thermal(end_s, end_s + 1.0)
 
 
+def no_shutter(run: Run) -> None:
+    """Nobody is told of a shutter: not in results, nor in counts, nor in notices."""
+    assert run.ffc_events == 0
+    assert not run.reasons(0, SECONDS) & {"ffc", "stuck"}
+    assert not [notice.data for notice in run.notices if notice.kind == "ffc"]
+    reasons = {notice.data["reason"] for notice in run.notices if notice.kind == "ladder"}
+    assert not reasons & {"thermal_ffc", "thermal_stuck"}
+
+
 def flapping(run: Run) -> None:
     all_there(run)
     assert run.switches <= AT_START + 8  # four losses, four returns
@@ -211,8 +229,8 @@ CHECKS: dict[str, Callable[[Run], None]] = {
     "none": calm,
     "thermal_pulled": lambda run: thermal_gone(run, 8, 12, {"lost"}),
     "thermal_pulled_for_good": lambda run: thermal_gone(run, 8, SECONDS, {"lost"}),
-    "thermal_absent_at_start": lambda run: thermal_gone(run, 0, 5, {"lost", "no_thermal"}),
-    "thermal_stalls": lambda run: thermal_gone(run, 8, 12, {"stalled", "stale", "ffc", "lost"}),
+    "thermal_absent_at_start": lambda run: thermal_gone(run, 0, 5, {"connecting"}),
+    "thermal_stalls": lambda run: thermal_gone(run, 8, 12, {"stalled"}),
     "visible_pulled": lambda run: visible_gone(run, 8, 12),
     "visible_stalls": lambda run: visible_gone(run, 8, 12),
     "both_pulled": lambda run: visible_gone(run, 8, 12),
@@ -249,8 +267,68 @@ def test_the_rig_keeps_its_promise(fault: StandardFault, engines: list[str]) -> 
     run = replay(fault.query, engines)
     times = [row.at_s for row in run.rows]
     assert times == sorted(times)
+    if "ffc" not in fault.query and "freeze_thermal" not in fault.query:
+        no_shutter(run)
     assert run.captured == len(run.rows) + run.drops.total()
     CHECKS[fault.name](run)
+
+
+def test_without_a_visible_camera_no_engine_runs(engines: list[str]) -> None:
+    """What metrics and page show while it is away, and that going and coming back are told and counted."""
+    seen: list[tuple[float, float, Any]] = []
+
+    def look(notice: Notice) -> None:
+        if notice.kind != "ladder" or notice.at_ns < 1e9:  # the start has a switch of its own
+            return
+        none = 'mdrun_mode{mdrun_mode="none",rig="street"}'
+        lines = dict(line.rsplit(" ", 1) for line in metrics_text([session.monitor]).decode().splitlines())
+        status = session.monitor.snapshot()["ladder"]
+        seen.append((notice.at_ns / 1e9, float(lines[none]), (status["active"], status["reason"])))
+
+    with Session(config_of("kill_visible=8s-12s", engines)) as session:
+        session.on_notice = look
+        results = list(session)
+        session.check()
+        steps = session.monitor.snapshot()["ladder"]["transitions"]
+    assert seen == [(8.0, 1.0, (None, "visible_lost")), (12.0, 0.0, (0, ""))]
+    assert {"from": "blob", "to": "none", "reason": "visible_lost", "count": 1} in steps
+    assert {"from": "none", "to": "blob", "reason": "returned", "count": 1} in steps
+    assert {result.rung for result in results if result.pair.visible.captured_ns > 12e9} == {0}
+
+
+def test_images_that_come_late_are_no_shutter(engines: list[str]) -> None:
+    """Each up to 900 ms, none before the one before it: silence and bursts, and no gap in capture time."""
+    run = replay("jitter=900ms", engines)
+    all_there(run)
+    no_shutter(run)
+
+
+@pytest.mark.parametrize("ends_s", [8.6, 9.5])
+def test_a_gap_in_capture_time_is_no_shutter_and_is_followed_by_doubt(ends_s: float, engines: list[str]) -> None:
+    """As long as a shutter event; a camera may have closed one, so what comes next settles all the same."""
+    run = replay(f"drop_thermal=8s-{ends_s}s", engines)
+    all_there(run)
+    no_shutter(run)
+    assert Provenance.MEASURED not in run.thermal(8.1, ends_s + 0.25)
+    assert run.reasons(8.5, ends_s + 0.25) == {"stalled"}
+    assert Provenance.MEASURED in run.thermal(ends_s + 0.3, ends_s + 1)
+
+
+def test_compressed_video_that_stands_still_is_no_shutter_and_is_not_measured(
+    engines: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an H.264 camera gives of a scene without motion, or behind a shutter: nobody can know."""
+    folder = Path(shutil.copytree(street_recording(), tmp_path / "run"))
+    header = json.loads((folder / "recording.json").read_text())
+    header["sources"] = {"visible": "rtsp://gate.local/visible", "thermal": "rtsp://gate.local/thermal"}
+    (folder / "recording.json").write_text(json.dumps(header))
+    monkeypatch.setattr("tests.runtime.test_rig_faults.street_recording", lambda: folder)
+    run = replay("freeze_thermal=4s-18s", engines)
+    all_there(run)
+    no_shutter(run)
+    assert run.thermal(4.4, 18.25) == {Provenance.ABSENT}
+    assert run.reasons(4.4, 18.25) == {"stalled"}
+    assert Provenance.MEASURED in run.thermal(18.3, 19.3)
 
 
 def test_a_replay_gives_the_same_again(engines: list[str]) -> None:

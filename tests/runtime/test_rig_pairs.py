@@ -57,6 +57,37 @@ def test_no_one_waits_for_a_camera_that_is_lost() -> None:
     assert [(n.data["camera"], n.data["state"]) for n in notices][-1] == ("thermal", "lost")
 
 
+def reasons_after(*changes: tuple[float, SourceState], images: bool = True, cameras: int = 2) -> set[str]:
+    """Why there is no thermal image in the last second of three; its camera gives images for a second, or never."""
+    told = [(at, change_at(Modality.THERMAL, state, at)) for at, state in changes]
+    events = [event for event in two_cameras(3, missing=(1 if images else 0, 3)) if images or not _is_thermal(event[1])]
+    monitor = Monitor("gate", dict(list(CAMERAS.items())[:cameras]))
+    with ScriptedFeed(sorted([*events, *told], key=lambda item: item[0])) as feed:
+        pairs = list(LivePairs(feed, PairingConfig(), monitor, chain=None, realtime=False, tell=lambda notice: None))
+    late = [pair for pair in pairs if pair.visible.captured_ns > 2000 * NS_PER_MS]
+    assert {pair.provenance for pair in late} == {Provenance.ABSENT}
+    return {pair.reason for pair in late}
+
+
+def _is_thermal(event: Event) -> bool:
+    return event.modality is Modality.THERMAL
+
+
+def test_a_camera_that_has_given_nothing_yet_is_not_lost() -> None:
+    again = (1200.0, SourceState.CONNECTING)
+    assert reasons_after(images=False) == {"connecting"}
+    assert reasons_after((500, SourceState.LOST), images=False) == {"connecting"}  # tried again and again
+    assert reasons_after((500, SourceState.LOST), again, images=False) == {"connecting"}
+    assert reasons_after((1100, SourceState.LOST)) == {"lost"}
+    assert reasons_after((1100, SourceState.LOST), again) == {"lost"}
+    assert reasons_after((1100, SourceState.STALLED)) == {"stalled"}
+    assert (
+        reasons_after((1100, SourceState.FAILED)) == reasons_after((9, SourceState.FAILED), images=False) == {"failed"}
+    )
+    assert reasons_after((1100, SourceState.ENDED)) == {"no_thermal"}
+    assert reasons_after(images=False, cameras=1) == {"no_thermal"}
+
+
 def test_a_camera_that_stays_away_is_told_once_and_again_for_another_reason() -> None:
     ways = [("LOST", "MDR-405"), *[("CONNECTING", ""), ("LOST", "MDR-401")] * 40, ("CONNECTING", ""), ("LIVE", "")]
     changes = [
@@ -97,6 +128,25 @@ def test_a_shutter_event_is_absence_and_is_told() -> None:
     pairs, _, monitor, notices = make(events)
     inside = [pair for pair in pairs if 1100 <= pair.visible.captured_ns / NS_PER_MS < 1550]
     assert {(pair.provenance, pair.reason) for pair in inside} == {(Provenance.ABSENT, "ffc")}
+    told = [(n.data["from"], n.data["to"]) for n in notices if n.kind == "ffc"]
+    assert told == [("normal", "running"), ("running", "normal")]
+    assert monitor.cameras[Modality.THERMAL].ffc is FfcState.NORMAL
+
+
+def test_what_nobody_can_know_of_the_shutter_is_absence_and_no_news_of_it() -> None:
+    """Images that have only just begun to come again: as if none came, whatever it was."""
+    states = {1: FfcState.UNKNOWN, 2: FfcState.RUNNING, 3: FfcState.UNKNOWN}
+    events = [
+        (at, frame_at(Modality.THERMAL, event.captured_ns / NS_PER_MS, event.sequence, at, states.get(int(at / 1000))))
+        if isinstance(event, Frame) and event.modality is Modality.THERMAL
+        else (at, event)
+        for at, event in two_cameras(5)
+    ]
+    pairs, _, monitor, notices = make(events)
+    for second, reason in ((1, "stalled"), (2, "ffc"), (3, "stalled")):
+        at_ms = 1000 * second
+        inside = [pair for pair in pairs if at_ms + 200 <= pair.visible.captured_ns / NS_PER_MS < at_ms + 800]
+        assert {(pair.provenance, pair.reason) for pair in inside} == {(Provenance.ABSENT, reason)}
     told = [(n.data["from"], n.data["to"]) for n in notices if n.kind == "ffc"]
     assert told == [("normal", "running"), ("running", "normal")]
     assert monitor.cameras[Modality.THERMAL].ffc is FfcState.NORMAL
@@ -185,6 +235,70 @@ def test_live_the_newest_frame_goes_first_and_the_others_are_counted() -> None:
     assert [pair.visible.sequence for pair in made] == [6]
     assert dict(monitor.drops) == {"queue": 3, "busy": 3}
     assert pairs.captured_visible == 7 == len(made) + monitor.drops.total()
+
+
+class PlayedFeed(ScriptedFeed):
+    """Events come when their time has come; the clock goes on while the loop waits, and while an engine works."""
+
+    def work(self, milliseconds: float) -> None:
+        self._now_ns += round(milliseconds * NS_PER_MS)
+
+    def next(self, timeout_s: float) -> Event | None:
+        if not self._events:
+            self.ended = True
+            return None
+        wait_ns = max(0, round(self._events[0][0] * NS_PER_MS) - self._now_ns)
+        if wait_ns > timeout_s * 1e9:
+            self._now_ns += round(timeout_s * 1e9)
+            return None
+        return super().next(timeout_s)
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._events) and self._events[0][0] * NS_PER_MS <= self._now_ns
+
+
+def play(events: list[tuple[float, Event]], engine_ms: float, wait_ms: float) -> tuple[list[FramePair], Monitor, float]:
+    """Pairs of an engine that takes its time, and the longest time from arrival until its turn, while cameras run."""
+    monitor, feed, longest_ms = Monitor("gate", dict(CAMERAS)), PlayedFeed(events), 0.0
+    config = PairingConfig(wait_ms=wait_ms)
+    pairs = LivePairs(feed, config, monitor, chain=FakeChain(), realtime=True, tell=lambda notice: None)
+    made = []
+    while not pairs.ended:
+        if (pair := pairs.poll()) is not None:
+            assert pair.visible.arrived_ns is not None
+            if not feed.ended:
+                longest_ms = max(longest_ms, (feed.now_ns() - pair.visible.arrived_ns) / NS_PER_MS)
+            made.append(pair)
+            feed.work(engine_ms)
+    assert pairs.captured_visible == len(made) + monitor.drops.total()
+    return made, monitor, longest_ms
+
+
+def test_frames_that_one_thermal_image_makes_ready_go_in_turn_while_the_engine_keeps_up() -> None:
+    made, monitor, longest_ms = play(two_cameras(4, delay_ms=(20, 20)), engine_ms=10, wait_ms=120)
+    assert monitor.drops.total() == 0
+    assert [pair.visible.sequence for pair in made] == list(range(120))
+    assert {pair.provenance for pair in made[:-3]} == {Provenance.MEASURED}
+    assert longest_ms <= 120 + 2 * 10
+
+
+@pytest.mark.parametrize("wait_ms", [0, 80])
+@pytest.mark.parametrize("engine_ms", [70, 200])
+def test_an_engine_that_does_not_keep_up_gets_the_newest_frame(engine_ms: float, wait_ms: float) -> None:
+    made, monitor, longest_ms = play(two_cameras(10), engine_ms, wait_ms)
+    assert set(monitor.drops) == {"busy"}
+    assert len(made) == pytest.approx(10_000 / max(engine_ms, 1), rel=0.15)
+    assert longest_ms <= wait_ms + 2 * 1000 / 30
+
+
+def test_after_a_pause_of_the_network_the_past_is_dropped() -> None:
+    """Two seconds of images at once, and an engine that is faster than the cameras."""
+    events = [(max(at_ms, 3000.0) if at_ms > 1000 else at_ms, event) for at_ms, event in two_cameras(6)]
+    made, monitor, _ = play(events, engine_ms=10, wait_ms=80)
+    assert 50 <= monitor.drops["busy"] <= 70
+    late = [pair for pair in made if pair.visible.captured_ns > 3100 * NS_PER_MS]
+    assert [pair.visible.sequence for pair in late] == list(range(late[0].visible.sequence, 180))
 
 
 @settings(max_examples=60, deadline=None)

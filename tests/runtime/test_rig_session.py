@@ -11,10 +11,11 @@ import pytest
 from onnx import helper
 
 import mdrun
-from mdrun.errors import MdrunError, RigError, UsageError
-from mdrun.frames import Modality, Notice, Provenance, Verdict
+from mdrun.errors import MdrunError, RigError, SourceAuthError, UsageError
+from mdrun.frames import Modality, Notice, Provenance, SourceState, Verdict
 from mdrun.manifest import OutputSpec
 from mdrun.registration.model import Registration
+from mdrun.rig.cameras import OpenFeed
 from mdrun.rig.config import RigConfig
 from mdrun.rig.engines import EnginePool
 from mdrun.rig.run import RigRun, run_rigs
@@ -29,6 +30,7 @@ from tests.runtime.engines import (
     write_blob,
     write_constant,
 )
+from tests.runtime.rigs import ScriptedFeed, change_at
 from tests.runtime.test_pipeline import write_folders
 
 BOX, SCORE, PERSON = np.array([[8, 8, 40, 60]], np.float32), np.array([0.9], np.float32), np.array([0], np.int32)
@@ -68,6 +70,25 @@ def rig(bench: Path, engines: list[str], thermal: bool = True, **keys: object) -
     ladder = {"engines": [str(bench / name) for name in engines], "threads": 1}
     data = {"rig": "bench", "cameras": cameras, "ladder": ladder | dict(keys.pop("ladder", {}))}  # type: ignore[call-overload]
     return RigConfig.model_validate(data | {"drift": {"enabled": False}} | keys)
+
+
+@pytest.mark.parametrize(
+    ("role", "state", "words"),
+    [
+        ("visible", SourceState.LOST, "--start degraded (in a rig file `start: degraded`) waits for it"),
+        ("thermal", SourceState.LOST, "--start degraded (in a rig file `start: degraded`) runs without it"),
+        ("thermal", SourceState.FAILED, "--start degraded (in a rig file `start: degraded`) runs without it"),
+        ("visible", SourceState.FAILED, ""),
+    ],
+)
+def test_a_camera_missing_at_the_start_tells_how_to_go_on(
+    role: str, state: SourceState, words: str, bench: Path
+) -> None:
+    refused = change_at(Modality(role), state, 0, "MDR-402", "http://10.0.0.5/x: the camera answers 401")
+    opened = OpenFeed(ScriptedFeed([(0, refused)]), realtime=True, shutter_told=False, lookahead=False)
+    with Session(rig(bench, ["blob.onnx"]), opened=opened) as session, pytest.raises(SourceAuthError) as caught:
+        session.wait_for_cameras()
+    assert str(caught.value) == "http://10.0.0.5/x: the camera answers 401" + (f"; {words}" if words else "")
 
 
 def test_open_gives_every_result_with_its_provenance(bench: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+import pytest
 from onnx import TensorProto, helper
 
 from tests.broker import wait_for
@@ -94,3 +95,34 @@ def test_a_signal_finishes_the_files_of_a_rig_whose_engine_hangs(tmp_path: Path)
     assert summary["results"] == GOOD
     assert summary["captured"]["visible"] == GOOD + sum(summary["drops"].values())
     assert summary["drops"]["stopped"] >= 1  # the pair in hand
+
+
+AT_EXIT = """
+import sys, threading
+import cv2, numpy as np
+
+def work() -> None:
+    image = np.zeros((2000, 2000, 3), np.uint8)
+    while True:
+        cv2.GaussianBlur(image, (31, 31), 5)
+"""
+
+
+@pytest.mark.parametrize("code", [0, 4])
+def test_a_thread_in_opencv_does_not_change_the_exit_code(code: int) -> None:
+    """Without `leave` such a process is aborted, always."""
+    text = f"{AT_EXIT}threading.Thread(target=work, daemon=True).start()\nfrom mdrun.command import leave\n"
+    text += f"import atexit\natexit.register(print, 'cleared up')\nprint('said')\nleave({code})"
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "said\ncleared up\n", "")
+
+
+def test_a_program_that_forgets_to_close_its_rig_ends_as_it_wants_to() -> None:
+    text = """
+import sys, mdrun
+street = "test://street?pace=live"
+for result in mdrun.open(visible=street, thermal=street, engine="md-r18-slim-visible_int8"):
+    sys.exit(3)
+"""
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (3, "")

@@ -26,7 +26,7 @@ from tests.runtime.test_statistics import make_result
 
 LOOK = Look("blob", CLASSES, 0.5, thermal_used=True)
 KEYS = ["schema_version", "rig", "sequence", "captured_ns", "visible", "thermal", "skew_ms", "engine", "task"]
-KEYS += ["detections", "label_map", "areas", "energy", "stages_ms"]
+KEYS += ["detections", "label_map", "areas", "classification", "energy", "stages_ms"]
 
 
 def test_the_line_is_the_documented_one() -> None:
@@ -133,6 +133,12 @@ def test_boxes_are_drawn_on_both_panes_from_the_display_threshold() -> None:
     assert _count(right, PALETTE[0]) == pytest.approx(2 * (107 + 173), abs=12)
     assert _count(left, PALETTE[0]) > _count(right, PALETTE[0])  # the tag
     assert _count(below, PALETTE[0]) == 0
+
+
+def test_an_absent_thermal_image_carries_no_boxes() -> None:
+    drawn = draw_scene(make_result(scores=(0.9,), provenance=Provenance.ABSENT), LOOK, (320, 240))
+    assert _count(drawn[:, :320], PALETTE[0]) > 0
+    assert _count(drawn[:, 326:], PALETTE[0]) == 0
 
 
 def test_held_thermal_is_marked() -> None:

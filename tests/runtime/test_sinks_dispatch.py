@@ -305,6 +305,18 @@ def test_a_listener_that_fails_reaches_nobody(monitor: Monitor) -> None:
     assert well.sequences == [0]
 
 
+def test_a_sink_that_fails_before_the_first_result_is_told_by_the_clock_of_the_frames(monitor: Monitor) -> None:
+    ill, well = Recorder("ill"), Recorder("well")
+    ill.vital = False
+    ill.refuse_start = SinkError("nobody there")
+    made = Dispatch([ill, well], monitor, now_ns=lambda: 7_000_000_000)
+    made.start()
+    wait_for(lambda: well.notices, "the notice")
+    made.finish()
+    assert [notice.at_ns for notice in well.notices] == [7_000_000_000]
+    assert monitor.notices[0]["at_s"] == 7.0
+
+
 def test_ticks_come_without_results(run: Callable[..., Dispatch], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch, "TICK_S", 0.02)
     ticks: list[float] = []

@@ -37,7 +37,7 @@ from mdrun.thermal.lepton import Repeated, Telemetry, find_layout
 from tests.runtime.test_live_v4l2 import GOOD, FakeDevice, camera, padded
 
 MS = 1_000_000
-NORMAL, IMMINENT, RUNNING, SETTLING, STUCK = FfcState
+NORMAL, IMMINENT, RUNNING, SETTLING, STUCK, UNKNOWN = FfcState
 NEVER, SOON, CLOSED, COMPLETE = (state << 4 for state in range(4))
 # Words that real rows of a Lepton 3.5 hold: revision 14, bit 11 of the status set although it is reserved.
 REVISION, RESERVED = 14, 1 << 11

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import io
 import json
 import os
 import pty
@@ -21,6 +22,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from mdrun.command import run_command
 from mdrun.errors import SourceError, SourceTimeoutError, UsageError
@@ -68,6 +70,33 @@ def test_one_picture_holds_what_matters(rig: Any) -> None:
     assert "student to visible-only (thermal_lost) 1" in text
     assert "shutter normal to running" in text
     assert any(bar in text for bar in BARS)
+
+
+def drawn(states: dict[str, Any], width: int) -> list[str]:
+    console = Console(width=width, highlight=False, markup=False, record=True, file=io.StringIO())
+    console.print(render(Watched("http://127.0.0.1:8080", states)))
+    return console.export_text().splitlines()
+
+
+@pytest.mark.parametrize("width", [160, 100, 80, 60])
+def test_headings_are_whole_in_a_narrow_terminal(rig: Any, width: int) -> None:
+    (state,) = StatusClient(rig.url).fetch().values()
+    for camera in state["cameras"].values():
+        camera.update(width=1280, height=1024, fps=29.97, captured=1_234_567, reconnects=12)
+    address = "webhook:https://a.long.name.of.a.server.example.com:8443"
+    state["sinks"][address] = {"written": 123_456, "dropped": 7, "errors": 2, "alive": False, "message": "no route"}
+    lines = drawn({"gate": state}, width)
+    words = {word for line in lines for word in line.split()}
+    assert words >= {"camera", "state", "image", "fps", "age", "clock", "captured", "dropped", "reconnects", "shutter"}
+    assert words >= {"ms", "p50", "p95", "p99", "max", "output", "written", "errors"}
+    assert words >= {"1280x1024", "30.0", "1234567", "12", "123456", "no", "route"}
+    assert max(map(len, lines)) <= width
+    assert sum("visible" in line and "cam0" in line for line in lines) >= 1
+
+
+@pytest.mark.parametrize("width", [40, 20, 8, 1])
+def test_a_tiny_terminal_is_no_crash(rig: Any, width: int) -> None:
+    assert max(map(len, drawn(StatusClient(rig.url).fetch(), width))) <= width
 
 
 def test_without_a_terminal_it_prints_once(rig: Any) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdrun.errors import UsageError
-from mdrun.sources.uri import LIVE_SCHEMES, NETWORK_SCHEMES, OPTIONS, is_live, parse_uri, redact
+from mdrun.sources.uri import LIVE_SCHEMES, NETWORK_SCHEMES, OPTIONS, is_live, is_video, parse_uri, redact
 
 
 @pytest.mark.parametrize(
@@ -118,6 +118,25 @@ def test_refusals_name_the_way_out(text: str, told: str) -> None:
 )
 def test_what_is_live(text: str, live: bool) -> None:
     assert is_live(parse_uri(text)) is live
+
+
+@pytest.mark.parametrize(
+    ("text", "video"),
+    [
+        ("rtsp://user:pass@cam/1", True),
+        ("http://cam/video", True),
+        ("gst:rtspsrc location=rtsp://cam ! decodebin", True),
+        ("night/thermal.mp4", True),
+        ("night/thermal", False),
+        ("night/*.PNG", False),
+        ("night/0001.tiff?fps=9", False),
+        ("test://street", False),
+        ("v4l2:///dev/video0?format=y16", False),
+        ("replay://run", False),  # its header tells
+    ],
+)
+def test_what_comes_through_a_video_encoder(text: str, video: bool) -> None:
+    assert is_video(parse_uri(text)) is video
 
 
 @pytest.mark.parametrize("scheme", NETWORK_SCHEMES)

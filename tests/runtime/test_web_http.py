@@ -57,7 +57,7 @@ def test_status_is_that_of_the_monitor(rig: Rig) -> None:
     assert set(found) == set(rig.monitor.snapshot()) | {"result_age_s", "stale_s"}
     assert found["cameras"]["thermal"]["width"] == THERMAL_WH[0]
     assert found["cameras"]["visible"]["age_s"] >= 0
-    assert ask(f"{rig.url}/api/rigs").json == [{"rig": "gate", "engine": "student"}]
+    assert ask(f"{rig.url}/api/rigs").json == [{"rig": "gate", "engine": "student", "state": rig.monitor.state()}]
     assert "gate" in ask(f"{rig.url}/api/other/status").json["error"]
 
 
@@ -121,6 +121,16 @@ def test_a_held_thermal_image_is_darker() -> None:
             brightness[provenance] = decode(ask(f"{rig.url}/api/gate/thermal.jpg?marks=0").body).mean()
         assert brightness[Provenance.HELD] < 0.7 * brightness[Provenance.MEASURED]
         assert brightness[Provenance.ABSENT] < 25
+
+
+def test_an_absent_thermal_picture_carries_no_boxes() -> None:
+    with serving(fps=1000) as rig:
+        rig.provenance, rig.reason = Provenance.ABSENT, "lost"
+        rig.step()
+        marked = decode(ask(f"{rig.url}/api/gate/thermal.jpg").body)
+        bare = decode(ask(f"{rig.url}/api/gate/thermal.jpg?marks=0").body)
+        below = marked.shape[0] // 8  # the caption lies above
+        assert int(np.abs(marked[below:].astype(int) - bare[below:]).max()) < 8
 
 
 def test_fused_lies_between_both(rig: Rig) -> None:

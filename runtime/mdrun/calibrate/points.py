@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from mdrun.errors import CalibrationError
+from mdrun.problems import find_problems, in_one_line
 from mdrun.registration import Origin, Registration
 from mdrun.registration.file import Side, to_dict
 from mdrun.registration.geometry import Matrix, Points, Size, as_homography, as_points, corners, transform
-from mdrun.strict import Strict, problems
+from mdrun.strict import Strict
 
 COLUMNS = ("visible_x", "visible_y", "thermal_x", "thermal_y")
 LEAST_PAIRS = 3
@@ -132,7 +133,7 @@ def fit_json(request: Any) -> tuple[Fit, dict[str, Any]]:
     try:
         asked = PointsRequest.model_validate(request)
     except ValidationError as error:
-        raise CalibrationError("; ".join(problems(error, {}))) from error
+        raise CalibrationError(in_one_line(find_problems(PointsRequest, error))) from error
     table = np.array(asked.pairs, np.float64).reshape(-1, 4)
     fit = fit_homography(table[:, :2], table[:, 2:], asked.visible_size, asked.thermal_size, depth_m=asked.depth_m)
     return fit, to_json(fit)

@@ -17,7 +17,7 @@ def health(monitors: Sequence[Monitor], kind: str) -> tuple[int, dict[str, Any]]
     """HTTP status and JSON of one question.
 
     - `startupz`: every rig has given its first result (engines are loaded, cameras connected).
-    - `readyz`: every rig gives results now, with a thermal image or without (`degraded` is ready).
+    - `readyz`: every rig gives results (`Monitor.state` is `ready` or `degraded`), with a thermal image or without.
     - `livez`: the process is worth keeping: its loop turns. A lost camera is no reason to restart it.
     - `healthz`: the same as `readyz`, for those who know one question only.
 

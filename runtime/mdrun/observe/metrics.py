@@ -64,8 +64,8 @@ class RigCollector(Collector):
         drops = [
             ([monitor.rig, role.value, cause], float(count))
             for monitor in self._monitors
-            for role, camera in monitor.cameras.items()
-            for cause, count in (*camera.dropped.items(), *(monitor.drops.items() if role is Modality.VISIBLE else ()))
+            for role in monitor.cameras
+            for cause, count in monitor.dropped(role).items()
         ]
         yield _counter("frames_dropped", "Images without a result, by cause", [*ROLE, "cause"], drops)
         yield _counter(
@@ -79,7 +79,7 @@ class RigCollector(Collector):
         thermal = [(m.rig, camera) for m in self._monitors if (camera := m.cameras.get(Modality.THERMAL)) is not None]
         yield _counter("ffc_events", "Shutter events", ["rig"], [([rig], float(c.ffc_events)) for rig, c in thermal])
         yield _counter(
-            "ffc_seconds", "Time behind the shutter", ["rig"], [([rig], c.ffc_seconds) for rig, c in thermal]
+            "ffc_seconds", "Known time behind the shutter", ["rig"], [([rig], c.ffc_seconds) for rig, c in thermal]
         )
         states = StateSetMetricFamily("mdrun_ffc_state", "State of the thermal camera's shutter", labels=["rig"])
         for rig, camera in thermal:

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mdrun.errors import SourceError
+from mdrun.errors import SourceError, UsageError
 from mdrun.frames import Frame, Modality
 from mdrun.record.header import EVENTS, CameraHeader, Header, read_header
 from mdrun.record.index import Entry, read_events, read_index
 from mdrun.record.plan import Change, Plan, Scene, Shot, Step, ordered
 from mdrun.record.stream import StreamReader
+from mdrun.sources.uri import is_video, parse_uri
 
 NS_PER_S = 1_000_000_000
 FALLBACK_FPS = 9.0  # of a stream of one frame, whose rate nobody knows: the slowest camera of the trade
@@ -63,6 +64,13 @@ class Recording:
             periods_ns={modality: self._period_ns(modality) for modality in self.header.cameras},
             recorded=self.plan,
         )
+
+    def compressed(self, modality: Modality) -> bool:
+        """Its images had come through a video encoder; False where the header does not name their source."""
+        try:
+            return is_video(parse_uri(self.header.sources[modality]))
+        except (KeyError, UsageError):
+            return False
 
     def frame(self, shot: Shot) -> Frame:
         """Decode the image of one frame of a plan.

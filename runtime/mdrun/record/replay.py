@@ -35,6 +35,7 @@ class ReplayFeed(Feed):
     Attributes:
         live: in real time.
         shutter_told: the thermal camera itself says when its shutter is closed.
+        compressed: its images had come through a video encoder before they were recorded.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class ReplayFeed(Feed):
             self._recording.close()
             raise
         self.shutter_told = scene.telemetry
+        self.compressed = self._recording.compressed(Modality.THERMAL)
         self._next = 0
         self._now_ns = self._plan[0].at_ns
         self._shift_ns = 0  # of a live pace: what is added to the recording's clock

@@ -46,7 +46,7 @@ STANDARD = (
         "thermal_stalls",
         "drop_thermal=8s-12s",
         "stalled is told 3 frame periods after the last image; none measured 60 ms and none held 250 ms after it; "
-        "measured again before 13 s",
+        "no shutter event; measured again before 13 s",
     ),
     StandardFault(
         "visible_pulled",

@@ -12,11 +12,12 @@ from pydantic import Field, ValidationError
 
 from mdrun.errors import CalibrationError, OutputError, UsageError
 from mdrun.files import PartialFile
+from mdrun.problems import Problem, find_problems, in_one_line
 from mdrun.registration.geometry import as_homography
 from mdrun.registration.lens import Lens, Model
 from mdrun.registration.mappings import Homography, Mapping, Stereo
 from mdrun.registration.model import Origin, Registration
-from mdrun.strict import Strict, problems, read_yaml
+from mdrun.strict import Strict, read_yaml
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Above0 = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -106,14 +107,15 @@ def load(path: Path) -> Registration:
         raise CalibrationError(str(error)) from error
     found = KINDS.get(str(data.get("kind")))
     if found is None:
-        where = f" (line {lines['kind']})" if "kind" in lines else ""
-        raise CalibrationError(f"{path}: kind{where}: {data.get('kind')!r}, wanted {' or '.join(KINDS)}")
+        said = f" is {data['kind']!r}" if "kind" in data else " is missing"
+        wrong = Problem("kind", f"{said}, wanted {' or '.join(KINDS)}", lines.get("kind"))
+        raise CalibrationError(in_one_line([wrong], path))
     try:
         file = found.model_validate(data)
         origin = Origin(**file.origin.model_dump())
         return Registration(file.visible_size, file.thermal_size, file.mapping(), origin)
     except ValidationError as error:
-        raise CalibrationError(f"{path}: {'; '.join(problems(error, lines))}") from error
+        raise CalibrationError(in_one_line(find_problems(found, error, lines), path)) from error
     except CalibrationError as error:
         raise CalibrationError(f"{path}: {error}") from error
 

@@ -9,10 +9,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from mdrun.errors import RigError, UsageError
+from mdrun.problems import find_problems, in_one_line
 from mdrun.rig.config import RigConfig
 from mdrun.rig.flags import rigs_of
 from mdrun.rig.session import Session
-from mdrun.strict import problems
 
 
 def open_rig(
@@ -61,4 +61,4 @@ def _validated(rig: Mapping[str, Any] | RigConfig) -> RigConfig:
     try:
         return RigConfig.model_validate(dict(rig))
     except ValidationError as error:
-        raise RigError("; ".join(problems(error, {}))) from error
+        raise RigError(in_one_line(find_problems(RigConfig, error))) from error

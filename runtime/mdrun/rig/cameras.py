@@ -16,7 +16,7 @@ from mdrun.rig.environment import check_environment, expand
 from mdrun.sources import Source
 from mdrun.sources.base import NS_PER_MS, open_pair, open_source
 from mdrun.sources.reader import Reader
-from mdrun.sources.uri import SourceUri, is_live, parse_uri
+from mdrun.sources.uri import SourceUri, is_live, is_video, parse_uri
 
 if TYPE_CHECKING:
     from mdrun.sources.live import LiveReader
@@ -35,6 +35,7 @@ class OpenFeed:
         shutter_told: the thermal camera itself says when its shutter is closed.
         lookahead: frames come without waiting, so that a later thermal frame can be looked at.
         offsets_ns: what is added to the capture times of each camera, on purpose.
+        compressed: the thermal images come through a video encoder (`mdrun.sources.uri.is_video`).
     """
 
     feed: Feed
@@ -42,6 +43,7 @@ class OpenFeed:
     shutter_told: bool
     lookahead: bool
     offsets_ns: Mapping[Modality, int] = field(default_factory=dict)
+    compressed: bool = False
 
 
 class LiveFeed(Feed):
@@ -163,14 +165,15 @@ def open_feed(config: RigConfig) -> OpenFeed:
     if any(uri.scheme == "replay" for uri in uris.values()):
         return _replay(uris, offsets_ns)
     live = {modality: is_live(uri) for modality, uri in uris.items()}
+    compressed = Modality.THERMAL in uris and is_video(uris[Modality.THERMAL])
     if all(live.values()):
-        return replace(_live(cameras), offsets_ns=offsets_ns)
+        return replace(_live(cameras), offsets_ns=offsets_ns, compressed=compressed)
     if any(live.values()):
         raise UsageError(
             f"rig {config.rig}: one camera is live and the other a recording; wanted both live, or ?pace=live on the "
             "recording, which plays it as a live camera"
         )
-    return _recorded(cameras)
+    return replace(_recorded(cameras), compressed=compressed)
 
 
 def _offset_ns(camera: CameraConfig, uri: SourceUri) -> int:
@@ -211,4 +214,11 @@ def _replay(uris: dict[Modality, SourceUri], offsets_ns: dict[Modality, int]) ->
     if len({(uri.scheme, uri.path, tuple(sorted(uri.options.items()))) for uri in uris.values()}) > 1:
         raise UsageError("the cameras name different replays; wanted the same replay://RUN?… for both")
     feed, live, told = open_replay(next(iter(uris.values())), offsets_ns)
-    return OpenFeed(feed, realtime=live, shutter_told=told, lookahead=False, offsets_ns=offsets_ns)
+    return OpenFeed(
+        feed,
+        realtime=live,
+        shutter_told=told,
+        lookahead=False,
+        offsets_ns=offsets_ns,
+        compressed=feed.compressed,
+    )

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from mdrun.errors import RigError, UsageError
 from mdrun.frames import Modality
-from mdrun.strict import Strict, problems, read_yaml
+from mdrun.problems import find_problems, in_one_line
+from mdrun.strict import Strict, read_yaml
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}$")]  # goes into topics, labels and file names
+
+def _check_name(text: str) -> str:
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}", text) is None:
+        raise ValueError(f"{text!r} is no name, wanted 1 to 64 of A-Z a-z 0-9 _ . - that begin with a letter or digit")
+    return text
+
+
+Name = Annotated[str, AfterValidator(_check_name)]  # goes into topics, labels and file names
 Share = Annotated[float, Field(ge=0, le=1)]
 Milliseconds = Annotated[float, Field(ge=0, le=3_600_000, allow_inf_nan=False)]
 Point = tuple[float, float]
+
+NO_HURRY_MS = 3_600_000.0  # `wait_ms` of recordings: a later frame is there to be read
 
 NormaliseRule = Literal["agc8", "fixed", "percentile", "centikelvin"]
 Policy = Literal["strict", "hold", "lone"]
@@ -128,6 +139,7 @@ class RungConfig(Strict):
     engine: str = Field(min_length=1)
     backend: str = "auto"
     threshold: Share | None = None
+    display_threshold: Share | None = Field(None, description="in the place of the rig's")
 
 
 class LadderConfig(Strict):
@@ -220,15 +232,21 @@ class RigConfig(Strict):
     start: Literal["require", "degraded"] = Field("require", description="what a camera missing at the start means")
     display_threshold: Share | None = None
 
-    @model_validator(mode="after")
-    def _one_camera_a_role(self) -> RigConfig:
-        roles = [camera.role for camera in self.cameras.values()]
+    @field_validator("cameras")
+    @classmethod
+    def _one_camera_a_role(cls, cameras: dict[str, CameraConfig]) -> dict[str, CameraConfig]:
+        roles = [camera.role for camera in cameras.values()]
         if roles.count("visible") != 1 or roles.count("thermal") > 1:
             raise ValueError(
-                f"cameras have the roles {', '.join(sorted(roles)) or 'none'}; "
-                "wanted one visible and at most one thermal"
+                f"the roles are {', '.join(sorted(roles)) or 'none'}, wanted one visible and at most one thermal"
             )
-        return self
+        return cameras
+
+    def display(self, rung: int, own: float) -> float:
+        """Lowest score that is drawn, counted and begins a track, of an engine of the ladder; `own`: the engine's."""
+        engines = self.ladder.engines
+        asked = (engines[rung].display_threshold if engines else None, self.display_threshold, own)
+        return next(value for value in asked if value is not None)
 
     def camera(self, modality: Modality) -> tuple[str, CameraConfig] | None:
         """Name and configuration of the camera with this role, None where there is none."""
@@ -240,12 +258,13 @@ class RigsConfig(Strict):
 
     rigs: list[RigConfig] = Field(min_length=1)
 
-    @model_validator(mode="after")
-    def _names_differ(self) -> RigsConfig:
-        names = [rig.rig for rig in self.rigs]
+    @field_validator("rigs")
+    @classmethod
+    def _names_differ(cls, rigs: list[RigConfig]) -> list[RigConfig]:
+        names = [rig.rig for rig in rigs]
         if len(set(names)) != len(names):
-            raise ValueError(f"rigs are named {', '.join(names)}; wanted names that differ")
-        return self
+            raise ValueError(f"their names are {', '.join(names)}, wanted names that differ")
+        return rigs
 
 
 def read_rigs(path: Path) -> list[RigConfig]:
@@ -264,10 +283,12 @@ def read_rigs(path: Path) -> list[RigConfig]:
         raise
     except UsageError as error:
         raise RigError(str(error)) from error
+    shape = RigsConfig if "rigs" in data else RigConfig
     try:
-        rigs = RigsConfig.model_validate(data).rigs if "rigs" in data else [RigConfig.model_validate(data)]
+        read = shape.model_validate(data)
     except ValidationError as error:
-        raise RigError(f"{path}: {'; '.join(problems(error, lines))}") from error
+        raise RigError(in_one_line(find_problems(shape, error, lines), path)) from error
+    rigs = read.rigs if isinstance(read, RigsConfig) else [read]
     return [_beside(rig, path.resolve().parent) for rig in rigs]
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mdrun.backends.base import input_shape
 from mdrun.engine import Engine, run_stages
-from mdrun.frames import Detections, Segmentation
+from mdrun.frames import Found
 from mdrun.manifest import Manifest
 from mdrun.models import resolve
 from mdrun.preprocess import Preprocess
@@ -39,9 +39,7 @@ class SharedEngine:
         """What the engine takes and gives."""
         return self.engine.manifest
 
-    def run(
-        self, visible: NDArray[Any], thermal: NDArray[Any] | None
-    ) -> tuple[Detections | Segmentation, dict[str, float]]:
+    def run(self, visible: NDArray[Any], thermal: NDArray[Any] | None) -> tuple[Found, dict[str, float]]:
         """What `Engine.run_timed` gives for a thermal image of 8 bits; waiting for another rig is part of no stage.
 
         In a batch, `infer` is the time of the whole batch.

@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from mdrun.errors import UsageError
-from mdrun.rig.config import THERMAL_KEYS, RigConfig, read_rigs
-from mdrun.sources.uri import is_live, parse_uri, redact
-from mdrun.strict import problems
+from mdrun.problems import find_problems, in_one_line
+from mdrun.rig.config import RigConfig, read_rigs
+from mdrun.sources.uri import is_live, parse_uri
 
 ROLES = ("visible", "thermal")
 _INDEX = re.compile(r"(?:cam)?(\d{1,3})")  # `cam0` and `0`: the first V4L2 device
@@ -76,20 +75,11 @@ def check_rigs(rigs: Sequence[RigConfig]) -> None:
                 parse_output(expand(text, "outputs"))
 
 
-def print_config(rigs: Sequence[RigConfig]) -> str:
-    """The effective configuration as YAML, defaults included, without credentials."""
-    plain = [rig.model_dump(mode="json") for rig in rigs]
-    for camera in (camera for rig in plain for camera in rig["cameras"].values() if camera["role"] == "visible"):
-        for key in THERMAL_KEYS:
-            del camera[key]
-    return redact(yaml.safe_dump(plain[0] if len(plain) == 1 else {"rigs": plain}, sort_keys=False, allow_unicode=True))
-
-
 def _build(data: dict[str, Any]) -> RigConfig:
     try:
         return RigConfig.model_validate(data)
     except ValidationError as error:
-        raise UsageError("; ".join(problems(error, {}))) from error
+        raise UsageError(in_one_line(find_problems(RigConfig, error))) from error
 
 
 def _with_flags(data: dict[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -138,7 +128,7 @@ def _set_ladder(data: dict[str, Any], flags: Mapping[str, Any]) -> None:
     for key in ("threads", "require_verified"):
         if flags.get(key):
             ladder[key] = flags[key]
-    rungs = ladder.get("engines") or []
+    rungs = [{"engine": rung} if isinstance(rung, str) else rung for rung in ladder.get("engines") or []]
     for key in ("threshold", "backend"):
         if flags.get(key) is None:
             continue
@@ -146,7 +136,9 @@ def _set_ladder(data: dict[str, Any], flags: Mapping[str, Any]) -> None:
             from mdrun.models import default_ladder
 
             rungs = [{"engine": str(path)} for path in default_ladder()]
-        rungs = [({"engine": rung} if isinstance(rung, str) else rung) | {key: flags[key]} for rung in rungs]
+        rungs = [rung | {key: flags[key]} for rung in rungs]
+    if flags.get("display_threshold") is not None:  # the rig's, below
+        rungs = [{key: value for key, value in rung.items() if key != "display_threshold"} for rung in rungs]
     if rungs:
         ladder["engines"] = rungs
     if ladder:

@@ -97,6 +97,10 @@ class Ladder:
         changed, self._started = self._started and self._rung != before, True
         return Choice(self._rung, self._reason(best, pair), changed)
 
+    def stop(self) -> None:
+        """No engine can run until the next pair, which goes to the best that can: nothing alternates meanwhile."""
+        self._rung, self._good = None, 0
+
     def next_able(self, rung: int, pair: FramePair) -> int | None:
         """The first engine below `rung` that this pair can run; None where there is none."""
         return next((below for below in self._able(pair) if below > rung), None)

@@ -1,7 +1,8 @@
 """Pairs from a feed: each visible frame ends in exactly one pair or one counted drop.
 
 Live, the newest frame that is ready goes first and the older ones are dropped as `busy`: a late answer about the
-past is worth less than one about now. On a recording's clock nothing is ever late, and nothing is dropped.
+past is worth less than one about now. Frames that have waited for one thermal image are ready all at once: while the
+engine keeps up they go in turn. On a recording's clock nothing is ever late, and nothing is dropped.
 """
 
 from __future__ import annotations
@@ -23,7 +24,23 @@ TICK_S = 0.1  # the loop looks up at least so often: for signals, and for camera
 FUTURE_NS = 20 * NS_PER_MS  # what two well-kept clocks, and an offset measured to some milliseconds, may differ
 GONE = {SourceState.LOST, SourceState.CONNECTING, SourceState.FAILED, SourceState.ENDED}
 SHUT = {FfcState.RUNNING, FfcState.SETTLING, FfcState.STUCK}
-ABSENT_BY = {SourceState.STALLED: "stalled", **dict.fromkeys(GONE, "lost")}
+UNSEEN = {SourceState.CONNECTING, SourceState.LOST}
+ABSENT_BY = {
+    SourceState.STALLED: "stalled",
+    SourceState.LOST: "lost",
+    SourceState.CONNECTING: "lost",  # again
+    SourceState.FAILED: "failed",
+}
+
+
+def why_absent(state: SourceState, seen: bool) -> str:
+    """The reason for a missing image that its camera's state gives; empty where it gives none.
+
+    Args:
+        state: of the camera.
+        seen: it has given an image before; what has never been there is not lost.
+    """
+    return "connecting" if not seen and state in UNSEEN else ABSENT_BY.get(state, "")
 
 
 class Shutter(Protocol):
@@ -56,7 +73,7 @@ class Chain(Protocol):
         """No frame has come up to now."""
 
     def reset(self) -> None:
-        """The connection was lost: silence is no shutter event."""
+        """The connection was lost: what comes next continues nothing."""
 
     @property
     def problems(self) -> list[str]:
@@ -104,9 +121,11 @@ class LivePairs:
         self._realtime = realtime
         self._tell = tell
         self._waiting: deque[Frame] = deque()
+        self._behind = False  # the engine: frames have come faster than it took the last pair
         self._thermal_ns: int | None = None  # capture time of the newest thermal frame
-        self._thermal_state = SourceState.CONNECTING
-        self._ffc = FfcState.NORMAL
+        there = Modality.THERMAL in monitor.cameras
+        self._thermal_state = SourceState.CONNECTING if there else SourceState.ENDED  # nothing to wait for
+        self._ffc = self._ffc_told = FfcState.NORMAL
         self._feed_drops: Counter[Modality] = Counter()
         self._problems = 0
         self._damaged: Counter[Modality] = Counter()
@@ -121,23 +140,19 @@ class LivePairs:
             MdrunError: a camera failed in a way that ends the run.
         """
         self._monitor.beat = time.monotonic()
-        if not self._realtime and (pair := self._next_pair()) is not None:
+        if self._realtime:
+            before = len(self._waiting)
+            self._take_events(0)
+            self._behind = len(self._waiting) - before > 1
+        if (pair := self._next_pair()) is not None:
             return pair
-        event = self._feed.next(self._patience_s())
-        while event is not None:
-            self._take(event)
-            event = self._feed.next(0) if self._realtime and self._feed.busy else None
-        self._count_feed_drops()
+        self._take_events(self._patience_s())
         return self._next_pair()
 
     def watch(self) -> None:
         """Take in what happens, and give up the visible frames: before the run has begun."""
         self._monitor.beat = time.monotonic()
-        event = self._feed.next(TICK_S)
-        while event is not None:
-            self._take(event)
-            event = self._feed.next(0) if self._feed.busy else None
-        self._count_feed_drops()
+        self._take_events(TICK_S)
         if len(self._waiting) > 1:
             newest = self._waiting.pop()
             self.drop_waiting("starting")
@@ -174,6 +189,14 @@ class LivePairs:
     def refuses(self, pair: FramePair) -> bool:
         """The policy `strict` wants a measured thermal image or none of this pair."""
         return self._policy == "strict" and pair.provenance is not Provenance.MEASURED
+
+    def _take_events(self, patience_s: float) -> None:
+        """The next event, once it has come, and live those behind it that are there already."""
+        event = self._feed.next(patience_s)
+        while event is not None:
+            self._take(event)
+            event = self._feed.next(0) if self._realtime and self._feed.busy else None
+        self._count_feed_drops()
 
     def _take(self, event: Event) -> None:
         if event.modality not in self._monitor.cameras:  # a replay has both cameras, the rig may have one
@@ -243,9 +266,10 @@ class LivePairs:
         self._tell_problems(at_ns)
         shutter = self._chain.ffc
         self._monitor.add_ffc(shutter.state, shutter.events, shutter.seconds)
-        if shutter.state is not self._ffc:
-            data = {"from": self._ffc.value, "to": shutter.state.value, "events": shutter.events}
-            self._ffc = shutter.state
+        self._ffc = shutter.state
+        if shutter.state not in {self._ffc_told, FfcState.UNKNOWN}:  # what is not known of the shutter is no news of it
+            data = {"from": self._ffc_told.value, "to": shutter.state.value, "events": shutter.events}
+            self._ffc_told = shutter.state
             self._tell(Notice("ffc", self._monitor.rig, at_ns, data))
 
     def _tell_problems(self, at_ns: int) -> None:
@@ -264,9 +288,7 @@ class LivePairs:
         if not ready:
             return None
         if self._realtime:
-            for _ in range(ready - 1):
-                self._waiting.popleft()
-            self._drop(ready - 1, "busy")
+            self._drop_late(ready - 1, now_ns)
         visible = self._waiting.popleft()
         if self._chain is not None and self._thermal_ns is not None and self._thermal_state not in GONE:
             self._chain.silent(now_ns)
@@ -276,12 +298,23 @@ class LivePairs:
 
     def _is_ready(self, frame: Frame, now_ns: int) -> bool:
         """A frame waits for a nearer thermal one, but not for a camera that gives none."""
-        if self._wait_ns == 0 or self._thermal_state in ABSENT_BY or self._feed.ended:
+        silent = self._thermal_state in GONE or self._thermal_state is SourceState.STALLED
+        if self._wait_ns == 0 or silent or self._feed.ended:
             return True
         if self._thermal_ns is not None and self._thermal_ns >= frame.captured_ns:
             return True
-        since = frame.captured_ns if frame.arrived_ns is None else frame.arrived_ns
-        return now_ns - since >= self._wait_ns
+        return now_ns - _since(frame) >= self._wait_ns
+
+    def _drop_late(self, most: int, now_ns: int) -> None:
+        """Give up frames with a newer one behind them that is ready as well.
+
+        While the engine keeps up, a frame that was let wait for its thermal image may wait as long again for its turn.
+        """
+        late = 0
+        while late < most and (self._behind or now_ns - _since(self._waiting[0]) >= 2 * self._wait_ns):
+            self._waiting.popleft()
+            late += 1
+        self._drop(late, "busy")
 
     def _named(self, pair: FramePair) -> FramePair:
         """The pair with the cause of a missing thermal image, where the camera's own state tells it."""
@@ -293,15 +326,14 @@ class LivePairs:
             return pair
         if self._ffc in SHUT and self._thermal_state not in GONE:
             return replace(pair, reason="stuck" if self._ffc is FfcState.STUCK else "ffc")
-        by_state = ABSENT_BY.get(self._thermal_state)
-        return replace(pair, reason=by_state) if by_state is not None and pair.reason != "ffc" else pair
+        unknown = self._ffc is FfcState.UNKNOWN
+        by_state = "stalled" if unknown else why_absent(self._thermal_state, seen=self._thermal_ns is not None)
+        return replace(pair, reason=by_state) if by_state and pair.reason != "ffc" else pair
 
     def _patience_s(self) -> float:
         if not self._waiting or not self._realtime:
             return TICK_S
-        head = self._waiting[0]
-        since = head.captured_ns if head.arrived_ns is None else head.arrived_ns
-        return min(TICK_S, max(0.0, (since + self._wait_ns - self._feed.now_ns()) / 1e9))
+        return min(TICK_S, max(0.0, (_since(self._waiting[0]) + self._wait_ns - self._feed.now_ns()) / 1e9))
 
     def _count_feed_drops(self) -> None:
         for modality in self._monitor.cameras:
@@ -325,3 +357,8 @@ class LivePairs:
     def _drop(self, count: int, cause: str) -> None:
         if count:
             self._monitor.add_drop(cause, count)
+
+
+def _since(frame: Frame) -> int:
+    """When a frame began to wait, on the clock of the frames."""
+    return frame.captured_ns if frame.arrived_ns is None else frame.arrived_ns

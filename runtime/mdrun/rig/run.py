@@ -109,7 +109,9 @@ class RigRun:
             _set_aside(path)
         patience_s = 0.0 if self.session.realtime else RECORDED_WAIT_S
         sinks = _sinks(config, context, overlay)
-        self.dispatch = Dispatch(sinks, self.session.monitor, on_notice=self._note, wait_s=patience_s)
+        self.dispatch = Dispatch(
+            sinks, self.session.monitor, on_notice=self._note, wait_s=patience_s, now_ns=self.session.now_ns
+        )
         self.session.on_notice = self._tell
         self.dispatch.start()
 

@@ -8,6 +8,7 @@ with Session(config) as session:
 from __future__ import annotations
 
 import time
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -16,11 +17,10 @@ from time import perf_counter_ns
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from mdrun.engine import Engine
 from mdrun.errors import MdrunError, SourceTimeoutError, from_code
 from mdrun.frames import (
+    Classification,
     Detections,
     FramePair,
     Modality,
@@ -31,14 +31,14 @@ from mdrun.frames import (
     SourceState,
     Verdict,
 )
-from mdrun.monitor import RETURNED, Monitor
-from mdrun.postprocess import above
+from mdrun.monitor import RETURNED, CameraStatus, Monitor
+from mdrun.postprocess import counted
 from mdrun.rig.cameras import OpenFeed, open_feed
-from mdrun.rig.config import RigConfig
+from mdrun.rig.config import NO_HURRY_MS, RigConfig
 from mdrun.rig.engines import EnginePool, SharedEngine
 from mdrun.rig.gate import EnergyGate
 from mdrun.rig.ladder import Ladder, check_cameras, name_rungs
-from mdrun.rig.pairs import LivePairs
+from mdrun.rig.pairs import LivePairs, why_absent
 from mdrun.rig.thermal import ThermalPath
 from mdrun.tracking import Tracker
 from mdrun.tracking.lines import event_to_dict
@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 START_S = 15.0  # a camera that needs longer to its first image is missing; RTSP over a bad link needs 4
 UP = {SourceState.LIVE, SourceState.ENDED}
 DOWN = {SourceState.LOST, SourceState.FAILED}
+DEGRADED = "--start degraded (in a rig file `start: degraded`)"
+AWAY = DOWN | {SourceState.CONNECTING}
 
 
 class Session:
@@ -90,6 +92,7 @@ class Session:
         opened = open_feed(config) if opened is None else opened
         self._feed = opened.feed
         self.realtime = opened.realtime
+        weakref.finalize(self, self._feed.close)  # at the end of a program that forgets to (see `command.leave`)
         try:
             self._feed.start()  # cameras connect while engines load
             self.engines = (pool or self._own_pool or EnginePool()).load(config.ladder)
@@ -102,11 +105,16 @@ class Session:
         config = self.config
         check_cameras(config, [shared.manifest for shared in self.engines])
         first = self.engines[0].manifest
-        self._thermal = ThermalPath(config, [shared.manifest for shared in self.engines], opened.shutter_told)
+        self._thermal = ThermalPath(
+            config,
+            [shared.manifest for shared in self.engines],
+            shutter_told=opened.shutter_told,
+            compressed=opened.compressed,
+        )
         self.monitor.set_registration(self._thermal.describe())
         pairing = config.pairing
         if opened.lookahead and "wait_ms" not in pairing.model_fields_set:
-            pairing = pairing.model_copy(update={"wait_ms": 3_600_000.0})  # a recording does not keep anyone waiting
+            pairing = pairing.model_copy(update={"wait_ms": NO_HURRY_MS})
         self.pairs = LivePairs(
             self._feed,
             pairing,
@@ -119,15 +127,16 @@ class Session:
         needs = [frozenset(shared.manifest.needs) for shared in self.engines]
         self._ladder = Ladder(needs, config.ladder.back_after)
         self._gates = [EnergyGate(shared.manifest, config.ladder.strange == "fallback") for shared in self.engines]
-        asked = config.display_threshold
         own = [shared.manifest.thresholds.display for shared in self.engines]
-        self._displays = own if asked is None else [asked] * len(own)
+        self._displays = [config.display(rung, score) for rung, score in enumerate(own)]
         self._tracker = Tracker(config.tracking, first.classes, display=self.display) if self._tracks() else None
         self._names = name_rungs([shared.manifest for shared in self.engines])
         self.monitor.engines = [
             describe_engine(shared.engine, name) for shared, name in zip(self.engines, self._names, strict=True)
         ]
         self._drift = self._thermal.watch_drift(self._tell_drift)
+        if self._drift is not None:
+            weakref.finalize(self, self._drift.close)
 
     def __iter__(self) -> Iterator[Result]:
         """Results until the cameras end or `stop` is called.
@@ -141,6 +150,7 @@ class Session:
             started = perf_counter_ns()
             pair = self.pairs.poll()
             if pair is None:
+                self._look_for_visible()
                 continue
             result = self._process(pair, started)
             if result is not None:
@@ -162,6 +172,10 @@ class Session:
         self._feed.close()
         if self._own_pool is not None:
             self._own_pool.close()
+
+    def now_ns(self) -> int:
+        """The time on the clock of the frames."""
+        return self._feed.now_ns()
 
     def tell(self, notice: Notice) -> None:
         """Keep a notice, and hand it on."""
@@ -220,19 +234,29 @@ class Session:
                 break
             for modality, camera in states.items():
                 if camera.state in DOWN:
-                    raise _missing(modality, camera.code, camera.message)
+                    raise _missing(modality, camera)
             if time.monotonic() > end:
                 late = [camera.name for camera in states.values() if not camera.captured]
                 raise SourceTimeoutError(
-                    f"{', '.join(late)}: no image within {START_S:.0f} s; check the camera, or set start: degraded"
+                    f"{', '.join(late)}: no image within {START_S:.0f} s; check it; {DEGRADED} goes on without it"
                 )
             self.pairs.watch()
+
+    def _look_for_visible(self) -> None:
+        """Every engine needs a visible image: while that camera is away, none can run."""
+        camera = self.monitor.cameras[Modality.VISIBLE]
+        if camera.state not in AWAY:
+            return
+        reason = f"visible_{why_absent(camera.state, seen=camera.captured > 0)}"
+        if (self.monitor.rung, self.monitor.rung_reason) != (None, reason):
+            self._ladder.stop()
+            self._tell_rung(None, reason, self._feed.now_ns(), told=self.monitor.rung is not None)
 
     def _process(self, pair: FramePair, started: int) -> Result | None:
         """The result of one pair; None for a counted drop."""
         choice = self._ladder.choose(pair)
         if choice.changed or choice.rung != self.monitor.rung or choice.reason != self.monitor.rung_reason:
-            self._tell_rung(choice.rung, choice.reason, pair, told=choice.changed)
+            self._tell_rung(choice.rung, choice.reason, pair.visible.captured_ns, told=choice.changed)
         if choice.rung is None or self.pairs.refuses(pair):
             self.monitor.add_drop(f"thermal_{pair.reason or 'missing'}")
             return None
@@ -264,7 +288,7 @@ class Session:
         stages = stages | {"align": (perf_counter_ns() - before) / 1e6}
         thermal = None if aligned.thermal is None or not used else aligned.thermal.image
         found, timed = shared.run(pair.visible.image, thermal)
-        energy = found.energy if isinstance(found, Segmentation) else None
+        energy = None if isinstance(found, Detections) else found.energy
         detections = found if isinstance(found, Detections) else None
         return Result(
             aligned,
@@ -274,6 +298,7 @@ class Session:
             energy=energy,
             stages_ms=stages | timed,
             segmentation=found if isinstance(found, Segmentation) else None,
+            classification=found if isinstance(found, Classification) else None,
             rig=self.config.rig,
             thermal_provenance=_provenance(shared, pair),
             rung=rung,
@@ -294,16 +319,11 @@ class Session:
         return self.config.tracking.enabled and self.engines[0].manifest.task == "detect"
 
     def _count(self, result: Result) -> None:
-        objects: Counter[str] = Counter()
-        if result.detections is not None:
-            classes = self.engines[result.rung].manifest.classes
-            indices, counts = np.unique(
-                above(result.detections, self._displays[result.rung]).classes, return_counts=True
-            )
-            objects.update({classes[index]: int(count) for index, count in zip(indices, counts, strict=True)})
+        classes = self.engines[result.rung].manifest.classes
+        objects = Counter(classes[index] for index in counted(result, self._displays[result.rung]))
         self.monitor.add_result(result, objects)
 
-    def _tell_rung(self, rung: int | None, reason: str, pair: FramePair, told: bool) -> None:
+    def _tell_rung(self, rung: int | None, reason: str, at_ns: int, told: bool) -> None:
         before = self.monitor.rung
         self.monitor.set_rung(rung, reason, switched=told)
         if told:
@@ -312,7 +332,7 @@ class Session:
                 "to": None if rung is None else self._names[rung],
                 "reason": reason or RETURNED,
             }
-            self.tell(Notice("ladder", self.config.rig, pair.visible.captured_ns, data))
+            self.tell(Notice("ladder", self.config.rig, at_ns, data))
 
     def _tell_drift(self, reading: DriftReading) -> None:
         data = describe_drift(reading)
@@ -359,6 +379,9 @@ def _provenance(shared: SharedEngine, pair: FramePair) -> Provenance:
     return Provenance.HALLUCINATED if "thermal" in shared.manifest.hallucinates else Provenance.ABSENT
 
 
-def _missing(modality: Modality, code: str, message: str) -> MdrunError:
-    way_out = "" if modality is Modality.VISIBLE else "; `start: degraded` runs without it"
-    return from_code(code or SourceTimeoutError.code, f"{message or modality.value}{way_out}")
+def _missing(modality: Modality, camera: CameraStatus) -> MdrunError:
+    """A camera that is not there at the start, and how to go on nevertheless."""
+    way_out = f"; {DEGRADED} " + ("waits for it" if modality is Modality.VISIBLE else "runs without it")
+    if modality is Modality.VISIBLE and camera.state is SourceState.FAILED:
+        way_out = ""  # waiting does not help
+    return from_code(camera.code or SourceTimeoutError.code, f"{camera.message or camera.name}{way_out}")

@@ -27,8 +27,10 @@ class ThermalPath:
         chain: normalisation, dead pixels and shutter; None without a thermal camera.
     """
 
-    def __init__(self, config: RigConfig, manifests: Sequence[Manifest], shutter_told: bool) -> None:
-        """Load the calibration.
+    def __init__(
+        self, config: RigConfig, manifests: Sequence[Manifest], *, shutter_told: bool, compressed: bool
+    ) -> None:
+        """Load the calibration; `shutter_told` and `compressed` as `mdrun.rig.cameras.OpenFeed` has them.
 
         Raises:
             CalibrationError: it cannot be used.
@@ -38,7 +40,9 @@ class ThermalPath:
         found = config.camera(Modality.THERMAL)
         specs = [manifest.inputs["thermal"] for manifest in manifests if "thermal" in manifest.inputs]
         rule = specs[0].normalisation if specs else None
-        self.chain = None if found is None else ThermalChain(found[1], rule, telemetry=shutter_told)
+        self.chain = (
+            None if found is None else ThermalChain(found[1], rule, telemetry=shutter_told, compressed=compressed)
+        )
         self._size = (specs[0].width, specs[0].height) if specs else None
         self._registration: Registration | None = None
         if config.calibration is not None:

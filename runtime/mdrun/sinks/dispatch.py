@@ -42,6 +42,7 @@ class Dispatch:
         queue_size: int = QUEUE_SIZE,
         on_notice: Callable[[Notice], None] | None = None,
         wait_s: float = 0.0,
+        now_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         """Prepare the queues; `start` starts the threads.
 
@@ -51,11 +52,12 @@ class Dispatch:
             queue_size: results that may wait for one sink.
             on_notice: gets the notices about sinks, which the sinks get without it; None: the monitor does.
             wait_s: longest that `offer` waits for room in one queue; above 0 only for replays, which can wait.
+            now_ns: the clock of the frames, which notices about sinks are told by.
         """
         self._rig = monitor.rig
         self._on_notice = on_notice or monitor.add_notice
         self._wait_s = wait_s
-        self._now_ns = 0  # of the last result or notice: the clock of the frames is not ours to read
+        self._now_ns = now_ns
         self._workers = [
             _Worker(sink, name, Mailbox(queue_size, sink.overflow), monitor, self._tell)
             for sink, name in zip(sinks, _names(sinks), strict=True)
@@ -82,13 +84,11 @@ class Dispatch:
 
     def offer(self, result: Result) -> None:
         """Hand a result to every sink."""
-        self._now_ns = max(self._now_ns, result.pair.visible.captured_ns)
         for worker in self._workers:
             worker.offer(result, self._wait_s)
 
     def notify(self, notice: Notice) -> None:
         """Hand a notice to every sink."""
-        self._now_ns = max(self._now_ns, notice.at_ns)
         for worker in self._workers:
             worker.mail.notify(notice)
 
@@ -116,7 +116,7 @@ class Dispatch:
     def _tell(self, about: _Worker, message: str, code: str) -> None:
         """A sink began to fail (message and code) or works again (both empty): the other sinks get to know."""
         data = {"sink": about.name, "alive": not message, "code": code, "message": message}
-        notice = Notice("sink", self._rig, self._now_ns, data)
+        notice = Notice("sink", self._rig, self._now_ns(), data)
         with suppress(Exception):  # this thread is a sink's: nobody here could mend it
             self._on_notice(notice)
         for worker in self._workers:

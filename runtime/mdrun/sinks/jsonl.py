@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, TextIO
 
-from mdrun.frames import Detections, Frame, FramePair, Provenance, Result, Segmentation
+from mdrun.frames import Classification, Detections, Frame, FramePair, Provenance, Result, Segmentation
 from mdrun.segment import AREA_DIGITS, areas
 from mdrun.sinks.base import FileSink
 from mdrun.sinks.labels import label_map_name
@@ -77,6 +77,7 @@ def to_line(
         "detections": _detections(result.detections, classes),
         "label_map": label_map_name(pair.sequence) if named else None,
         "areas": _areas(result.segmentation, classes),
+        "classification": _classification(result.classification, classes),
         "energy": result.energy,
         "stages_ms": {stage: _milliseconds(value) for stage, value in result.stages_ms.items()},
     }
@@ -117,6 +118,13 @@ def _areas(segmentation: Segmentation | None, classes: list[str]) -> dict[str, f
         return None
     rounded = {name: round(share, AREA_DIGITS) for name, share in areas(segmentation, classes).items()}
     return {name: share for name, share in rounded.items() if share > 0}
+
+
+def _classification(classification: Classification | None, classes: list[str]) -> list[dict[str, Any]] | None:
+    if classification is None:
+        return None
+    rows = zip(classification.classes.tolist(), classification.scores.tolist(), strict=True)
+    return [{"class": classes[index], "score": round(score, SCORE_DIGITS)} for index, score in rows]
 
 
 def _milliseconds(value: float | None) -> float | None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mdrun import boxes
-from mdrun.frames import Detections, FramePair, Provenance, Result
+from mdrun.frames import Classification, Detections, FramePair, Provenance, Result
 from mdrun.postprocess import above
 from mdrun.segment import BACKGROUND, areas
 from mdrun.sinks.text import BOLD, SEPARATOR, Colour, Image, draw_text, text_width
@@ -36,6 +36,7 @@ INK: Colour = (16, 18, 22)
 PAPER: Colour = (236, 238, 241)
 MUTED: Colour = (150, 156, 166)
 WARN: Colour = (240, 228, 66)
+NOTHING = "nothing found"
 GAP = 6  # between the two panes
 LABEL_PX = 11
 CHIP_PX = 12
@@ -103,12 +104,13 @@ def draw_scene(result: Result, look: Look, pane_wh: tuple[int, int]) -> Image:
         paste(thermal_rgb(pair.thermal.image), right)
     if result.segmentation is not None:
         colours = [look.colour(index) for index in range(len(look.classes))]
-        tint((left, right), result.segmentation.label_map, colours)
+        tint((left,) if pair.thermal is None else (left, right), result.segmentation.label_map, colours)
     if found is not None:
         size = (pair.visible.image.shape[1], pair.visible.image.shape[0])
         placed = boxes.scale(found.boxes_xyxy, size, pane_wh)
         draw_tags(left, _tags(found, _draw_boxes(left, found, placed, look), look))
-        _draw_boxes(right, found, placed, look)
+        if pair.thermal is not None:
+            _draw_boxes(right, found, placed, look)
     chip(left, "visible", PAPER)
     chip(right, thermal_caption(pair, look.thermal_used), _marker(pair))
     return canvas
@@ -127,13 +129,25 @@ def thermal_caption(pair: FramePair, used: bool = True) -> str:
 
 
 def count_caption(result: Result, look: Look) -> str:
-    """What is drawn, counted by class: `person 2 · car 1`; of label maps the area, `car 12 % · person 1 %`."""
+    """What is drawn, counted by class: `person 2 · car 1`; of label maps the area, `car 12 % · person 1 %`.
+
+    Of the classes of a pair those that are drawn: `night 0.98`.
+    """
+    if result.classification is not None:
+        return class_caption(result.classification, result, look)
     if result.segmentation is not None:
         return area_caption(areas(result.segmentation, look.classes))
     if result.detections is None:
         return ""
     counts = Counter(look.shown(result.detections, result).classes.tolist())
-    return SEPARATOR.join(f"{look.classes[index]} {counts[index]}" for index in sorted(counts)) or "nothing found"
+    return SEPARATOR.join(f"{look.classes[index]} {counts[index]}" for index in sorted(counts)) or NOTHING
+
+
+def class_caption(classification: Classification, result: Result, look: Look) -> str:
+    """Classes from the display threshold, the best first: `night 0.98`."""
+    least = look.display if result.display is None else result.display
+    rows = zip(classification.classes.tolist(), classification.scores.tolist(), strict=True)
+    return SEPARATOR.join(f"{look.classes[index]} {score:.2f}" for index, score in rows if score >= least) or NOTHING
 
 
 def pane_size(visible_wh: tuple[int, int], width: int) -> tuple[int, int]:

@@ -136,8 +136,8 @@ class SheetSink(FileSink):
         """Engine and length of the run on the left, the classes in their colours on the right or below."""
         look = self._look
         title = f"{self._results} results"
-        if look.task == "detect":
-            title += f" · boxes from {look.display:.2f}"
+        if look.task != "segment":
+            title += f" · {'boxes' if look.task == 'detect' else 'classes'} from {look.display:.2f}"
         after = MARGIN + text_width(look.engine, 22, BOLD) + 14
         end = after + text_width(title, 14)
         beside, *below = legend.lay_out(look.legend(), width - MARGIN - GUTTER - end, width - 2 * MARGIN)

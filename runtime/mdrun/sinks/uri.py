@@ -190,6 +190,11 @@ def _jsonl(uri: OutputUri, context: SinkContext, base: Path) -> Sink:
 def _coco(uri: OutputUri, context: SinkContext, base: Path) -> Sink:
     from mdrun.sinks.coco import CocoSink
 
+    if context.look.task != "detect":
+        raise UsageError(
+            f"coco:{uri.path}: COCO holds boxes, and the task of {context.look.engine} is {context.look.task}; "
+            "wanted jsonl:FILE"
+        )
     return CocoSink(base / uri.path, context.classes)
 
 

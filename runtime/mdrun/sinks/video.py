@@ -1,4 +1,4 @@
-"""overlay.mp4: both cameras side by side with the boxes or areas, in the rhythm of the capture."""
+"""overlay.mp4: both cameras side by side with the boxes, areas or classes, in the rhythm of the capture."""
 
 from __future__ import annotations
 

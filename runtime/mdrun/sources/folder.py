@@ -9,8 +9,8 @@ from pathlib import Path
 from mdrun.errors import DataError, SourceError, UsageError
 from mdrun.frames import Frame, Modality
 from mdrun.sources.base import NS_PER_MS, NS_PER_S, Source
-from mdrun.sources.images import IMAGE_SUFFIXES, read_image
-from mdrun.sources.uri import SourceUri
+from mdrun.sources.images import read_image
+from mdrun.sources.uri import IMAGE_SUFFIXES, SourceUri
 
 FOREVER = -1  # of loop=, as in jetson-utils
 _SHOWN = 3  # names in an error

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from mdrun.errors import DataError, SourceError
 from mdrun.frames import Modality
+from mdrun.sources.uri import IMAGE_SUFFIXES
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 # Difference of two channels over an image. Video codecs give grey a small even cast (neutral chroma rounded, up to 3)
 # and JPEG a little chroma noise; false-colour palettes and colour cameras vary by 20 and more.
 COLOUR_CAST = 6.0  # mean

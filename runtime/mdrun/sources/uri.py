@@ -20,6 +20,7 @@ NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https")  # a `?` of theirs may be t
 LIVE_SCHEMES = (*NETWORK_SCHEMES, "v4l2", "csi", "gst")
 READS = "wanted a path, " + ", ".join(f"{scheme}://" for scheme in (*LIVE_SCHEMES, "replay", "test"))
 SCENES = ("street",)
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://(.*)", re.DOTALL)
 _SHORT = re.compile(r"(gst|csi|v4l2|replay):(?!//)(.*)", re.DOTALL | re.IGNORECASE)  # without the slashes
@@ -27,6 +28,7 @@ _DEVICE = re.compile(r"/dev/(?:video[0-9]+|v4l/by-(?:id|path)/[^?]+)(?:\?.*)?")
 _LOGIN = re.compile(r"([^\s/?#@:]*)(?::(.*))?@", re.DOTALL)
 _OPTIONS = re.compile(r"(.*?)\?(\w+=.*)", re.DOTALL)  # a wildcard `?` has no `name=` behind it
 _USER_INFO = re.compile(r"(://)(?:[^/?#]*@|[^\s/?#@:]*:(?!\d+(?:[/?#]|$))\S*@)")  # also passwords with a raw `/`
+_REFERENCE = re.compile(r"(?:://(?:[^\s/?#@:]*:)?(?:\$\{\w+\})+@|[^=]*=(?:\$\{\w+\})+)")  # of _USER_INFO or _SECRET
 _SECRET = re.compile(r"([?&\s/;](?:user|pass|pwd|token|key|secret|auth|login)[\w-]*=)[^&\s]+", re.IGNORECASE)
 
 
@@ -158,6 +160,13 @@ def is_live(uri: SourceUri) -> bool:
     return uri.scheme in LIVE_SCHEMES or uri.options.get("pace") == "live"
 
 
+def is_video(uri: SourceUri) -> bool:
+    """Whether its images come, or may come, through a video encoder, which repeats a picture that hardly changes."""
+    if uri.scheme == "file":
+        return Path(uri.path).suffix.lower() not in ("", *IMAGE_SUFFIXES)
+    return uri.scheme in (*NETWORK_SCHEMES, "gst")
+
+
 def parse_uri(text: str) -> SourceUri:
     """Take a source apart: a path or `scheme://…`, then options.
 
@@ -226,9 +235,17 @@ def _wanted(path: str, message: str) -> str:
     return path
 
 
-def redact(text: str) -> str:
-    """The same text without user names, passwords and tokens of URIs: fit for logs, results and errors."""
-    return _SECRET.sub(r"\1***", _USER_INFO.sub(r"\1", text))
+def redact(text: str, *, references: bool = False) -> str:
+    """The same text without user names, passwords and tokens of URIs: fit for logs, results and errors.
+
+    `references`: those that only refer to the environment, as `user:${PASSWORD}@` of a rig file, stay.
+    """
+
+    def hide(found: re.Match[str], shown: str) -> str:
+        return found[0] if references and _REFERENCE.fullmatch(found[0]) else shown
+
+    text = _USER_INFO.sub(lambda found: hide(found, found[1]), text)
+    return _SECRET.sub(lambda found: hide(found, f"{found[1]}***"), text)
 
 
 def _exists(path: str) -> bool:

@@ -35,6 +35,7 @@ class ThermalChain:
         *,
         telemetry: bool,
         nominal_fps: float | None = None,
+        compressed: bool = False,
     ) -> None:
         """Settle the rule.
 
@@ -43,12 +44,14 @@ class ThermalChain:
             engine_rule: `InputSpec.normalisation` of the engine's thermal input; None without such an input.
             telemetry: the camera itself tells when its shutter is closed.
             nominal_fps: its frame rate; None where it is to be learnt.
+            compressed: its 8-bit images come through a video encoder.
 
         Raises:
             EngineError: a rule of the engine that this version does not know.
             RigError: a rule or radiometry of the camera that contradicts the engine or cannot be meant.
         """
-        self.ffc = FfcMonitor(camera.ffc, telemetry=telemetry, nominal_fps=nominal_fps)
+        self.ffc = FfcMonitor(camera.ffc, telemetry=telemetry, nominal_fps=nominal_fps, compressed=compressed)
+        self._trusted = True  # the last frame
         rule = _rule(camera, engine_rule)
         self._normaliser = None if rule is None else Normaliser(rule)
         self._radiometry = _radiometry(camera, rule)
@@ -71,8 +74,9 @@ class ThermalChain:
         Raises:
             DataError: counts for an engine that takes 8 bits or the reverse, or a bad pixel outside of the image.
         """
-        before, state = self.ffc.trusted, self.ffc.see(frame)
-        trusted = self.ffc.trusted
+        state = self.ffc.see(frame)
+        before, trusted = self._trusted, self.ffc.trusted
+        self._trusted = trusted
         if self._normaliser is None:
             self._normaliser = Normaliser(DEFAULT if frame.image.dtype == np.uint16 else Rule())
         if trusted and not before:

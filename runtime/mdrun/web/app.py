@@ -32,6 +32,7 @@ STATIC = {
     "app.js": SCRIPT,
     "charts.js": SCRIPT,
     "dom.js": SCRIPT,
+    "notices.js": SCRIPT,
     "panels.js": SCRIPT,
     "picker.js": SCRIPT,
     "registration.js": SCRIPT,
@@ -118,7 +119,9 @@ def _read_static(name: str) -> bytes:
 
 
 async def _rigs(rigs: dict[str, RigView], _: Request) -> Response:
-    return _json([{"rig": rig.name, "engine": rig.context.look.engine} for rig in list(rigs.values())])
+    return _json(
+        [{"rig": rig.name, "engine": rig.context.look.engine, "state": rig.state()} for rig in list(rigs.values())]
+    )
 
 
 async def _status(_: Request, rig: RigView) -> Response:

@@ -33,6 +33,7 @@ def describe_shot(shot: Shot, rig: RigView) -> dict[str, Any]:
         "thermal": _thermal(result),
         "boxes": _boxes(result, context),
         "areas": _areas(result, context),
+        "classes": _classes(result, context),
     }
 
 
@@ -83,6 +84,18 @@ def _areas(result: Result, context: SinkContext) -> list[dict[str, Any]]:
         if shares[name] > 0
     ]
     return sorted(rows, key=lambda row: -row["share"])
+
+
+def _classes(result: Result, context: SinkContext) -> list[dict[str, Any]]:
+    """Classes of the pair, the best first, those below the display threshold too."""
+    found = result.classification
+    if found is None:
+        return []
+    rows = zip(found.classes.tolist(), found.scores.tolist(), strict=True)
+    return [
+        {"class": context.classes[index], "colour": _hex(context.look.colour(index)), "score": round(score, 3)}
+        for index, score in rows
+    ]
 
 
 def _hex(colour: Colour) -> str:

@@ -13,8 +13,20 @@ import numpy as np
 from mdrun import boxes
 from mdrun.frames import Provenance, Result
 from mdrun.preprocess import resize_into
-from mdrun.sinks.scene import INK, PAPER, WARN, Look, Tag, chip, draw_tags, pane_size, paste, thermal_rgb
-from mdrun.sinks.text import Colour, Image
+from mdrun.sinks.scene import (
+    INK,
+    PAPER,
+    WARN,
+    Look,
+    Tag,
+    chip,
+    count_caption,
+    draw_tags,
+    pane_size,
+    paste,
+    thermal_rgb,
+)
+from mdrun.sinks.text import SEPARATOR, Colour, Image
 from mdrun.sinks.tint import tint
 
 VIEWS = ("visible", "thermal", "raw", "fused")
@@ -61,11 +73,13 @@ def draw_view(result: Result, look: Look, style: Style, width: int) -> Image:
         _draw_visible(result, look, pane)
     if style.view == "fused":
         _blend_thermal(result, pane, style.opacity)
-    if result.segmentation is not None and style.view == "thermal":
+    absent = style.view == "thermal" and result.pair.thermal is None  # there is nothing that marks could lie on
+    if result.segmentation is not None and style.view == "thermal" and not absent:
         _tint(result, look, pane)
     if style.marked:
-        _mark(result, look, pane)
-        _caption(result, style.view, pane)
+        if not absent:
+            _mark(result, look, pane)
+        _caption(result, look, style.view, pane)
     return pane
 
 
@@ -175,8 +189,9 @@ def _mark(result: Result, look: Look, pane: Image) -> None:
     draw_tags(pane, tags)
 
 
-def _caption(result: Result, view: str, pane: Image) -> None:
+def _caption(result: Result, look: Look, view: str, pane: Image) -> None:
     if view == "visible":
-        chip(pane, "visible", PAPER)
+        words = "visible" if result.classification is None else f"visible{SEPARATOR}{count_caption(result, look)}"
+        chip(pane, words, PAPER)
     else:
         chip(pane, provenance_caption(result), BADGES[provenance(result)])

@@ -139,6 +139,12 @@ class RigView:
             "stale_s": round(self.stale_s(), 3),
         }
 
+    def state(self) -> str:
+        """How the rig is, as its status says."""
+        monitor = self.context.monitor
+        with monitor.lock:
+            return monitor.state()
+
     def notices(self) -> list[dict[str, Any]]:
         """The last notices, oldest first."""
         monitor = self.context.monitor
