@@ -30,11 +30,13 @@ def test_overrides_win_over_the_file(tmp_path: Path) -> None:
 
 
 def test_one_set_judges_or_several_together() -> None:
-    assert load_config(None).data.validation_name == "msrs_val"
+    assert load_config(None).data.validation_name == "msrs-fusion_val"
     one = load_config(None, ("data.validation=street", "data.street=runs/street"))
     assert one.data.validation_name == "street_val"
     both = load_config(None, ("data.validation=[msrs, street]", "data.street=runs/street"))
-    assert both.data.validation_name == "msrs+street_val"
+    assert both.data.validation_name == "msrs-fusion+street_val"
+    visible = load_config(None, ("data.labels=visible", "data.validation=[msrs,kaist]"))
+    assert visible.data.validation_name == "msrs-visible+kaist-sanitized_val"  # of other labels, not to be compared
     for wrong in ("[]", "[msrs, cityscapes]", "[street]"):  # the last one: no street was given
         with pytest.raises(UsageError, match="validation"):
             load_config(None, (f"data.validation={wrong}",))
@@ -48,9 +50,9 @@ def test_all_problems_come_in_one_error(tmp_path: Path) -> None:
     text = str(caught.value)
     for part in (
         "c.yaml",
-        "sed (line 1)",
-        "optimiser.iterations (line 3)",
-        "model.visible (line 5)",
+        "c.yaml:1: sed is unknown, did you mean seed?",
+        "line 3: optimiser.iterations is 0, wanted at least 1",
+        "line 5: model.visible",
         "100x96",
         "multiples of 32",
     ):
@@ -63,7 +65,7 @@ def test_problems_of_an_override_are_told_from_those_of_the_file(tmp_path: Path)
     with pytest.raises(UsageError) as caught:
         load_config(file, ("optimiser.iterations=0", "data.sets=[msrs, cityscapes]"))
     text = str(caught.value)
-    for part in ("seed (line 1)", "model.widths", "(line 2)", "optimiser.iterations (--set)", "data.sets.1 (--set)"):
+    for part in ("c.yaml:1: seed", "line 2: model.widths", "optimiser.iterations (--set)", "data.sets.1 (--set)"):
         assert part in text
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdtrain.metrics.energy import energy_threshold, separation
-from mdtrain.models.segmenter import free_energy
+from mdtrain.models.energy import free_energy
 
 ENERGIES = st.lists(st.integers(-50, 50), min_size=1, max_size=30)
 
@@ -23,6 +23,13 @@ def test_equal_logits_give_minus_log_of_the_classes() -> None:
 def test_a_constant_on_all_logits_lowers_the_energy_by_it() -> None:
     logits = torch.randn(2, 9, 3, 4, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(free_energy(logits + 2.5), free_energy(logits) - 2.5)
+
+
+def test_a_pair_of_one_place_is_its_own_mean() -> None:
+    """The same energy for a classifier's logits and for a map of a single place."""
+    logits = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(free_energy(logits), free_energy(logits[:, :, None, None]))
+    assert free_energy(torch.zeros(2, 4)).tolist() == pytest.approx([-math.log(4)] * 2)
 
 
 def test_one_class_alone_is_its_logit() -> None:

@@ -136,6 +136,27 @@ def write_counts(root: Path) -> Path:
     return root
 
 
+def write_class_folders(root: Path, pairs: int = 4, size: tuple[int, int] = (160, 120)) -> Path:
+    """Own pairs in a folder a class, no lists: `warm` ones have a body that only the thermal image sees, `cold` none.
+
+    Visible images are PNG files, thermal ones JPEG; `pairs` of each class, `size` is (w, h).
+    """
+    width, height = size
+    rng = np.random.default_rng(0)
+    for kind in ("cold", "warm"):
+        for camera in ("visible", "thermal"):
+            (root / camera / kind).mkdir(parents=True, exist_ok=True)
+        for index in range(pairs):
+            visible = rng.integers(0, 60, (height, width, 3), dtype=np.uint8)
+            thermal = rng.integers(60, 90, (height, width), dtype=np.uint8)
+            if kind == "warm":
+                centre = int(rng.uniform(0.3, 0.7) * width), int(rng.uniform(0.4, 0.6) * height)
+                cv2.ellipse(thermal, centre, (width // 6, height // 4), 0, 0, 360, 220, thickness=-1)
+            cv2.imwrite(str(root / "visible" / kind / f"{index:03d}.png"), visible)
+            cv2.imwrite(str(root / "thermal" / kind / f"{index:03d}.jpg"), thermal)
+    return root
+
+
 MFNET_LISTS = {
     "train": ("00001D", "00002N", "00001D_flip"),
     "val": ("00003D", "00004N"),

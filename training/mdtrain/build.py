@@ -13,6 +13,7 @@ from mdrun.errors import EngineError
 from mdtrain.config import Config
 from mdtrain.data.augment import Sizes
 from mdtrain.data.records import CLASSES, LABEL_CLASSES
+from mdtrain.models.classifier import ClassifierSpec
 from mdtrain.models.detector import DetectorSpec
 from mdtrain.models.segmenter import SegmenterSpec
 from mdtrain.models.streams import IN_CHANNELS, DecisionLevel, Spec, Student, Teacher
@@ -29,6 +30,8 @@ def spec_of(config: Config) -> Spec:
     model = config.model
     if config.task == "segment":
         return SegmenterSpec(model.backbone, model.widths, model.output_stride, model.decoder, len(LABEL_CLASSES))
+    if config.task == "classify":
+        return ClassifierSpec(model.backbone, model.widths, len(config.data.classes))
     return DetectorSpec(
         model.backbone,
         model.widths,

@@ -17,7 +17,7 @@ from mdtrain.commands.train import train_group
 
 @click.group("mdtrain", no_args_is_help=True)
 def mdtrain() -> None:
-    """Train and judge detectors and segmenters for visible and thermal image pairs."""
+    """Train and judge detectors, segmenters and classifiers for visible and thermal image pairs."""
 
 
 mdtrain.add_command(street_set)

@@ -9,7 +9,8 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from mdrun.errors import UsageError
-from mdrun.strict import SET, Strict, problems, read_yaml
+from mdrun.problems import find_problems, in_one_line
+from mdrun.strict import Strict, read_yaml
 from mdrun.thermal.normalise import Rule
 from mdtrain.data.sets import DownloadedSet, SetName
 from mdtrain.data.sets.kaist import KaistLabels
@@ -17,8 +18,10 @@ from mdtrain.models.sizes import SIZES, SizeName
 
 PACKAGE = Path(__file__).parent
 Positive = Annotated[int, Field(ge=1)]
-TaskName = Literal["detect", "segment"]
+TaskName = Literal["detect", "segment", "classify"]
 Int8Target = Literal["cpu", "tensorrt"]  # who runs an INT8 engine, as `mdexport int8 --target` names it
+FEWEST_CLASSES = 2
+MEANS = ("mean", "overall")  # rows of accuracies that are no class
 LEAST_BATCH = 2  # pairs a process of a segmenter: one value a channel has no variance to normalise by
 
 
@@ -29,7 +32,8 @@ class DataConfig(Strict):
     `lists` names the training list of a set where it is not `train`; `validation` is the set whose
     `validation_list` judges, or several that judge together; `street` can be one. `labels` is the view of MSRS labels,
     `kaist_labels` the version of KAIST's. `normalisation` is the rule by which 16-bit thermal images become 8 bits, as
-    docs/thermal.md writes it; `agc8` reads images of 8 bits.
+    docs/thermal.md writes it; `agc8` reads images of 8 bits. `classes` are those of task=classify, in the order of the
+    class index.
     """
 
     root: Path = Path("../shared/data/rgbt")
@@ -41,6 +45,7 @@ class DataConfig(Strict):
     kaist_labels: KaistLabels = "sanitized"
     street: Path | None = None
     normalisation: str = "agc8"
+    classes: list[str] = []
     mosaic_share: float = Field(0.4, ge=0, le=1)
     mosaic_stop: float = Field(0.8, ge=0, le=1, description="share of the run after which mosaics end")
     coarser_share: float = Field(1 / 3, ge=0, le=1, description="samples of a thermal sensor coarser than the model's")
@@ -50,8 +55,13 @@ class DataConfig(Strict):
 
     @property
     def validation_name(self) -> str:
-        """Sets and list that judge, as accuracies are named: `msrs_val`, `msrs+street_val`."""
-        return f"{'+'.join(self.validation)}_{self.validation_list}"
+        """Sets, with their labels where there are several, and list that judge; accuracies are named so.
+
+        For example `msrs-fusion_val`, `msrs-fusion+street_val`.
+        """
+        labels = {"msrs": self.labels, "kaist": self.kaist_labels}
+        names = [f"{name}-{labels[name]}" if name in labels else name for name in self.validation]
+        return f"{'+'.join(names)}_{self.validation_list}"
 
     @field_validator("validation", mode="before")
     @classmethod
@@ -62,6 +72,15 @@ class DataConfig(Strict):
     @classmethod
     def _is_a_rule(cls, value: str) -> str:
         return str(Rule.parse(value))
+
+    @field_validator("classes")
+    @classmethod
+    def _are_names(cls, names: list[str]) -> list[str]:
+        if len(set(names)) < len(names):
+            raise ValueError(f"classes are {', '.join(names)}, wanted each name once")
+        if odd := [name for name in names if not name or "/" in name or name in MEANS]:
+            raise ValueError(f"classes hold {odd[0]!r}, wanted names of folders other than {' and '.join(MEANS)}")
+        return names
 
     @property
     def rule(self) -> Rule:
@@ -193,6 +212,23 @@ class Config(Strict):
         return self
 
     @model_validator(mode="after")
+    def _classifies(self) -> Config:
+        """Classes to tell apart, and samples that are of one class."""
+        if self.task != "classify":
+            return self
+        if len(self.data.classes) < FEWEST_CLASSES:
+            raise ValueError(
+                f"data.classes has {len(self.data.classes)} names, task=classify wants {FEWEST_CLASSES} or more, for "
+                "example --set data.classes=[day,night]"
+            )
+        if self.data.mosaic_share:
+            raise ValueError(
+                f"data.mosaic_share is {self.data.mosaic_share:g}, task=classify wants 0: a mosaic of four pairs has "
+                "no class of its own"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _shares_are_equal(self) -> Config:
         if self.optimiser.batch_size % (self.devices * self.nodes):
             raise ValueError(
@@ -226,9 +262,9 @@ def load_config(path: Path | None, overrides: tuple[str, ...] = (), base: Config
         return Config.model_validate(data)
     except ValidationError as error:
         given = {override.partition("=")[0] for override in overrides}
-        found = problems(error, lines, given)
-        blameless = path is None or _is_shipped(path) or all(SET in problem for problem in found)
-        raise UsageError(f"{'configuration' if blameless else path}: {'; '.join(found)}") from error
+        found = find_problems(Config, error, lines, given)
+        blameless = path is None or _is_shipped(path) or all(problem.overridden for problem in found)
+        raise UsageError(in_one_line(found, "configuration" if blameless or path is None else path)) from error
 
 
 def _is_shipped(path: Path) -> bool:

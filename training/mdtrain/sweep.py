@@ -169,7 +169,7 @@ def _train(variant: Variant, config: Config, folder: Path, initial: Initial, com
         # a continued run has its checkpoint's weights, and the facts still name those it began with
         run(config, recipe, folder, command, Start(resume=resume, backbone=initial.backbone))
     accuracy: dict[str, float] = json.loads((folder / "result.json").read_text())["accuracy"]
-    return {name.removeprefix(f"{config.data.validation_name}/"): value for name, value in accuracy.items()}
+    return {name.partition("/")[2]: value for name, value in accuracy.items()}  # without the set that judged
 
 
 def _check_config(config: Config, folder: Path) -> None:

@@ -24,7 +24,7 @@ def data_group() -> None:
 @click.option(
     "--set",
     "name",
-    help="Layout: msrs, roadscene, kaist, flir, llvip, coco, mfnet, street; default: the folder's name.",
+    help="Layout: msrs, roadscene, kaist, flir, llvip, coco, mfnet, folders, street; default: the folder's name.",
 )
 @click.option("--split", default="train", show_default=True, help="List to check.")
 @click.option("--labels", type=click.Choice(["fusion", "infrared", "visible"]), default="fusion", help="View of MSRS.")
@@ -84,6 +84,24 @@ def check(
     refuse_swapped(usable, folder)
 
 
+@data_group.command(epilog="Example: mdtrain data split DATA/folders --share 0.2 --seed 0")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--share",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.2,
+    show_default=True,
+    help="Of each class, for validation.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which pairs these are.")
+def split(folder: Path, share: float, seed: int) -> None:
+    """Write train.txt and val.txt of pairs in a folder a class: visible/CLASS/ and thermal/CLASS/."""
+    from mdtrain.data.sets.folders import write_lists  # noqa: PLC0415
+
+    lists = write_lists(folder, share, seed)
+    click.echo(f"{folder}: {', '.join(f'{name}.txt {len(names)} pairs' for name, names in lists.items())}")
+
+
 def _show(title: str, report: Any) -> None:
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
@@ -100,7 +118,9 @@ def _show(title: str, report: Any) -> None:
         ("thermal sizes", _counts(report.thermal_sizes)),
         ("day, night, unknown", f"{report.day}, {report.night}, {unknown}"),
     ]
-    if report.objects or not report.label_maps:
+    if report.classes:
+        rows.append(("pairs by class", _counts(report.classes)))
+    elif report.objects or not report.label_maps:
         rows += [
             ("objects", _counts(report.objects)),
             ("objects by night", _counts(report.objects_by_night)),

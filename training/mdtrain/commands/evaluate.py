@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from mdtrain.commands.evaluate_classes import classes
 from mdtrain.commands.evaluate_kaist import kaist
 from mdtrain.commands.evaluate_pairs import msrs
 from mdtrain.commands.evaluate_robustness import robustness
@@ -15,5 +16,5 @@ def evaluate() -> None:
     """Measure accuracy on labelled sets."""
 
 
-for command in (kaist, mfnet, msrs, robustness):
+for command in (classes, kaist, mfnet, msrs, robustness):
     evaluate.add_command(command)

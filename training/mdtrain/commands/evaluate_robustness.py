@@ -63,7 +63,7 @@ def robustness(
 
     AP50 of detectors; class accuracy of engines that give label maps.
     """
-    from mdrun.engine import check_task
+    from mdrun.engine import check_inputs
     from mdrun.models import resolve
     from mdrun.onnx_file import read_manifest
     from mdtrain.metrics.robustness import draw_curves, measure
@@ -71,8 +71,10 @@ def robustness(
 
     with result_file(plot) if plot is not None else nullcontext():
         manifest = read_manifest(resolve(engine))
-        check_task(manifest, engine)
+        check_inputs(manifest, engine)
         task = manifest.task
+        if task not in LAYOUTS:
+            raise UsageError(f"{engine}: its task is {task!r}, wanted {' or '.join(LAYOUTS)}; choose another engine")
         layout = _layout(task, engine, data, name)
         split = split or ("test" if layout == "mfnet" else "val")
         records = _read(task, layout, data, split)

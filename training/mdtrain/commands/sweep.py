@@ -33,7 +33,7 @@ def parse_seeds(ctx: click.Context, param: click.Parameter, value: str) -> list[
 )
 @click.argument("table", type=click.Choice(list(TITLES)))
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder of the sweep.")
-@click.option("--task", type=click.Choice(TASKS), help="Boxes (default) or a class for every pixel.")
+@click.option("--task", type=click.Choice(TASKS), help="Boxes (default), a class a pixel, or a class a pair.")
 @click.option("--teacher", "weights", type=click.Path(path_type=Path), help="weights.safetensors of the teacher.")
 @click.option("--config", type=click.Path(path_type=Path), help="YAML file of every run, or `paper`.")
 @click.option("--seeds", default="0", show_default=True, callback=parse_seeds, help="Seeds, separated by commas.")

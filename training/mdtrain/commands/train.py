@@ -14,7 +14,7 @@ import click
 from mdrun.errors import UsageError
 
 CONFIGS = Path(__file__).parent.parent / "configs"
-TASKS = ("detect", "segment")
+TASKS = ("detect", "segment", "classify")
 PAPER = Path("paper")
 
 
@@ -43,7 +43,7 @@ _network = _add(
         click.option(
             "--config", type=click.Path(path_type=Path), help="YAML file, or `paper`; default: the recipe's own."
         ),
-        click.option("--task", type=click.Choice(TASKS), help="Boxes (default) or a class for every pixel."),
+        click.option("--task", type=click.Choice(TASKS), help="Boxes (default), a class a pixel, or a class a pair."),
         click.option("--backbone-weights", type=click.Path(path_type=Path), help="ImageNet weights, resnet18.pth."),
         click.option("--start", type=click.Path(path_type=Path), help="Begin with weights.safetensors of a run."),
     )
@@ -65,7 +65,9 @@ _options = _add(
 def config_file(recipe: str, task: str | None, given: Path | None = None) -> Path:
     """The file that a user named; `paper` for the paper's settings; else the recipe's own (`teacher` or `student`)."""
     if given is None:
-        return CONFIGS / f"{recipe}{'_segment' if task == 'segment' else ''}.yaml"
+        return CONFIGS / (f"{recipe}.yaml" if task in {None, TASKS[0]} else f"{recipe}_{task}.yaml")
+    if given == PAPER and task == "classify":
+        raise UsageError("--config paper has no settings for --task classify: the papers do not classify; leave it out")
     return CONFIGS / f"paper_{task or TASKS[0]}.yaml" if given == PAPER else given
 
 

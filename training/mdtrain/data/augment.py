@@ -44,6 +44,7 @@ class Sample:
         classes: (G,) int64.
         label_map: (H, W) uint8, indices into LABEL_CLASSES; IGNORE_LABEL outside of the picture and in tiles without
             labels; None where no record of the sample has one.
+        class_name: of the whole pair; None for mosaics, and where its record says none.
     """
 
     visible: NDArray[np.uint8]
@@ -52,6 +53,7 @@ class Sample:
     boxes: NDArray[np.float32]
     classes: NDArray[np.int64]
     label_map: NDArray[np.uint8] | None = None
+    class_name: str | None = None
 
 
 def plain_sample(record: Record, sizes: Sizes) -> Sample:
@@ -64,7 +66,7 @@ def plain_sample(record: Record, sizes: Sizes) -> Sample:
     labels = record.label_map
     if labels is not None:
         labels = _u8(cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST_EXACT))
-    return Sample(_u8(visible), _u8(full), _u8(low), boxes, record.classes, labels)
+    return Sample(_u8(visible), _u8(full), _u8(low), boxes, record.classes, labels, record.class_name)
 
 
 def augment(record: Record, sizes: Sizes, rng: np.random.Generator) -> Sample:
@@ -77,7 +79,7 @@ def augment(record: Record, sizes: Sizes, rng: np.random.Generator) -> Sample:
     labels = record.label_map
     if labels is not None:
         labels = _warp_labels(labels, matrix, width, height)
-    return _finish(Sample(visible, full, full, boxes, classes, labels), sizes, rng)
+    return _finish(Sample(visible, full, full, boxes, classes, labels, record.class_name), sizes, rng)
 
 
 def mosaic(records: list[Record], sizes: Sizes, rng: np.random.Generator) -> Sample:
@@ -179,7 +181,7 @@ def _finish(warped: Sample, sizes: Sizes, rng: np.random.Generator) -> Sample:
     if sizes.dropout and rng.random() < sizes.dropout:
         visible, full = _lose_a_camera(visible, full, rng)
     low = simulate_sensor(full, sizes.thermal, rng, sizes.coarser_share)
-    return Sample(visible, full, low, warped.boxes, warped.classes, warped.label_map)
+    return Sample(visible, full, low, warped.boxes, warped.classes, warped.label_map, warped.class_name)
 
 
 def _lose_a_camera(

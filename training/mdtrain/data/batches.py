@@ -37,6 +37,7 @@ class Batch:
         classes: per image (G,).
         label_map: (B, H, W) int64, indices into LABEL_CLASSES or IGNORE_LABEL, which fills images without labels; None
             where no image has any.
+        class_names: per image, of the whole pair; None where nothing says it.
     """
 
     visible: Tensor
@@ -45,6 +46,7 @@ class Batch:
     boxes: list[Tensor]
     classes: list[Tensor]
     label_map: Tensor | None = None
+    class_names: Sequence[str | None] = ()
 
     def first(self, count: int) -> Batch:
         """The first `count` pairs."""
@@ -55,6 +57,7 @@ class Batch:
             self.boxes[:count],
             self.classes[:count],
             None if self.label_map is None else self.label_map[:count],
+            self.class_names[:count],
         )
 
 
@@ -82,6 +85,7 @@ def collate(samples: list[Sample], device: torch.device) -> Batch:
         [torch.from_numpy(s.boxes).to(device) for s in samples],
         [torch.from_numpy(s.classes).to(device) for s in samples],
         stack(label_maps).long() if (label_maps := _label_maps(samples)) else None,
+        [s.class_name for s in samples],
     )
 
 

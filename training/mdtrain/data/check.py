@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mdrun.errors import DataError, SourceError
-from mdrun.frames import Detections, Frame, FramePair, Modality, Provenance, Result, Segmentation
+from mdrun.frames import Classification, Detections, Frame, FramePair, Modality, Provenance, Result, Segmentation
 from mdrun.sinks import Look
 from mdrun.sinks.sheet import SheetSink
 from mdtrain.data.augment import Sizes, augment
@@ -38,6 +38,7 @@ class SetReport:
         objects_by_night: boxes by class in the pairs that were taken by night.
         day: pairs by day.
         night: pairs by night; pairs of unknown time count in neither.
+        classes: pairs by the class of the whole pair, where the set has one.
         empty: pairs without a box.
         tiny: boxes lower than TINY_PX pixels.
         label_maps: pairs with a class for every pixel.
@@ -57,6 +58,7 @@ class SetReport:
     objects_by_night: Counter[str] = field(default_factory=Counter)
     day: int = 0
     night: int = 0
+    classes: Counter[str] = field(default_factory=Counter)
     empty: int = 0
     tiny: int = 0
     label_maps: int = 0
@@ -93,6 +95,8 @@ def _count_labels(report: SetReport, record: Record) -> None:
     names = [CLASSES[index] for index in record.classes]
     report.objects.update(names)
     report.empty += not names
+    if record.label is not None:
+        report.classes[record.label] += 1
     if record.night is not None:
         report.night += record.night
         report.day += not record.night
@@ -162,31 +166,37 @@ def _speed(records: Sequence[Record], sizes: Sizes) -> float:
 def draw_sheet(records: Sequence[Record], title: str, path: Path) -> None:
     """Contact sheet of labelled pairs, evenly spread over the set, in the look of `mdrun`'s own.
 
-    Label maps are drawn where there are any, else boxes.
+    Label maps are drawn where there are any, else the class of the pair, else boxes.
 
     Raises:
         OutputError: it cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     segment = any(record.label_map_file is not None for record in records)
-    look = Look(title, list(LABEL_CLASSES if segment else CLASSES), 0.0, True, "segment" if segment else "detect")
+    labels = sorted({record.label for record in records if record.label is not None})
+    task = "segment" if segment else "classify" if labels else "detect"
+    look = Look(title, list({"segment": LABEL_CLASSES, "classify": labels, "detect": CLASSES}[task]), 0.0, True, task)
     sheet = SheetSink(path, look, timed=False)
     places = np.linspace(0, len(records) - 1, min(6, len(records))).round().astype(int)
     try:
         for sequence, place in enumerate(places):
-            sheet.write(_as_result(records[place], sequence, segment))
+            sheet.write(_as_result(records[place], sequence, look))
         sheet.finish()
         sheet.commit()
     finally:
         sheet.discard()
 
 
-def _as_result(record: Record, sequence: int, segment: bool) -> Result:
+def _as_result(record: Record, sequence: int, look: Look) -> Result:
     """The labels of a pair as if an engine had found them."""
     visible = Frame(record.visible, Modality.VISIBLE, 0, sequence, "labels", record.name)
     thermal = Frame(record.thermal, Modality.THERMAL, 0, sequence, "labels", record.name)
     pair = FramePair(sequence, visible, thermal, Provenance.MEASURED)
-    if segment:
+    if look.task == "classify":
+        index = [] if record.label is None else [look.classes.index(record.label)]
+        labels = Classification(np.ones(len(index), np.float32), np.array(index, np.int64))
+        return Result(pair, "labels", look.task, classification=labels)
+    if look.task == "segment":
         label_map = record.label_map
         if label_map is None:
             return Result(pair, "labels", "segment", None)
@@ -194,5 +204,5 @@ def _as_result(record: Record, sequence: int, segment: bool) -> Result:
         return Result(pair, "labels", "segment", None, segmentation=Segmentation(shown))
     height, width = record.visible.shape[:2]
     boxes = record.boxes * np.array([width, height] * 2, np.float32)
-    labels = Detections(boxes, np.ones(len(boxes), np.float32), record.classes)
-    return Result(pair, "labels", "detect", labels)
+    found = Detections(boxes, np.ones(len(boxes), np.float32), record.classes)
+    return Result(pair, "labels", "detect", found)

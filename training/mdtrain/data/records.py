@@ -1,6 +1,7 @@
 """One labelled pair. Images are decoded when they are asked for, and kept as far as memory is granted.
 
-Classes of boxes everywhere: 0 person, 1 bicycle, 2 car. Classes of label maps are MFNet's nine.
+Classes of boxes everywhere: 0 person, 1 bicycle, 2 car. Classes of label maps are MFNet's nine. Classes of whole pairs
+are names, which each training puts in an order of its own.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ CLASSES = ("person", "bicycle", "car")
 LABEL_CLASSES = LABEL_NAMES  # of label maps: index 0 is unlabelled, the background
 IGNORE_LABEL = 255  # pixels of label maps that neither losses nor measures look at
 MAX_WIDTH = 800  # twice the default network's width; larger files only cost memory and time
+DAY_NIGHT = ("day", "night")  # classes of pairs where a set says no more than when they were taken
 PROBES = 16  # pairs of a set that are opened before a training
 EIGHT_BITS = Rule()
 GREY_LIMIT = 1.0  # mean span of a pixel's channels; the greyest of 204 pairs of RoadScene and MSRS has 3.2
@@ -106,6 +108,7 @@ class Record:
         classes: (G,) int64.
         night: taken by night; None where the set does not say.
         label_map_file: classes of all pixels, the same field of view; None where there are only boxes.
+        label: class of the whole pair, where the set has one; see `class_name`.
     """
 
     name: str
@@ -115,6 +118,12 @@ class Record:
     classes: NDArray[np.int64]
     night: bool | None = field(default=None)
     label_map_file: LabelFile | None = None
+    label: str | None = None
+
+    @property
+    def class_name(self) -> str | None:
+        """Class of the whole pair: its set's, else `day` or `night`; None where nothing says it."""
+        return self.label if self.label is not None or self.night is None else DAY_NIGHT[self.night]
 
     @property
     def visible(self) -> NDArray[np.uint8]:

@@ -146,14 +146,6 @@ class SegmentHead(nn.Module):
             nn.init.normal_(conv.weight, std=0.01)
 
 
-def free_energy(logits: Tensor) -> Tensor:
-    """(B,) float32 free energy -log sum exp of the logits (B, classes, h, w), mean over the map; high is strange.
-
-    Liu et al., Energy-based Out-of-distribution Detection, NeurIPS 2020, Eq. 4 at temperature 1.
-    """
-    return -logits.float().logsumexp(1).mean((1, 2))
-
-
 def label_map(logits: Tensor, size: tuple[int, int]) -> Tensor:
     """Class of every pixel, (B, H, W) int64, of logits (B, classes, h, w) brought to `size` (width, height)."""
     full = F.interpolate(logits, (size[1], size[0]), mode="bilinear", align_corners=False)

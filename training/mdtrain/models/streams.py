@@ -1,6 +1,6 @@
 """Networks of one stream (the student) and of two, fused at feature or at decision level (teachers).
 
-All: backbone -> pyramid -> head; the last two are the task's, a detector's or a segmenter's.
+All: backbone -> pyramid -> head; the last two are the task's: a detector's, a segmenter's or a classifier's.
 Zhang et al., Low-cost Multispectral Scene Analysis with Modality Distillation, WACV 2022, Fig. 1, Tables 1 and 2.
 """
 
@@ -13,6 +13,7 @@ import torch.nn.functional as F  # noqa: N812  # the name everybody knows
 from torch import Tensor, nn
 
 from mdtrain.models.backbone import initialise
+from mdtrain.models.classifier import Classes, ClassifierSpec
 from mdtrain.models.detector import Boxes, DetectorSpec
 from mdtrain.models.gaff import GAFF, Fusion
 from mdtrain.models.resnet import BasicBlock
@@ -20,8 +21,8 @@ from mdtrain.models.segmenter import SegmenterSpec, Segments
 
 Inputs = Literal["both", "visible", "thermal"]
 IN_CHANNELS = {"both": 6, "visible": 3, "thermal": 3}
-Spec = DetectorSpec | SegmenterSpec
-Output = Boxes | Segments
+Spec = DetectorSpec | SegmenterSpec | ClassifierSpec
+Output = Boxes | Segments | Classes
 
 
 class Prediction(NamedTuple):
@@ -138,7 +139,7 @@ class Teacher(nn.Module):
 
 
 class DecisionLevel(nn.Module):
-    """Two whole networks, one a sensor; what they give is averaged anchor by anchor, or pixel by pixel."""
+    """Two whole networks, one a sensor; what they give is averaged, by anchor, by pixel or by class."""
 
     def __init__(self, spec: Spec) -> None:
         super().__init__()

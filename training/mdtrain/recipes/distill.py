@@ -104,6 +104,11 @@ def _fit(student: Config, teacher: Config) -> Config:
     """
     if student.task != teacher.task:
         raise UsageError(f"the student has task={student.task}, its teacher task={teacher.task}; give both the same")
+    if student.task == "classify" and student.data.classes != teacher.data.classes:
+        raise UsageError(
+            f"the student has data.classes={student.data.classes}, its teacher {teacher.data.classes}; "
+            "give both the same"
+        )
     own, other = spec_of(student), spec_of(teacher)
     if teacher.model.fusion != "gaff":
         raise UsageError(

@@ -1,7 +1,8 @@
 """Two-stream teacher: high-resolution visible + high-resolution thermal, fused at feature (or decision) level.
 
 With GAFF (Zhang et al., WACV 2021): L = L_task + L_intra + L_inter, all weights 1 (Eq. 9). The sum of the streams and
-the decision level (`model.fusion`) are what it is compared with; they learn from the task's loss alone.
+the decision level (`model.fusion`) are what it is compared with; they learn from the task's loss alone, and so does
+GAFF where the labels say nothing about places (`classify`).
 """
 
 from __future__ import annotations
@@ -36,9 +37,10 @@ def make(config: Config) -> Recipe:
 
     def losses(model: nn.Module, batch: Batch) -> tuple[Prediction, dict[str, Tensor]]:
         prediction = predict(model, batch)
-        if prediction.fusion is None:
+        foreground = task.foreground(batch)
+        if prediction.fusion is None or foreground is None:
             return prediction, {}
-        intra, inter = guidance_loss(prediction.fusion, task.foreground(batch))
+        intra, inter = guidance_loss(prediction.fusion, foreground)
         return prediction, {"intra": intra, "inter": inter}
 
     return Recipe("teacher", task, build_teacher(config), predict, losses)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from mdtrain.config import Config
+from mdtrain.config import Config, TaskName
 from mdtrain.tasks.base import DivergedError, Evaluation, Predict, Task
+from mdtrain.tasks.classify import Classify
 from mdtrain.tasks.detect import Detect
 from mdtrain.tasks.segment import Segment
 
@@ -12,4 +13,9 @@ __all__ = ["DivergedError", "Evaluation", "Predict", "Task", "make_task"]
 
 def make_task(config: Config) -> Task:
     """The task of a run."""
-    return Detect(config) if config.task == "detect" else Segment(config)
+    tasks: dict[TaskName, type[Detect | Segment | Classify]] = {
+        "detect": Detect,
+        "segment": Segment,
+        "classify": Classify,
+    }
+    return tasks[config.task](config)

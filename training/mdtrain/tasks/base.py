@@ -78,8 +78,11 @@ class Task(ABC):
         """Scalar losses of a batch, each of weight 1."""
 
     @abstractmethod
-    def foreground(self, batch: Batch) -> Tensor:
-        """(B, 1, h, w) in [0, 1] at the fusion point's stride: where something of a class is (GAFF's mask M)."""
+    def foreground(self, batch: Batch) -> Tensor | None:
+        """(B, 1, h, w) in [0, 1] at the fusion point's stride: where something of a class is (GAFF's mask M).
+
+        None where the labels say nothing about places: GAFF's masks learn from the task's loss alone then.
+        """
 
     @abstractmethod
     def evaluate(self, predict: Predict, records: Sequence[Record], sizes: Sizes, device: torch.device) -> Evaluation:

@@ -19,7 +19,8 @@ from mdtrain.data.records import LABEL_CLASSES, Record
 from mdtrain.losses.segmentation import AUXILIARY_WEIGHT, enet_weights, foreground_share, pixel_cross_entropy
 from mdtrain.metrics.energy import energy_threshold
 from mdtrain.metrics.segmentation import Matrix, confusion, rtfnet_scores
-from mdtrain.models.segmenter import Segments, free_energy, label_map
+from mdtrain.models.energy import free_energy
+from mdtrain.models.segmenter import Segments, label_map
 from mdtrain.models.streams import Output
 from mdtrain.tasks.base import CONDITIONS, Evaluation, Predict, Task, refuse_infinite
 

@@ -9,6 +9,7 @@ from mdrun.errors import UsageError
 from mdtrain.data.records import Record
 from mdtrain.data.sets.coco import read_coco
 from mdtrain.data.sets.flir import read_flir
+from mdtrain.data.sets.folders import read_folders
 from mdtrain.data.sets.kaist import KaistLabels, read_kaist
 from mdtrain.data.sets.llvip import read_llvip
 from mdtrain.data.sets.mfnet import read_mfnet
@@ -16,9 +17,10 @@ from mdtrain.data.sets.msrs import read_msrs
 from mdtrain.data.sets.roadscene import read_roadscene
 from mdtrain.data.sets.street import read_street
 
-DownloadedSet = Literal["msrs", "roadscene", "kaist", "flir", "llvip", "coco", "mfnet"]
+DownloadedSet = Literal["msrs", "roadscene", "kaist", "flir", "llvip", "coco", "mfnet", "folders"]
 SetName = Literal[DownloadedSet, "street"]
 SET_NAMES: tuple[SetName, ...] = get_args(SetName)
+DEFAULT_LABELS = {"msrs": "fusion", "kaist": "sanitized"}  # of sets that come with several
 
 
 def read_set(
@@ -39,5 +41,12 @@ def read_set(
         if split != "train":
             raise UsageError(f"roadscene has no split {split!r}, all of it is for training; validate on another set")
         return read_roadscene(root)
-    readers = {"flir": read_flir, "llvip": read_llvip, "coco": read_coco, "mfnet": read_mfnet, "street": read_street}
+    readers = {
+        "flir": read_flir,
+        "llvip": read_llvip,
+        "coco": read_coco,
+        "mfnet": read_mfnet,
+        "folders": read_folders,
+        "street": read_street,
+    }
     return readers[name](root, split)
