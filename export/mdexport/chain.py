@@ -80,7 +80,12 @@ def _export_single(weights: Path, folder: Path, first: Record, say: Say) -> Path
 
 
 def _parity_sources(first: Record) -> tuple[str, str]:
-    """Folders of the two cameras, as `mdrun` takes them; the built-in street for sets that have one for both."""
+    """Folders of the two cameras, as `mdrun` takes them.
+
+    The built-in street for sets that have one for both, or one a class, which may hold few pairs.
+    """
+    if first.label is not None:
+        return STREET, STREET
     folders = first.visible_file.path.parent, first.thermal_file.path.parent
     return (str(folders[0]), str(folders[1])) if folders[0] != folders[1] else (STREET, STREET)
 

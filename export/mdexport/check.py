@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from mdexport.gate import judge
 from mdexport.pairs import PairSet, Scene
-from mdexport.parity import Feed, reference, reference_labels
+from mdexport.parity import Feed, reference, reference_classes, reference_labels
 from mdexport.proof import GATE_LIST, gate_scenes, progress
 from mdrun.backends import open_backend
 from mdrun.backends.base import Outputs
@@ -20,7 +22,8 @@ from mdrun.manifest import Manifest, Parity
 from mdrun.models import SUFFIXES
 from mdrun.onnx_file import check_graph, read_manifest
 from mdtrain.build import load_trained
-from mdtrain.contract import TOP_K
+from mdtrain.contract import TOP_CLASSES, TOP_K
+from mdtrain.models.classifier import ClassifierSpec
 from mdtrain.models.segmenter import SegmenterSpec
 from mdtrain.models.streams import Student
 from mdtrain.models.weights import hash_weights
@@ -247,6 +250,10 @@ def checkpoint_outputs(student: Student, scenes: Sequence[Scene]) -> list[Output
         if isinstance(student.spec, SegmenterSpec):
             labels, energy = reference_labels(student, feed)
             outputs.append({"labels": labels[None], "energy": energy})
+        elif isinstance(student.spec, ClassifierSpec):
+            scores, energy = reference_classes(student, feed)
+            best = np.argsort(-scores, kind="stable")[:TOP_CLASSES]
+            outputs.append({"scores": scores[best][None], "classes": best[None].astype(np.int32), "energy": energy})
         else:
             boxes, scores, classes = reference(student, feed, TOP_K)
             outputs.append({"boxes": boxes[None], "scores": scores[None], "classes": classes[None]})

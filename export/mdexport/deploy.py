@@ -1,4 +1,4 @@
-"""The network as it is deployed: from the cameras' bytes to decoded boxes or to a label map, for any number of pairs.
+"""The network as it is deployed: from the cameras' bytes to boxes, a label map or classes, for any number of pairs.
 
 Preprocessing is part of the graph, so training and inference cannot disagree. What differs from the network as it was
 trained are the exact rewrites of `mdexport.rewrites`.
@@ -16,14 +16,18 @@ from mdexport.rewrites import (
     LabelMap,
     MeanSubtraction,
     TopBoxes,
+    TopClasses,
     fold_scale,
     read_blocks,
     sum_thermal_kernels,
     to_planes,
 )
+from mdtrain.contract import TOP_CLASSES, TOP_K
 from mdtrain.data.batches import MEAN, STD, THERMAL_MEAN, THERMAL_STD
-from mdtrain.models.detector import DetectorSpec
-from mdtrain.models.segmenter import SegmenterSpec, free_energy, pooling_weights
+from mdtrain.models.classifier import ClassifierSpec
+from mdtrain.models.detector import Boxes, DetectorSpec
+from mdtrain.models.energy import free_energy
+from mdtrain.models.segmenter import SegmenterSpec, pooling_weights
 from mdtrain.models.streams import Output, Student
 
 PROBE = 8  # pixels a side of the image that shows how a student fuses its inputs
@@ -76,8 +80,9 @@ class DeployedDetector(Deployed):
         Returns:
             boxes (B, K, 4) float32 xyxy pixels of `visible`, scores (B, K) descending, classes (B, K) int32.
         """
-        logits, deltas = self.predict(visible, thermal)
-        found: tuple[Tensor, Tensor, Tensor] = self.top(logits, deltas)
+        output = self.predict(visible, thermal)
+        assert isinstance(output, Boxes)  # noqa: S101
+        found: tuple[Tensor, Tensor, Tensor] = self.top(output.logits, output.deltas)
         return found
 
 
@@ -96,6 +101,37 @@ class DeployedSegmenter(Deployed):
         """Segment; see `image` for the arguments. Gives labels (B, H, W) int32 and energy (B,) float32."""
         logits = self.predict(visible, thermal).logits
         return self.labels(logits), free_energy(logits)
+
+
+class DeployedClassifier(Deployed):
+    """To the best classes of the pair, and to its energy."""
+
+    def __init__(self, student: Student) -> None:
+        super().__init__(student)
+        assert isinstance(student.spec, ClassifierSpec)  # noqa: S101  # of the task
+        self.top = TopClasses(student.spec.classes, min(TOP_CLASSES, student.spec.classes))
+
+    def forward(self, visible: Tensor, thermal: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Classify; see `image` for the arguments.
+
+        Returns:
+            scores (B, K) float32 descending, classes (B, K) int32, energy (B,) float32.
+        """
+        found: tuple[Tensor, Tensor, Tensor] = self.top(self.predict(visible, thermal).logits)
+        return found
+
+
+def deploy(student: Student, visible_size: tuple[int, int]) -> Deployed:
+    """The student as it is deployed, by its task; `visible_size` is (width, height).
+
+    Raises:
+        RewriteError: a rewrite would change what it computes.
+    """
+    if isinstance(student.spec, SegmenterSpec):
+        return DeployedSegmenter(student, visible_size)
+    if isinstance(student.spec, ClassifierSpec):
+        return DeployedClassifier(student)
+    return DeployedDetector(student, visible_size, TOP_K)
 
 
 def rewrite_first(student: Student) -> nn.Module:

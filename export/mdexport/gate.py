@@ -20,7 +20,9 @@ from mdrun.frames import Detections
 from mdrun.manifest import Change, Manifest, Parity
 from mdrun.postprocess import Postprocess
 from mdrun.segment import resize_labels
+from mdtrain.config import MEANS
 from mdtrain.data.records import CLASSES, LABEL_CLASSES, Record
+from mdtrain.metrics.classes import class_scores
 from mdtrain.metrics.coco import Found
 from mdtrain.metrics.energy import separation
 from mdtrain.metrics.kaist import plain_miss_rate
@@ -28,12 +30,15 @@ from mdtrain.metrics.pairs import pair_scores, truth_of
 from mdtrain.metrics.segmentation import confusion, rtfnet_scores
 
 AUROC, TNR95 = "energy/auroc", "energy/tnr95"  # TNR95 = 1 - FPR95: higher is better, as for every measure
+OVERALL = "overall/accuracy"  # of engines that classify
 DETECTION_RATE = "person/detection_rate"  # 1 - log-average miss rate
 MATCHED_IOU = 0.5  # a detection is found again where a box of its class overlaps it so far
 # Largest loss of each measure and least share of detections found again, by precision.
 LOSS = {"fp32": 0.001, "fp16": 0.003, "bf16": 0.003, "int8": 0.01}
 # Nine points of a curve, the first at one false box in a hundred images: a few boxes of 60 pairs move it by a point.
 DETECTION_RATE_LOSS = {"fp32": 0.001, "fp16": 0.01, "bf16": 0.01, "int8": 0.03}
+# Of an engine that classifies: 64 pairs judge, and one of them weighs 0.016.
+ACCURACY_LOSS = {"fp32": 0.001, "fp16": 0.003, "bf16": 0.003, "int8": 0.02}
 LEAST_MATCHED = {"fp32": 0.995, "fp16": 0.98, "bf16": 0.98, "int8": 0.9}
 AUROC_LOSS = {"fp32": 0.002, "fp16": 0.01, "bf16": 0.01, "int8": 0.05}  # of the energy
 MOST_LABELS = {"fp32": 1e-4, "fp16": 0.01, "bf16": 0.02, "int8": 0.1}  # mean share of pixels with another class
@@ -49,7 +54,8 @@ class Differences(NamedTuple):
     Attributes:
         largest: by quantity.
         mean: by quantity.
-        matched: share of the reference's detections found again; None for label maps, and where there were none.
+        matched: share of the reference's detections found again, or of pairs of the same class; None for label maps,
+            and where there were none.
     """
 
     largest: dict[str, float]
@@ -75,12 +81,11 @@ def judge(
         precision: of the engine; picks the limits.
         names: of the reference and of the data, for the report.
     """
-    segments = manifest.task == "segment"
-    differences = (label_differences if segments else box_differences)(manifest, reference, got)
-    measure: Callable[..., dict[str, float]] = label_measures if segments else box_measures
+    compare, measure = JUDGES[manifest.task]
+    differences = compare(manifest, reference, got)
     before, after = (measure(manifest, scenes, outputs) for outputs in (reference, got))
     metrics = {name: Change(before[name], after[name]) for name in before}
-    limits = _limits(precision, metrics, segments=segments)
+    limits = _limits(manifest.task, precision, metrics)
     return Parity(
         reference=names[0],
         pairs=len(scenes),
@@ -99,12 +104,15 @@ def _finite(values: Mapping[str, float]) -> dict[str, float]:
     return {name: value if math.isfinite(value) else 1e9 for name, value in values.items()}
 
 
-def _limits(precision: str, metrics: Collection[str], *, segments: bool) -> dict[str, float]:
+def _limits(task: str, precision: str, metrics: Collection[str]) -> dict[str, float]:
     """What may be lost, by measure; what has no limit is only reported."""
-    limits = {name: LOSS[precision] for name in metrics if not name.startswith("energy/")}
+    loss = ACCURACY_LOSS if task == "classify" else LOSS
+    limits = {name: loss[precision] for name in metrics if not name.startswith("energy/")}
     own = {AUROC: AUROC_LOSS, DETECTION_RATE: DETECTION_RATE_LOSS}
     limits |= {name: table[precision] for name, table in own.items() if name in metrics}
-    return limits | ({"labels": MOST_LABELS[precision]} if segments else {"matched": LEAST_MATCHED[precision]})
+    if task == "segment":
+        return limits | {"labels": MOST_LABELS[precision]}
+    return limits | {"matched": LEAST_MATCHED[precision]}
 
 
 def _passes(differences: Differences, metrics: Mapping[str, Change], limits: Mapping[str, float]) -> bool:
@@ -167,6 +175,24 @@ def label_differences(manifest: Manifest, reference: Sequence[Outputs], got: Seq
     return Differences(largest, {name: float(np.mean(values)) for name, values in found.items()}, None)
 
 
+def class_differences(manifest: Manifest, reference: Sequence[Outputs], got: Sequence[Outputs]) -> Differences:  # noqa: ARG001  # same call as box_differences
+    """How often the best class is the same, by how much its score differs, and the shift of the energy."""
+    pairs = list(zip(reference, got, strict=True))
+    same = [int(a["classes"][0, 0]) == int(b["classes"][0, 0]) for a, b in pairs]
+    found = {"scores": [_score_difference(a, b) for a, b in pairs]}
+    if "energy" in reference[0]:
+        found["energy"] = [float(np.abs(a["energy"] - b["energy"]).max()) for a, b in pairs]
+    largest = {name: math.inf if np.isnan(values).any() else max(values) for name, values in found.items()}
+    return Differences(largest, {name: float(np.mean(values)) for name, values in found.items()}, float(np.mean(same)))
+
+
+def _score_difference(before: Outputs, after: Outputs) -> float:
+    """Of the reference's best class; one that the engine does not rank has the score of its last rank at most."""
+    place = np.flatnonzero(after["classes"][0] == before["classes"][0, 0])
+    rank = int(place[0]) if place.size else -1
+    return abs(float(before["scores"][0, 0]) - float(after["scores"][0, rank]))
+
+
 def box_measures(manifest: Manifest, scenes: Sequence[Scene], outputs: Sequence[Outputs]) -> dict[str, float]:
     """AP50 of persons and the mean over the classes that occur, and the detection rate of persons: intact scenes."""
     postprocess = Postprocess(manifest, None)
@@ -208,12 +234,28 @@ def label_measures(manifest: Manifest, scenes: Sequence[Scene], outputs: Sequenc
             labels = np.minimum(output["labels"][0], classes - 1).astype(np.uint8)
             matrix += confusion(truth, resize_labels(labels, (truth.shape[1], truth.shape[0])), len(LABEL_CLASSES))
     scores = rtfnet_scores(matrix)
-    measures = {"mean/accuracy": scores.mean_accuracy, "mean/iou": scores.mean_iou}
+    return {"mean/accuracy": scores.mean_accuracy, "mean/iou": scores.mean_iou} | energy_measures(scenes, outputs)
+
+
+def class_measures(manifest: Manifest, scenes: Sequence[Scene], outputs: Sequence[Outputs]) -> dict[str, float]:
+    """Accuracy on the intact scenes, over the pairs and as the mean over the classes, and what the energy is worth."""
+    known = manifest.classes
+    judged = [
+        (known.index(str(scene.record.class_name)), int(output["classes"][0, 0]))
+        for scene, output in zip(scenes, outputs, strict=True)
+        if scene.condition == INTACT and scene.record.class_name in known
+    ]
+    scores = class_scores([truth for truth, _ in judged], [found for _, found in judged], known)
+    return {f"{name}/accuracy": scores[name] for name in MEANS} | energy_measures(scenes, outputs)
+
+
+def energy_measures(scenes: Sequence[Scene], outputs: Sequence[Outputs]) -> dict[str, float]:
+    """How well the energy tells intact scenes from those with a failing camera; nothing for engines without one."""
     familiar, strange = energies(scenes, outputs)
-    if strange:
-        apart = separation(familiar, strange)
-        measures |= {AUROC: apart.auroc, TNR95: 1 - apart.fpr95}
-    return measures
+    if not strange:
+        return {}
+    apart = separation(familiar, strange)
+    return {AUROC: apart.auroc, TNR95: 1 - apart.fpr95}
 
 
 def energies(scenes: Sequence[Scene], outputs: Sequence[Outputs]) -> tuple[list[float], list[float]]:
@@ -225,6 +267,15 @@ def energies(scenes: Sequence[Scene], outputs: Sequence[Outputs]) -> tuple[list[
     return found
 
 
+Compare = Callable[[Manifest, Sequence[Outputs], Sequence[Outputs]], Differences]
+Measure = Callable[[Manifest, Sequence[Scene], Sequence[Outputs]], dict[str, float]]
+JUDGES: dict[str, tuple[Compare, Measure]] = {  # by task
+    "detect": (box_differences, box_measures),
+    "segment": (label_differences, label_measures),
+    "classify": (class_differences, class_measures),
+}
+
+
 def describe(parity: Parity) -> str:
     """One line: every measure, what was found again, and the limits."""
     parts = [
@@ -233,6 +284,7 @@ def describe(parity: Parity) -> str:
         for name, change in parity.metrics.items()
     ]
     if parity.matched is not None:
-        parts.append(f"{parity.matched:.1%} of detections found again (least {parity.limits['matched']:.0%})")
+        what = "pairs of the same class" if OVERALL in parity.metrics else "detections found again"
+        parts.append(f"{parity.matched:.1%} of {what} (least {parity.limits['matched']:.0%})")
     parts += [f"{name} differ by {value:.2g} at most" for name, value in parity.max_abs.items()]
     return f"{'; '.join(parts)}; {parity.pairs} scenes of {parity.data}"

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import torch
 
-from mdexport.deploy import Deployed, DeployedDetector, DeployedSegmenter
+from mdexport.deploy import deploy
 from mdexport.engine_file import write_engine
 from mdexport.parity import Feed, compare
 from mdrun.backends.base import input_shape
@@ -98,10 +98,7 @@ def describe(parity: Parity) -> str:
 
 def _graph(student: Student, trained: Trained, draft: Manifest, *, dynamic_batch: bool) -> onnx.ModelProto:
     """Trace the deployed network."""
-    size = trained.config.model.visible
-    segments = trained.config.task == "segment"
-    deployed: Deployed = DeployedSegmenter(student, size) if segments else DeployedDetector(student, size, TOP_K)
-    deployed.eval()
+    deployed = deploy(student, trained.config.model.visible).eval()
     one = [input_shape(spec) for spec in draft.inputs.values()]
     batch = 2 if dynamic_batch else 1  # of the example: the tracer takes a one for a constant
     inputs = [torch.zeros(batch, *shape[1:], dtype=torch.uint8) for shape in one]

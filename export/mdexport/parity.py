@@ -16,14 +16,18 @@ from numpy.typing import NDArray
 from mdrun.manifest import Parity
 from mdtrain.data.batches import normalise_thermal, normalise_visible
 from mdtrain.models.anchors import decode
+from mdtrain.models.classifier import Classes, ClassifierSpec
 from mdtrain.models.detector import Boxes, DetectorSpec
-from mdtrain.models.segmenter import SegmenterSpec, Segments, free_energy, label_map
+from mdtrain.models.energy import free_energy
+from mdtrain.models.segmenter import SegmenterSpec, Segments, label_map
 from mdtrain.models.streams import Output, Prediction, Student
 
 LIMITS = {"scores": 1e-3, "boxes_px": 0.5}  # of detectors
 LABEL_LIMITS = {"labels": 1e-4, "energy": 1e-3}  # of segmenters: share of a pair's pixels with another class
+CLASS_LIMITS = {"scores": 1e-3, "energy": 1e-3}  # of classifiers
 COMPARED_SCORE = 0.01  # boxes below it never reach a result
 Outputs = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[Any]]
+Inputs = dict[str, NDArray[np.uint8]]
 
 
 class Feed(NamedTuple):
@@ -65,6 +69,34 @@ def reference_labels(student: Student, feed: Feed) -> tuple[NDArray[np.int64], N
     return labels, energy
 
 
+def reference_classes(student: Student, feed: Feed) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Probability of every class (classes,) and energy (1,) of a classifier in PyTorch."""
+    with torch.inference_mode():
+        output = predict(student, feed)
+        assert isinstance(output, Classes)  # noqa: S101
+        scores: NDArray[np.float32] = output.logits.softmax(1)[0].numpy()
+        energy: NDArray[np.float32] = free_energy(output.logits).numpy()
+    return scores, energy
+
+
+def class_difference(
+    wanted: tuple[NDArray[np.float32], NDArray[np.float32]],
+    got: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]],
+) -> dict[str, float]:
+    """Largest difference of the K best scores, rank by rank and each from that of its class, and of the energy.
+
+    Args:
+        wanted: as `reference_classes` gives them.
+        got: scores (K,), energy (1,), classes (K,) of a graph.
+    """
+    (probabilities, wanted_energy), (scores, energy, classes) = wanted, got
+    if not (np.isfinite(scores).all() and np.isfinite(energy).all()):
+        return dict.fromkeys(CLASS_LIMITS, math.inf)  # max() would let NaN pass
+    ranked = np.sort(probabilities)[::-1][: len(scores)]
+    worst = max(float(np.abs(other - scores).max()) for other in (ranked, probabilities[classes]))
+    return {"scores": worst, "energy": float(np.abs(wanted_energy - energy).max())}
+
+
 def difference(wanted: Outputs, got: Outputs) -> dict[str, float]:
     """Largest difference of scores (rank by rank) and of boxes (each against its counterpart).
 
@@ -93,25 +125,34 @@ def compare(student: Student, session: Any, feeds: Iterable[Feed], top_k: int, d
         top_k: boxes a detector's graph gives.
         data: where the pairs come from, for the report.
     """
-    segments = isinstance(student.spec, SegmenterSpec)
-    limits = LABEL_LIMITS if segments else LIMITS
+    limits = _limits(student)
     largest = dict.fromkeys(limits, 0.0)
     count = 0
     for feed in feeds:
         arrays = {"visible": feed.visible} | ({} if feed.thermal is None else {"thermal": feed.thermal})
-        if segments:
-            labels, energy = session.run(["labels", "energy"], arrays)
-            wanted = reference_labels(student, feed)
-            shift = float(np.abs(energy - wanted[1]).max())
-            found = {
-                "labels": float((labels[0] != wanted[0]).mean()),
-                "energy": math.inf if math.isnan(shift) else shift,
-            }
-        else:
-            boxes, scores, classes = session.run(["boxes", "scores", "classes"], arrays)
-            found = difference(reference(student, feed, top_k), (boxes[0], scores[0], classes[0]))
+        found = _differences(student, session, feed, arrays, top_k)
         largest = {name: max(value, found[name]) for name, value in largest.items()}
         count += 1
     passed = count > 0 and all(largest[name] <= limit for name, limit in limits.items())
     finite = {name: min(value, 1e9) for name, value in largest.items()}  # JSON has no infinity
     return Parity(f"PyTorch {torch.__version__} fp32", count, data, finite, dict(limits), passed)
+
+
+def _limits(student: Student) -> dict[str, float]:
+    if isinstance(student.spec, SegmenterSpec):
+        return LABEL_LIMITS
+    return CLASS_LIMITS if isinstance(student.spec, ClassifierSpec) else LIMITS
+
+
+def _differences(student: Student, session: Any, feed: Feed, arrays: Inputs, top_k: int) -> dict[str, float]:
+    """Of one pair, by the names of the task's limits."""
+    if isinstance(student.spec, SegmenterSpec):
+        labels, energy = session.run(["labels", "energy"], arrays)
+        wanted, wanted_energy = reference_labels(student, feed)
+        shift = float(np.abs(energy - wanted_energy).max())
+        return {"labels": float((labels[0] != wanted).mean()), "energy": math.inf if math.isnan(shift) else shift}
+    if isinstance(student.spec, ClassifierSpec):
+        scores, energy, classes = session.run(["scores", "energy", "classes"], arrays)
+        return class_difference(reference_classes(student, feed), (scores[0], energy, classes[0]))
+    boxes, scores, classes = session.run(["boxes", "scores", "classes"], arrays)
+    return difference(reference(student, feed, top_k), (boxes[0], scores[0], classes[0]))

@@ -13,7 +13,7 @@ from mdrun.backends.base import Outputs
 from mdrun.engine import make_postprocess
 from mdrun.errors import OutputError
 from mdrun.files import PartialFile
-from mdrun.frames import Detections, Frame, FramePair, Modality, Provenance, Result, Segmentation
+from mdrun.frames import Classification, Detections, Frame, FramePair, Modality, Provenance, Result, Segmentation
 from mdrun.sinks.scene import MUTED, PAPER, Look, count_caption, draw_scene, pane_size
 from mdrun.sinks.sheet import BACKGROUND
 from mdrun.sinks.text import BOLD, Image, draw_text
@@ -94,4 +94,5 @@ def _result(checked: Checked, scene: Scene, outputs: Outputs) -> Result:
         checked.manifest.task,
         detections=found if isinstance(found, Detections) else None,
         segmentation=found if isinstance(found, Segmentation) else None,
+        classification=found if isinstance(found, Classification) else None,
     )

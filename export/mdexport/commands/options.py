@@ -56,7 +56,8 @@ def show(output: Path, manifest: Manifest, *, as_json: bool) -> None:
         for name, change in parity.metrics.items()
     ]
     if parity.matched is not None:
-        rows.append(["detections found again", "1", f"{parity.matched:.4f}", f"{parity.limits['matched']:g}"])
+        what = "pairs of the same class" if manifest.task == "classify" else "detections found again"
+        rows.append([what, "1", f"{parity.matched:.4f}", f"{parity.limits['matched']:g}"])
     for name, largest in parity.max_abs.items():
         limit = f"{parity.limits[name]:g}" if name in parity.limits else "-"
         if name in parity.mean_abs:
