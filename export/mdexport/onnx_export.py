@@ -62,9 +62,10 @@ def export_onnx(
     trained, student = load_student(weights)
     draft = draft_manifest(trained.config, student.state_dict(), trained.facts)
     with result_file(output):
+        feeds = _feeds(draft, visible, thermal, pairs)  # before tracing, which takes the time
         model = _graph(student, trained, draft, dynamic_batch=dynamic_batch)
         session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-        parity = compare(student, session, _feeds(draft, visible, thermal, pairs), TOP_K, _names(visible, thermal))
+        parity = compare(student, session, feeds, TOP_K, _names(visible, thermal))
         if not parity.passed:
             raise ParityError(f"{weights}: the exported graph differs from the checkpoint: {describe(parity)}")
         manifest = _complete(draft, parity, model)

@@ -28,7 +28,7 @@ from mdtrain.recipes import baseline
 from tests.training.test_recipes import tiny
 
 
-@pytest.fixture(scope="module", params=["both", "visible"])
+@pytest.fixture(scope="module", params=["both", pytest.param("visible", marks=pytest.mark.slow)])
 def weights(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp(request.param)
     config = tiny(folder, f"inputs={request.param}", "name=tiny")
@@ -127,13 +127,28 @@ def test_difference_forgives_swapped_ranks_but_not_moved_boxes() -> None:
     assert difference((boxes, scores, classes), (boxes, scores, classes + 1))["boxes_px"] == float("inf")
 
 
+def test_difference_forgives_another_box_in_the_last_place_only() -> None:
+    """As six of 149 pairs of RoadScene have it, with a network whose scores are nearly all the same."""
+    boxes = np.array([[0, 0, 10, 10], [20, 20, 30, 30], [50, 50, 60, 60]], np.float32)
+    scores, classes = np.array([0.0140, 0.0130, 0.01251792], np.float32), np.array([0, 0, 0])
+    for place, forgiven in ((0, False), (1, False), (2, True)):
+        other = boxes.copy()
+        other[place] += 8
+        got = (other, scores - np.array([0, 0, 2e-8], np.float32), classes)
+        for one, two in (((boxes, scores, classes), got), (got, (boxes, scores, classes))):
+            assert (difference(one, two)["boxes_px"] == 0) is forgiven
+
+
 def test_a_graph_that_gives_nan_has_no_parity() -> None:
     boxes, scores, classes = np.zeros((2, 4), np.float32), np.array([0.9, 0.8], np.float32), np.array([0, 0])
     broken = np.full_like(boxes, np.nan)
     assert difference((boxes, scores, classes), (broken, scores, classes)) == dict.fromkeys(LIMITS, float("inf"))
 
 
-def test_fewer_pairs_than_asked_for_are_an_error(weights: Path, tmp_path: Path) -> None:
+def test_fewer_pairs_than_asked_for_are_an_error(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_export, "_graph", lambda *_, **__: pytest.fail("found after tracing"))
     with pytest.raises(UsageError, match="ask for fewer"):
         export_onnx(weights, tmp_path / "s.onnx", *sources(weights), pairs=100)
     assert list(tmp_path.iterdir()) == []

@@ -115,7 +115,8 @@ def test_two_processes_hold_the_same_weights_after_learning_from_different_sampl
     assert first[0] == "2"
 
 
-@pytest.mark.parametrize("launcher", [pytest.param(TORCHRUN, marks=pytest.mark.slow), ALONE], ids=["torchrun", "alone"])
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", [TORCHRUN, ALONE], ids=["torchrun", "alone"])
 def test_a_run_of_two_processes_writes_its_files_once(launcher: list[str], tmp_path: Path) -> None:
     """The command line itself, under torchrun and by itself."""
     data, run = write_msrs(tmp_path / "data" / "msrs").parent, tmp_path / "run"
