@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence, Set
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from mdexport.convert.ranges import measure_ranges
 from mdexport.pairs import PairSet, Scene, altered, intact, spread
 from mdexport.proof import GATE_LIST, Judged, Ready, finish, prepare, progress, read_single, run_model
 from mdrun.backends.base import Outputs
+from mdrun.errors import UsageError
 from mdrun.manifest import Manifest
 from mdrun.preprocess import thermal_rule
 from mdtrain.outputs import result_file
@@ -83,6 +85,8 @@ def export_int8(
     split: str = GATE_LIST,
     target: Target = "cpu",
     accept: str | None = None,
+    *,
+    reduce_range: bool = False,
 ) -> Manifest:
     """Calibrate, convert, judge, write.
 
@@ -94,16 +98,22 @@ def export_int8(
         split: their list.
         target: who runs the engine.
         accept: why an engine that does not pass is wanted nevertheless.
+        reduce_range: weights of 7 bits, with which no x86 processor saturates.
 
     Raises:
+        UsageError: `reduce_range` for another target than `cpu`.
         UsageError, EngineError, SourceError, DataError: as `prepare` and `Calibration.read`.
         GateError: it does not follow its source, also with MOST_KEPT layers in single precision; nothing is written.
         OutputError: the file cannot be written.
     """
+    if reduce_range and target != "cpu":
+        raise UsageError(
+            f"got --reduce-range with --target {target}, which adds up exactly with weights of 8 bits; leave it out"
+        )
     with result_file(output):
         scenes = calibration.read(read_single(source).manifest)
         ready = prepare(source, pairs, split)
-        return convert_int8(ready, output, calibrate(ready, scenes), target, accept)
+        return convert_int8(ready, output, calibrate(ready, scenes), target, accept, reduce_range=reduce_range)
 
 
 def calibrate(ready: Ready, calibration: CalibrationScenes) -> Calibrated:
@@ -113,11 +123,17 @@ def calibrate(ready: Ready, calibration: CalibrationScenes) -> Calibrated:
 
 
 def convert_int8(
-    ready: Ready, output: Path, calibrated: Calibrated, target: Target, accept: str | None = None
+    ready: Ready,
+    output: Path,
+    calibrated: Calibrated,
+    target: Target,
+    accept: str | None = None,
+    *,
+    reduce_range: bool = False,
 ) -> Manifest:
     """The same for an engine whose scenes and ranges are ready."""
-    model, kept, judged = _search(ready, calibrated.ranges, target)
-    described = f"{calibrated.described}, for {target}"
+    model, kept, judged = _search(ready, calibrated.ranges, target, reduce_range=reduce_range)
+    described = f"{calibrated.described}, for {target}" + (", weights of 7 bits" if reduce_range else "")
 
     def change(manifest: Manifest) -> Manifest:
         origin = dataclasses.replace(manifest.origin, precision="int8", kept=kept, calibration=described)
@@ -126,29 +142,36 @@ def convert_int8(
     return finish(ready, model, change, judged, output, accept)
 
 
-def _search(ready: Ready, ranges: TensorsData, target: Target) -> tuple[onnx.ModelProto, list[str], Judged]:
+def _search(
+    ready: Ready, ranges: TensorsData, target: Target, *, reduce_range: bool
+) -> tuple[onnx.ModelProto, list[str], Judged]:
     """All of the body in INT8; where that does not pass, without the 1, 2, 4, … convolutions that hurt most."""
-    model = to_int8(ready.engine.model, ranges, target)
+    quantise = partial(to_int8, ready.engine.model, ranges, target, reduce_range=reduce_range)
+    model = quantise()
     judged = ready.judge(model, "int8")
     kept: list[str] = []
     order: list[str] = []
     count = 1
     while not judged.parity.passed and count <= MOST_KEPT:
-        order = order or [name for name, _ in sensitivity(ready, ranges, target)]
+        order = order or [name for name, _ in sensitivity(ready, quantise)]
         if count >= len(order):  # nothing would be left in INT8
             break
         kept = order[:count]
-        model = to_int8(ready.engine.model, ranges, target, frozenset(kept))
+        model = quantise(frozenset(kept))
         judged = ready.judge(model, "int8")
         count *= 2
     return model, kept, judged
 
 
-def sensitivity(ready: Ready, ranges: TensorsData, target: Target) -> list[tuple[str, float]]:
+def sensitivity(ready: Ready, quantise: Callable[[Set[str]], onnx.ModelProto]) -> list[tuple[str, float]]:
     """Each convolution with the error that quantising it alone makes, largest first.
 
-    The error is the mean absolute difference of the scores of a detector, rank by rank, and the share of pixels with
-    another class of a segmenter.
+    The error is the mean absolute difference of the scores of a detector or a classifier, rank by rank, and the share
+    of pixels with another class of a segmenter.
+
+    Args:
+        ready: the FP32 engine.
+        quantise: makes the INT8 graph without the nodes of these names.
     """
     graph = Graph(ready.engine.model)
     body = graph.body()
@@ -157,7 +180,7 @@ def sensitivity(ready: Ready, ranges: TensorsData, target: Target) -> list[tuple
     scenes, reference = ready.scenes[::step], ready.reference[::step]
     errors = []
     for name in progress(convolutions, "sensitivity of layers"):
-        alone = to_int8(ready.engine.model, ranges, target, frozenset(body) - {name})
+        alone = quantise(frozenset(body) - {name})
         errors.append((name, _error(reference, run_model(alone, scenes, name))))
     return sorted(errors, key=lambda item: -item[1])
 

@@ -19,6 +19,7 @@ from mdrun.errors import DataError, EngineError, UsageError
 from mdrun.manifest import Manifest, Parity
 from mdrun.preprocess import thermal_rule
 from mdtrain.data.records import Record
+from mdtrain.data.sets import DEFAULT_LABELS
 from mdtrain.metrics.energy import energy_threshold
 
 GATE_LIST = "val"
@@ -82,7 +83,9 @@ def prepare(source: Path, pairs: PairSet, split: str = GATE_LIST, scenes: list[S
     if scenes is None:
         scenes = gate_scenes(engine.manifest, pairs, split)
     reference = run_model(engine.model, scenes, "fp32 on the gate's scenes")
-    return Ready(source, engine, scenes, reference, f"{pairs} {split}")
+    boxes = engine.manifest.task == "detect" and pairs.name in DEFAULT_LABELS
+    labels = f", {DEFAULT_LABELS[pairs.name]} labels" if boxes else ""
+    return Ready(source, engine, scenes, reference, f"{pairs} {split}{labels}")
 
 
 def read_single(source: Path) -> OnnxEngine:
@@ -119,6 +122,8 @@ def _refuse_unlabelled(manifest: Manifest, records: Sequence[Record]) -> None:
     """Without labels nothing could be measured, and a gate that measures nothing lets everything through."""
     if manifest.task == "segment":
         wanted, labelled = "label map", any(record.label_map_file is not None for record in records)
+    elif manifest.task == "classify":
+        wanted, labelled = "known class", any(record.class_name in manifest.classes for record in records)
     else:
         wanted, labelled = "box", any(len(record.boxes) for record in records)
     if not labelled:

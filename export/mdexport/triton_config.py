@@ -149,6 +149,17 @@ def _most(engine: Servable, options: ServeOptions) -> int:
     return options.max_batch or engine.batch
 
 
+def device_of(config: Any) -> str:
+    """Where a model runs, as `ServeOptions.device` names it.
+
+    Args:
+        config: a `ModelConfig` message of `make_config`.
+    """
+    messages, _ = import_messages()
+    kind = messages.ModelInstanceGroup.Kind.Name(config.instance_group[0].kind)
+    return next(device for device, name in KINDS.items() if name == kind)
+
+
 def _device(engine: Servable, options: ServeOptions) -> str:
     if engine.platform == PLAN:
         if options.device == "cpu":

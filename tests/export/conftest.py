@@ -33,6 +33,14 @@ def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 
 @pytest.fixture(scope="session")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A student that tells two classes of pairs apart."""
+    from tests.export.labelled import make_classifier
+
+    return make_classifier(tmp_path_factory.mktemp("classifier"))
+
+
+@pytest.fixture(scope="session")
 def bad_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folders of pairs that nothing can be calibrated or judged on; nobody writes there."""
     import cv2

@@ -10,10 +10,12 @@ import numpy as np
 
 from mdexport.onnx_export import export_onnx
 from mdexport.pairs import FEWEST
+from mdtrain.data.sets.folders import write_lists
 from mdtrain.recipes import baseline
+from tests.training.test_classify import config_of as classify_config
 from tests.training.test_recipes import tiny
 from tests.training.test_segment import config_of
-from tests.training.tree import write_msrs
+from tests.training.tree import write_class_folders, write_msrs
 
 PERSON = 2  # of LABEL_CLASSES
 SHORT = ("data.mosaic_share=0", "optimiser.learning_rate=0.003", "name=tiny")
@@ -57,6 +59,18 @@ def make_segmenter(folder: Path) -> Made:
     pairs = write_pairs(folder / "street")
     config = config_of(pairs, *SHORT, "optimiser.iterations=60", "evaluate_every=60")
     return _export(folder, pairs, baseline.train(config, folder / "run", "mdtrain train baseline").weights)
+
+
+def make_classifier(folder: Path) -> Made:
+    """60 steps: it tells warm pairs from cold ones."""
+    pairs = write_class_folders(folder / "data" / "folders", 2 * FEWEST)
+    write_lists(pairs, 0.5, seed=0)
+    settings = ("name=tiny", "optimiser.learning_rate=0.003", "optimiser.iterations=60", "evaluate_every=60")
+    config = classify_config(pairs.parent, *settings)
+    weights = baseline.train(config, folder / "run", "mdtrain train baseline").weights
+    engine = folder / "tiny.onnx"
+    export_onnx(weights, engine, str(pairs / "visible" / "warm"), str(pairs / "thermal" / "warm"), pairs=4)
+    return Made(pairs, weights, engine)
 
 
 def _export(folder: Path, pairs: Path, weights: Path) -> Made:

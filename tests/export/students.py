@@ -20,6 +20,7 @@ FACTS = {"command": "tests/export/students.py", "accuracy": {"none/person/ap50":
 SETTINGS = {  # by task
     "detect": ("name=tiny",),
     "segment": ("name=tiny", "task=segment", "model.decoder=16", "data.sets=[]", "data.street=street"),
+    "classify": ("name=tiny", "task=classify", "data.classes=[day,night]", "data.mosaic_share=0"),
 }
 
 
@@ -28,14 +29,14 @@ def write_student(path: Path, task: str = "detect", *settings: str) -> Path:
 
     Args:
         path: file to write.
-        task: `detect` or `segment`.
+        task: `detect`, `segment` or `classify`.
         settings: further ones, as `--set` takes them.
     """
     torch.manual_seed(0)
     config = load_config(None, (*TINY, *SETTINGS[task], *settings))
     student = build_student(config)
     for name, parameter in student.head.named_parameters():
-        if name.endswith("weight") and parameter.dim() == 4:
+        if name.endswith("weight") and parameter.dim() > 1:
             torch.nn.init.kaiming_normal_(parameter)  # the initial classifier gives the same everywhere
     save_weights(path, student.eval(), config, "student", FACTS)
     return path

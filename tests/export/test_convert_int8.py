@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 import pytest
+from benchmarks.precision_accuracy import with_unsigned_weights
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 from onnxruntime.quantization import TensorsData
@@ -18,6 +20,7 @@ from mdexport.proof import run_model
 from tests.export.graphs import SIDE, limits, make_graph, noise, scene
 
 if TYPE_CHECKING:
+    from mdexport.pairs import Scene
     from mdexport.proof import Ready
 
 TARGETS: tuple[Target, ...] = ("cpu", "tensorrt")
@@ -97,6 +100,46 @@ def test_weights_are_symmetric_and_per_output_channel(ready: Ready, quantised: L
         assert not zero.any()
         shift = np.abs(integers * scale.reshape(-1, 1, 1, 1) - wanted)
         assert (shift <= 0.5001 * scale.reshape(-1, 1, 1, 1)).all()  # half a step: nothing is clipped
+
+
+def test_a_reduced_range_of_weights_leaves_activations_alone(ready: Ready, ranges: TensorsData) -> None:
+    whole, reduced = (Lookup(to_int8(ready.engine.model, ranges, "cpu", reduce_range=flag)) for flag in (False, True))
+    for before, after in zip(whole.convolutions, reduced.convolutions, strict=True):
+        was_read, were = (whole.makers[name] for name in before.input[:2])
+        read, weights = (reduced.makers[name] for name in after.input[:2])
+        assert np.abs(whole.constants[were.input[0]].astype(int)).max() == 127
+        assert np.abs(reduced.constants[weights.input[0]].astype(int)).max() == 64
+        assert reduced.parameters(weights)[0] == pytest.approx(whole.parameters(were)[0] * 127 / 64, rel=1e-5)
+        assert reduced.parameters(read) == whole.parameters(was_read)
+
+
+def adds_up_exactly(model: ModelProto, scenes: list[Scene]) -> bool:
+    """The outputs are those of exact sums, bit for bit."""
+    found, exact = (run_model(one, scenes, "") for one in (model, with_unsigned_weights(model)))
+    return all(np.array_equal(a[name], b[name]) for a, b in zip(found, exact, strict=True) for name in a)
+
+
+def worst_case(*, reduce_range: bool) -> tuple[ModelProto, list[Scene]]:
+    """The brightest image, and weights that are all the largest."""
+    bright = [scene(np.full((SIDE, SIDE), 255, np.uint8))]
+    weights = np.array([1, -1, 1, -1]).reshape(4, 1, 1, 1) * np.ones((4, 1, 3, 3))
+    model = make_graph({"factor": np.array(0.0), "first_w": weights, "first_b": np.zeros(4)})
+    return to_int8(model, measure_ranges(model, bright), "cpu", reduce_range=reduce_range), bright
+
+
+def test_weights_of_a_reduced_range_add_up_exactly(ready: Ready, ranges: TensorsData) -> None:
+    assert adds_up_exactly(*worst_case(reduce_range=True))
+    reduced = to_int8(ready.engine.model, ranges, "cpu", reduce_range=True)
+    glaring = {name: np.full_like(image, 255) for name, image in ready.scenes[0].feeds.items()}
+    assert adds_up_exactly(reduced, [*ready.scenes[:8], ready.scenes[0]._replace(feeds=glaring)])
+
+
+def test_weights_of_the_whole_range_do_not_without_vnni() -> None:
+    """So that the test before this one can fail."""
+    flags = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
+    if " avx2 " not in flags or "vnni" in flags or "amx_int8" in flags:
+        pytest.skip("this processor adds products of bytes in 32 bits")
+    assert not adds_up_exactly(*worst_case(reduce_range=False))
 
 
 def test_activations_are_what_their_library_wants(quantised: Lookup, target: Target) -> None:

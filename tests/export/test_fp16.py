@@ -129,7 +129,7 @@ def test_command_line(detector: Made, tmp_path: Path, capsys: pytest.CaptureFixt
     said = capsys.readouterr()
     report = json.loads(said.out)
     assert report["passed"] is True
-    assert report["data"] == "msrs val"
+    assert report["data"] == "msrs val, fusion labels"
     assert not said.err
     assert run_command(mdexport, "mdexport", arguments) == 0
     shown = capsys.readouterr().out

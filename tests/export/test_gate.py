@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mdexport import gate
 from mdexport.gate import (
+    ACCURACY_LOSS,
     AUROC,
     AUROC_LOSS,
     DETECTION_RATE_LOSS,
@@ -75,9 +76,9 @@ def judge_boxes(got: Outputs, precision: str = "fp16", reference: Outputs | None
 
 
 def test_every_precision_has_limits_and_lower_ones_may_lose_more() -> None:
-    for table in (LOSS, LEAST_MATCHED, MOST_LABELS, AUROC_LOSS, DETECTION_RATE_LOSS):
+    for table in (LOSS, LEAST_MATCHED, MOST_LABELS, AUROC_LOSS, DETECTION_RATE_LOSS, ACCURACY_LOSS):
         assert tuple(table) == PRECISIONS
-    for table in (LOSS, MOST_LABELS, AUROC_LOSS, DETECTION_RATE_LOSS):
+    for table in (LOSS, MOST_LABELS, AUROC_LOSS, DETECTION_RATE_LOSS, ACCURACY_LOSS):
         assert table["fp32"] < table["fp16"] <= table["bf16"] < table["int8"]
     assert LEAST_MATCHED["fp32"] > LEAST_MATCHED["fp16"] >= LEAST_MATCHED["bf16"] > LEAST_MATCHED["int8"]
 
@@ -205,13 +206,13 @@ def test_the_limit_of_a_loss_is_that_of_the_precision(
 ) -> None:
     """Measures forced: no few scenes lose a thousandth."""
     found = iter([{"person/ap50": 0.75}, {"person/ap50": 0.75 - change(LOSS[precision])}])
-    monkeypatch.setattr(gate, "box_measures", lambda *_: next(found))
+    monkeypatch.setitem(gate.JUDGES, "detect", (gate.box_differences, lambda *_: next(found)))
     assert judge_boxes(detections(), precision).passed is passes
 
 
 def test_a_gain_is_no_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     found = iter([{"person/ap50": 0.5}, {"person/ap50": 0.9}])
-    monkeypatch.setattr(gate, "box_measures", lambda *_: next(found))
+    monkeypatch.setitem(gate.JUDGES, "detect", (gate.box_differences, lambda *_: next(found)))
     assert judge_boxes(detections(), "fp32").passed
 
 
@@ -276,6 +277,10 @@ def test_the_page_names_the_limits() -> None:
     for title, values in (
         ("each measure may lose", [f"{loss:g}" for loss in LOSS.values()]),
         ("detections found again, at least", shares),
+        (
+            "`mean/accuracy`, `overall/accuracy` of a classify engine may lose",
+            [f"{x:g}" for x in ACCURACY_LOSS.values()],
+        ),
         ("pixels with another class, at most", pixels),
         ("`person/detection_rate` may lose", [f"{loss:g}" for loss in DETECTION_RATE_LOSS.values()]),
         ("`energy/auroc` may lose", [f"{loss:g}" for loss in AUROC_LOSS.values()]),

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 from onnxruntime.quantization import TensorsData
 
 from mdexport import gate, int8
 from mdexport.cli import mdexport
 from mdexport.convert.graph import Graph
-from mdexport.convert.int8 import Target
+from mdexport.convert.int8 import Target, to_int8
 from mdexport.gate import GateError
 from mdexport.int8 import Calibration, calibrate, convert_int8, export_int8, sensitivity
 from mdexport.pairs import FEWEST, PairSet, parse_pairs
@@ -68,6 +69,20 @@ def test_it_is_written_with_proof(target: Target, detector: Made, ready: Ready, 
     assert list(tmp_path.iterdir()) == [output]
 
 
+def test_weights_of_a_reduced_range_are_in_the_manifest(detector: Made, tmp_path: Path) -> None:
+    output = tmp_path / "int8.onnx"
+    arguments = ["int8", str(detector.engine), "--calibration", str(detector.pairs), "--output", str(output)]
+    assert run_command(mdexport, "mdexport", [*arguments, "--reduce-range", "--json"]) == 0
+    manifest = read_manifest(output)
+    assert manifest.origin.calibration == f"16 pairs of {pairs_of(detector)} train, for cpu, weights of 7 bits"
+    assert manifest.parity is not None
+    assert manifest.parity.passed
+    tensors = onnx.load(output).graph.initializer
+    weights = [numpy_helper.to_array(tensor) for tensor in tensors if tensor.name.endswith("weight_quantized")]
+    assert len(weights) > 30
+    assert max(np.abs(of_layer.astype(int)).max() for of_layer in weights) == 64
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_label_maps_too(target: Target, segmenter: Made, tmp_path: Path) -> None:
     pairs = pairs_of(segmenter)
@@ -103,7 +118,7 @@ def test_the_layer_with_a_widened_range_hurts_most(ready: Ready, ranges: Tensors
     low, high = limits(ranges, chosen.input[0])
     wide = tuple(np.array(limit * 1e4, np.float32) for limit in (min(low, 0), high))
     widened = TensorsData(ranges.calibration_method, data | {chosen.input[0]: wide})
-    order = sensitivity(ready, widened, "tensorrt")
+    order = sensitivity(ready, lambda kept: to_int8(ready.engine.model, widened, "tensorrt", kept))
     assert {name for name, _ in order} == set(convolutions(ready))
     assert order[0][0] == chosen.name
     errors = [error for _, error in order]
@@ -183,6 +198,11 @@ def test_command_line(detector: Made, tmp_path: Path, capsys: pytest.CaptureFixt
         (["--calibration", "{pairs}", "--calibration-pairs", "8", "--output", "int8.onnx"], 2, "got 8 pairs, wanted"),
         (["--calibration", "{pairs}", "--calibration-list", "test", "--output", "int8.onnx"], 4, "test.txt: no such"),
         (["--calibration", "{pairs}", "--target", "npu", "--output", "int8.onnx"], 2, "'npu' is not one of"),
+        (
+            ["--calibration", "{pairs}", "--target", "tensorrt", "--reduce-range", "--output", "int8.onnx"],
+            2,
+            "got --reduce-range with --target tensorrt",
+        ),
         (["--calibration", "{pairs}", "--output", "folder"], 6, "folder: is a folder"),
         (["--calibration", "{pairs}", "--output", "/proc/none/int8.onnx"], 6, "/proc/none"),
         (["--calibration", "msrs=few", "--output", "int8.onnx"], 2, "got 8 pairs, wanted at least 16"),

@@ -170,8 +170,9 @@ def test_a_visible_only_engine_has_one_camera_that_can_fail() -> None:
         ((640, 480), (160, 128), True),  # 4:3 and 5:4, 6.7 % apart
         ((108, 100), (100, 100), True),
         ((100, 108), (100, 100), True),
-        ((112, 100), (100, 100), False),  # beyond 10 %
-        ((100, 112), (100, 100), False),
+        ((1488, 864), (530, 277), True),  # a pair of RoadScene, 11.1 % apart
+        ((640, 480), (150, 100), False),  # 4:3 and 3:2, 12.5 % apart
+        ((100, 113), (100, 100), False),
         ((1280, 720), (160, 120), False),  # 16:9 beside 4:3, the usual mistake
     ],
 )
@@ -187,6 +188,14 @@ def test_images_of_one_pair_have_one_field_of_view(
         with pytest.raises(DataError, match=r"ir/a\.png: is .* times as wide as high, its visible image"):
             intact(BOTH, [pair])
     assert len(intact(VISIBLE, [pair])) == 1  # does not look at the thermal image
+
+
+@pytest.mark.realdata
+def test_roadscene_is_taken_as_it_is(real_data: Path) -> None:
+    """Its registered images differ in proportions, each way, and 85 of 149 pairs by more than 10 %."""
+    pairs = parse_pairs(str(real_data / "rgbt" / "roadscene"))
+    records = pairs.read("train")[::10]
+    assert len(intact(BOTH, records)) == len(records) == 15
 
 
 def damage_remove(path: Path) -> None:

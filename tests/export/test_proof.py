@@ -32,7 +32,7 @@ def test_the_gate_sees_intact_scenes_and_failing_cameras(ready: Ready) -> None:
     assert conditions[:FEWEST] == [INTACT] * FEWEST
     assert set(conditions[FEWEST:]) == {"visible black", "thermal black", "thermal frozen"}
     assert len(ready.reference) == len(ready.scenes)
-    assert ready.data == "msrs val"
+    assert ready.data == "msrs val, fusion labels"
 
 
 def test_the_engine_follows_itself_exactly(ready: Ready) -> None:

@@ -87,8 +87,19 @@ def files() -> list[str]:
     return sorted(path.as_posix() for path in Path().rglob("*") if path.is_file())
 
 
+def table(out: str) -> list[list[str]]:
+    """Rows of the printed table, one a model."""
+    title, _, head, *_ = out.splitlines()
+    assert title == "models: a model repository for Triton"
+    columns = [cell.strip() for cell in head.strip("┃").split("┃")]
+    assert columns == ["model", "version", "platform", "most pairs at once", "instances", "device"]
+    return [[cell.strip() for cell in line.strip("│").split("│")] for line in out.splitlines() if line[0] == "│"]
+
+
 def test_one_pair_at_a_time(call: Call, bench: Path) -> None:
-    assert call("@blob.onnx") == (0, "models/blob/: version 1, onnxruntime_onnx, one pair at a time\n", "")
+    code, out, err = call("@blob.onnx")
+    assert (code, err) == (0, "")
+    assert table(out) == [["blob", "1", "onnxruntime_onnx", "1", "1", "cpu"]]
     names = ["1/manifest.json", "1/model.onnx", "config.pbtxt", "labels.txt"]
     assert files() == [f"models/blob/{name}" for name in names]
     config = read_config("blob")
@@ -119,7 +130,8 @@ def test_json(call: Call) -> None:
 def test_many_pairs_at_once(call: Call) -> None:
     options = ("--instances", "3", "--device", "gpu", "--max-batch", "6", "--queue-delay-us", "500")
     code, out, _ = call("@areas.onnx", *options)
-    assert (code, out) == (0, "models/areas/: version 1, onnxruntime_onnx, batches up to 6\n")
+    assert code == 0
+    assert table(out) == [["areas", "1", "onnxruntime_onnx", "6", "3", "gpu"]]
     config = read_config("areas")
     assert dims(config.input) == {"visible": ("TYPE_UINT8", [72, 96, 3]), "thermal": ("TYPE_UINT8", [24, 32])}
     assert dims(config.output) == {"labels": ("TYPE_INT32", [72, 96])}
@@ -150,9 +162,9 @@ def test_the_served_file_takes_and_gives_what_the_configuration_says(call: Call,
 def test_plans_run_on_the_gpu(call: Call) -> None:
     code, out, _ = call("@plan.plan", "@many.plan")
     assert code == 0
-    assert out.splitlines() == [
-        "models/plan/: version 1, tensorrt_plan, one pair at a time",
-        "models/many/: version 1, tensorrt_plan, batches up to 6",
+    assert table(out) == [
+        ["plan", "1", "tensorrt_plan", "1", "1", "gpu"],
+        ["many", "1", "tensorrt_plan", "6", "1", "gpu"],
     ]
     for name, most in (("plan", 0), ("many", 6)):
         config = read_config(name)

@@ -56,9 +56,22 @@ def triton(
     if as_json:
         click.echo(json.dumps([to_dict(path, config, model_version) for path, config in served]))
         return
-    for path, config in served:
-        batch = f"batches up to {config.max_batch_size}" if config.max_batch_size else "one pair at a time"
-        click.echo(f"{path}/: version {model_version}, {config.platform}, {batch}")
+    from mdexport.triton_config import device_of  # noqa: PLC0415
+    from mdtrain.commands.shown import print_table  # noqa: PLC0415
+
+    rows = [
+        [
+            path.name,
+            str(model_version),
+            config.platform,
+            str(config.max_batch_size or 1),
+            str(config.instance_group[0].count),
+            device_of(config),
+        ]
+        for path, config in served
+    ]
+    columns = ["model", "version", "platform", "most pairs at once", "instances", "device"]
+    print_table(f"{output}: a model repository for Triton", columns, rows)
 
 
 def to_dict(path: Path, config: Any, version: int) -> dict[str, Any]:

@@ -6,6 +6,9 @@ Weights are per output channel and symmetric. Activations depend on who runs the
   activations only, and fuse a convolution where its output is quantised too.
 - `tensorrt`: signed and symmetric, and only what convolutions read, as TensorRT's documentation asks for; biases stay
   in single precision. So does a convolution that reads a camera's bytes, of which signed ones would lose every other.
+
+x86 without VNNI adds two products of an unsigned and a signed byte in 16 bits (VPMADDUBSW), where a sum beyond 32767
+becomes 32767. Weights of a reduced range, -64 to 64, cannot reach it: 2 * 255 * 64 = 32640.
 """
 
 from __future__ import annotations
@@ -33,7 +36,14 @@ OPTIONS = {
 }
 
 
-def to_int8(model: ModelProto, ranges: TensorsData, target: Target, kept: Set[str] = frozenset()) -> ModelProto:
+def to_int8(
+    model: ModelProto,
+    ranges: TensorsData,
+    target: Target,
+    kept: Set[str] = frozenset(),
+    *,
+    reduce_range: bool = False,
+) -> ModelProto:
     """Quantise the body of a graph; the model is left as it is.
 
     Args:
@@ -41,6 +51,7 @@ def to_int8(model: ModelProto, ranges: TensorsData, target: Target, kept: Set[st
         ranges: of the body's tensors, by `measure_ranges`.
         target: who runs it.
         kept: names of nodes that stay in single precision.
+        reduce_range: weights from -64 to 64 and not from -127 to 127, activations as before.
     """
     copy = ModelProto()
     copy.CopyFrom(model)
@@ -54,7 +65,7 @@ def to_int8(model: ModelProto, ranges: TensorsData, target: Target, kept: Set[st
     quantizer = QDQQuantizer(
         copy,
         per_channel=True,
-        reduce_range=False,
+        reduce_range=reduce_range,
         weight_qType=QuantType.QInt8,
         activation_qType=ACTIVATIONS[target],
         tensors_range=ranges,
