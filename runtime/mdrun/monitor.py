@@ -65,13 +65,16 @@ class CameraStatus:
     ffc: FfcState = FfcState.NORMAL
     ffc_events: int = 0
     ffc_seconds: float = 0.0
-    arrivals: deque[int] = field(default_factory=lambda: deque(maxlen=RATE_WINDOW))
+    arrivals: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=RATE_WINDOW))  # captured_ns, sequence
 
     def fps(self) -> float | None:
-        """Frames a second by the capture times of the last ones; None before the second."""
-        if len(self.arrivals) < 2 or self.arrivals[-1] <= self.arrivals[0]:
+        """Frames a second by the last capture times, those dropped on the way included; None before the second."""
+        if len(self.arrivals) < 2:
             return None
-        return (len(self.arrivals) - 1) * 1e9 / (self.arrivals[-1] - self.arrivals[0])
+        (first_ns, first), (last_ns, last) = self.arrivals[0], self.arrivals[-1]
+        if last_ns <= first_ns:
+            return None
+        return max(last - first, len(self.arrivals) - 1) * 1e9 / (last_ns - first_ns)
 
 
 @dataclass
@@ -131,7 +134,7 @@ class Monitor:
             camera.clock = frame.clock.value
             camera.last_captured_ns = frame.captured_ns
             camera.last_seen = time.monotonic()
-            camera.arrivals.append(frame.captured_ns)
+            camera.arrivals.append((frame.captured_ns, frame.sequence))
 
     def add_state(self, change: StateChange) -> None:
         """A camera changed its state."""

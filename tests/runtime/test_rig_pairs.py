@@ -57,6 +57,21 @@ def test_no_one_waits_for_a_camera_that_is_lost() -> None:
     assert [(n.data["camera"], n.data["state"]) for n in notices][-1] == ("thermal", "lost")
 
 
+def test_the_last_image_of_a_lost_camera_says_that_it_is_lost() -> None:
+    lost = (1050.0, change_at(Modality.THERMAL, SourceState.LOST, 1050, "MDR-405", "gone"))
+    pairs, _, _, _ = make(sorted([*two_cameras(2, missing=(1, 9)), lost], key=lambda item: item[0]))
+    held = [p for p in pairs if p.provenance is Provenance.HELD and p.visible.captured_ns > 1050 * NS_PER_MS]
+    assert held
+    assert {pair.reason for pair in held} == {"lost"}
+
+
+def test_a_cameras_frame_rate_counts_what_was_dropped_on_the_way() -> None:
+    monitor = Monitor("gate", dict(CAMERAS))
+    for sequence in range(0, 60, 3):  # two of three had no room
+        monitor.add_frame(frame_at(Modality.VISIBLE, 1000 * sequence / 30, sequence))
+    assert monitor.cameras[Modality.VISIBLE].fps() == pytest.approx(30)
+
+
 def reasons_after(*changes: tuple[float, SourceState], images: bool = True, cameras: int = 2) -> set[str]:
     """Why there is no thermal image in the last second of three; its camera gives images for a second, or never."""
     told = [(at, change_at(Modality.THERMAL, state, at)) for at, state in changes]

@@ -322,6 +322,8 @@ class LivePairs:
             pair = replace(
                 pair, thermal=None, provenance=Provenance.ABSENT, reason="ffc", skew_ms=None, thermal_age_ms=None
             )
+        if pair.provenance is Provenance.HELD and self._thermal_state in GONE:
+            return replace(pair, reason=why_absent(self._thermal_state, seen=True) or pair.reason)
         if pair.thermal is not None:
             return pair
         if self._ffc in SHUT and self._thermal_state not in GONE:
