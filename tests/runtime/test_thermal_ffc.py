@@ -251,7 +251,8 @@ def test_silence_is_never_more_than_unknown() -> None:
     assert monitor.silent(3_600_000 * MS) is UNKNOWN
     assert (monitor.events, monitor.seconds) == (0, 0.0)
     monitor.reset()  # the connection was lost
-    assert monitor.silent(7_200_000 * MS) is NORMAL
+    assert monitor.silent(7_200_000 * MS) is UNKNOWN
+    assert monitor.see(frames([1], 9)[0]) is NORMAL
 
 
 def test_a_shutter_that_is_known_to_be_closed_stays_so_in_silence() -> None:

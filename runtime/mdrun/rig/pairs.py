@@ -328,8 +328,9 @@ class LivePairs:
             return pair
         if self._ffc in SHUT and self._thermal_state not in GONE:
             return replace(pair, reason="stuck" if self._ffc is FfcState.STUCK else "ffc")
-        unknown = self._ffc is FfcState.UNKNOWN
-        by_state = "stalled" if unknown else why_absent(self._thermal_state, seen=self._thermal_ns is not None)
+        by_state = why_absent(self._thermal_state, seen=self._thermal_ns is not None)
+        if self._ffc is FfcState.UNKNOWN and self._thermal_state not in GONE:
+            by_state = "stalled"
         return replace(pair, reason=by_state) if by_state and pair.reason != "ffc" else pair
 
     def _patience_s(self) -> float:

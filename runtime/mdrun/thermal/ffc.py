@@ -104,11 +104,11 @@ class FfcMonitor:
         return self.state
 
     def reset(self) -> None:
-        """The connection was lost: what comes next continues nothing."""
+        """The connection was lost: what comes next continues nothing, and nothing is known until then."""
         self._repeats.reset()
         self._last = self._since_ns = self._opened_ns = None
         self._proven = self._by_silence = False
-        self._move(self._now_ns, FfcState.NORMAL)
+        self._move(self._now_ns, FfcState.UNKNOWN)
 
     def _repeats_count(self, frame: Frame, still_ns: int) -> bool:
         """Telemetry goes before repeats, unless counts stand still for ever: their noise never repeats."""
