@@ -155,14 +155,16 @@ def _is_rig_run(flags: dict[str, Any]) -> bool:
 
 
 def _run_rigs(flags: dict[str, Any]) -> int:
-    from mdrun.rig.flags import check_rigs, rigs_of
+    from mdrun.rig.check import check_rigs
+    from mdrun.rig.flags import rigs_of
 
-    rigs = rigs_of([Path(file) for file in flags["rig"]], flags)
+    files = [Path(file) for file in flags["rig"]]
+    rigs = rigs_of(files, flags)
     if flags["print_config"]:
         _print_config(rigs)
         return 0
+    check_rigs(rigs, files, flags, deep=flags["validate_config"])
     if flags["validate_config"]:
-        check_rigs(rigs)
         click.echo(f"{', '.join(rig.rig for rig in rigs)}: nothing wrong")
         return 0
     if idle := [rig.rig for rig in rigs if not rig.outputs]:

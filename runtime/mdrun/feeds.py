@@ -55,6 +55,10 @@ class Feed(ABC):
     def now_ns(self) -> int:
         """The time on the clock of the frames."""
 
+    def wall_offset_ns(self) -> int | None:
+        """What turns a time on that clock into one since 1970; None: the recording does not know."""
+        return None
+
     @abstractmethod
     def close(self) -> None:
         """Let go of cameras and files; twice does no harm."""

@@ -8,6 +8,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterable
+from itertools import count
 from pathlib import Path
 
 from mdrun.errors import OutputError
@@ -88,6 +89,22 @@ class PartialFolder(PartialFile):
         """Leave nothing half-written behind; an older complete folder stays."""
         self._discarded = True
         shutil.rmtree(self._part, ignore_errors=True)
+
+
+def set_aside(*paths: Path) -> None:
+    """Files of an earlier run keep what is in them, under another name, all with one number: `results.1.jsonl`.
+
+    Raises:
+        OutputError: one cannot be renamed.
+    """
+    full = [path for path in paths if path.is_file() and path.stat().st_size]
+    numbered = ([path.with_suffix(f".{n}{path.suffix}") for path in full] for n in count(1))
+    free = next(names for names in numbered if not any(map(os.path.lexists, names)))
+    try:
+        for path, name in zip(full, free, strict=True):
+            path.rename(name)
+    except OSError as error:
+        raise OutputError(f"{error.filename}: cannot be renamed ({error.strerror}); choose another --output") from error
 
 
 class OutputFolder:

@@ -254,6 +254,7 @@ class Result:
         celsius: (N,) float32, hottest temperature in each box, NaN where unknown; None for cameras that do not measure.
         events: what began or ended with this frame.
         produced_ns: when the result was there, on the clock of the frames; None for recordings.
+        wall_ns: capture time of the visible frame on the wall clock, since 1970; None where nobody knows it.
         display: lowest score that is drawn, counted and begins a track, where engines differ; None: one for the run.
         classification: classes of the pair, for the task `classify`.
     """
@@ -274,6 +275,7 @@ class Result:
     celsius: NDArray[np.float32] | None = None
     events: tuple[TrackEvent, ...] = ()
     produced_ns: int | None = None
+    wall_ns: int | None = None
     display: float | None = None
     classification: Classification | None = None
 
@@ -307,6 +309,7 @@ class Notice:
         kind: `source`, `ffc`, `thermal`, `clock`, `ladder`, `track`, `drift` or `sink`.
         rig: name of the pair of cameras.
         at_ns: when, on the clock of the frames.
+        wall_ns: the same on the wall clock, since 1970; None where nobody knows it.
         data: plain JSON data, keys as docs/results.md lists them.
     """
 
@@ -314,3 +317,4 @@ class Notice:
     rig: str
     at_ns: int
     data: dict[str, Any]
+    wall_ns: int | None = None

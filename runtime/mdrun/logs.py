@@ -15,9 +15,9 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import datetime, timezone
 from typing import Any, TextIO
 
+from mdrun.clocks import to_utc
 from mdrun.errors import UsageError
 from mdrun.frames import Notice
 from mdrun.log_repeats import RepeatLimit
@@ -135,8 +135,7 @@ def _keys(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def _stamp(time_s: float) -> str:
-    """`2026-11-27T20:52:05.123Z`."""
-    return datetime.fromtimestamp(time_s, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return to_utc(round(time_s * 1e6) * 1000)
 
 
 class LogHandler(logging.Handler):

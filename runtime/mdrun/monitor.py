@@ -16,6 +16,7 @@ from mdrun.frames import FfcState, Frame, Modality, Notice, Result, SourceState,
 from mdrun.statistics import Distribution
 
 RETURNED = "returned"  # why the preferred engine runs again
+STARTED = "started"  # why it runs for the first time, where others or none had to go before it
 
 NOTICES = 100  # kept for the page
 POINTS = 300  # of each chart: ten seconds at 30 Hz
@@ -197,11 +198,11 @@ class Monitor:
                 self._distribution(stage).add(wall_ms)
             self.recent.append((result.pair.visible.captured_ns / 1e9, skew_ms, latency_ms))
 
-    def set_rung(self, rung: int | None, reason: str, switched: bool = True) -> None:
-        """The engine that runs from now on, None: none of them can; `switched`: another ran before."""
+    def set_rung(self, rung: int | None, reason: str, why: str = "") -> None:
+        """The engine that runs from now on, None: none of them can; `why`: there was a switch that counts."""
         with self.lock:
-            if switched:
-                self.transitions[(self._engine(self.rung), self._engine(rung), reason or RETURNED)] += 1
+            if why:
+                self.transitions[(self._engine(self.rung), self._engine(rung), why)] += 1
             self.rung, self.rung_reason = rung, reason
 
     def add_notice(self, notice: Notice) -> None:
@@ -250,7 +251,8 @@ class Monitor:
                 "uptime_s": round(time.monotonic() - self.started, 3),
                 "state": self.state(),
                 "cameras": {
-                    modality.value: _camera(camera, self.dropped(modality)) for modality, camera in self.cameras.items()
+                    modality.value: _camera(modality, camera, self.dropped(modality))
+                    for modality, camera in self.cameras.items()
                 },
                 "results": self.results,
                 "drops": dict(self.drops),
@@ -288,9 +290,9 @@ class Monitor:
         return None if found is None else found.to_dict()
 
 
-def _camera(camera: CameraStatus, dropped: Counter[str]) -> dict[str, Any]:
+def _camera(modality: Modality, camera: CameraStatus, dropped: Counter[str]) -> dict[str, Any]:
     fps = camera.fps()
-    return {
+    described = {
         "name": camera.name,
         "state": camera.state.value,
         "code": camera.code,
@@ -305,7 +307,9 @@ def _camera(camera: CameraStatus, dropped: Counter[str]) -> dict[str, Any]:
         "fps": None if fps is None else round(fps, 2),
         "last_captured_s": None if camera.last_captured_ns is None else round(camera.last_captured_ns / 1e9, 3),
         "age_s": None if camera.last_seen is None else round(time.monotonic() - camera.last_seen, 3),
-        "ffc": camera.ffc.value,
-        "ffc_events": camera.ffc_events,
-        "ffc_seconds": round(camera.ffc_seconds, 2),
     }
+    if modality is Modality.THERMAL:  # only they have a shutter
+        described["ffc"] = camera.ffc.value
+        described["ffc_events"] = camera.ffc_events
+        described["ffc_seconds"] = round(camera.ffc_seconds, 2)
+    return described

@@ -51,7 +51,9 @@ def _shutter(data: Mapping[str, Any]) -> Told:
 
 def _ladder(data: Mapping[str, Any]) -> Told:
     engine, reason = data.get("to"), str(data.get("reason"))
-    level = CALM if reason in ("returned", "thermal_ffc") else TROUBLE  # shutters close every few minutes
+    level = CALM if reason in ("started", "returned", "thermal_ffc") else TROUBLE  # shutters close every few minutes
+    if engine is None and "from" not in data:
+        return Told(TROUBLE, f"no engine can run: {reason}")
     if engine is None:
         return Told(GRAVE, f"engine {data.get('from')} stops, and no other can run: {reason}")
     return Told(level, f"engine {data.get('from', 'none')} to {engine}: {reason}")

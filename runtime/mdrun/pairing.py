@@ -23,6 +23,7 @@ from mdrun.sources.reader import Reader
 KEPT = 32  # thermal frames waiting for a visible one: half a second at 60 Hz, more cannot matter
 # A Lepton gives each of its 9 images a second three times (26.3 Hz video, 8.8 Hz content): two repeats are normal.
 NORMAL_REPEATS = 2
+NO_THERMAL = "no_thermal"  # none yet, or none any more
 
 
 @dataclass(frozen=True)
@@ -89,16 +90,16 @@ class Pairer:
 
     def _choose(self, time_ns: int, now_ns: int) -> tuple[Frame | None, Provenance, str]:
         if not self._thermal:
-            return None, Provenance.ABSENT, "no_thermal"
+            return None, Provenance.ABSENT, NO_THERMAL
         nearest = min(self._thermal, key=lambda frame: abs(frame.captured_ns - time_ns))
         if abs(nearest.captured_ns - time_ns) <= self._limits.skew_ms * NS_PER_MS:
             return _unless_shut(nearest, Provenance.MEASURED, "")
         past = self._thermal[0]
         if past.captured_ns > time_ns:
-            return None, Provenance.ABSENT, "no_thermal"
+            return None, Provenance.ABSENT, NO_THERMAL
         if self._hold and now_ns - past.captured_ns <= self._limits.age_ms * NS_PER_MS:
             return _unless_shut(past, Provenance.HELD, "stale")
-        return None, Provenance.ABSENT, "no_thermal" if self._ended else "stale"
+        return None, Provenance.ABSENT, NO_THERMAL if self._ended else "stale"
 
 
 def _unless_shut(frame: Frame, provenance: Provenance, reason: str) -> tuple[Frame | None, Provenance, str]:

@@ -21,7 +21,7 @@ def make_context(rig: str = RIG) -> SinkContext:
     """A rig with two live cameras and one engine."""
     monitor = Monitor(rig, {Modality.VISIBLE: "cam0", Modality.THERMAL: "cam1"})
     monitor.engines = [{"name": "blob"}, {"name": "dark"}]
-    monitor.set_rung(0, "", switched=False)
+    monitor.set_rung(0, "")
     for modality, name in ((Modality.VISIBLE, "cam0"), (Modality.THERMAL, "cam1")):
         monitor.add_state(StateChange(modality, name, SourceState.LIVE, 0))
     return SinkContext(rig, CLASSES, Look("blob", CLASSES, 0.5, thermal_used=True), monitor)

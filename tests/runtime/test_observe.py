@@ -31,14 +31,14 @@ def busy_monitor(rig: str = "gate") -> Monitor:
         monitor.add_state(change_at(modality, SourceState.LIVE, 0))
         for index in range(10):
             monitor.add_frame(frame_at(modality, 33 * index, index, 33 * index + 20))
-    monitor.set_rung(0, "", switched=False)
+    monitor.set_rung(0, "")
     for index in range(9):
         result = make_result(index)
         made = result.pair.visible.captured_ns + 45_000_000
         result = replace(result, produced_ns=made, energy=-4.5, verdict=Verdict.PASS)
         monitor.add_result(replace(result, thermal_provenance=Provenance.MEASURED), Counter(person=2))
     monitor.add_drop("busy")
-    monitor.set_rung(1, "thermal_ffc")
+    monitor.set_rung(1, "thermal_ffc", "thermal_ffc")
     monitor.add_ffc(FfcState.RUNNING, 1, 0.5)
     monitor.set_sink('jsonl:"a".jsonl', SinkStatus(written=9, dropped=1))
     return monitor

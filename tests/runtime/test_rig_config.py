@@ -10,9 +10,10 @@ import pytest
 from mdrun.errors import RigError, UsageError
 from mdrun.frames import Modality
 from mdrun.rig.cameras import open_feed
+from mdrun.rig.check import check_rigs
 from mdrun.rig.config import read_rigs
 from mdrun.rig.environment import expand
-from mdrun.rig.flags import check_rigs, rigs_of
+from mdrun.rig.flags import rigs_of
 from mdrun.rig.run import run_rigs
 
 GATE = """\

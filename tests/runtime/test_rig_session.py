@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from onnx import helper
 
 import mdrun
 from mdrun.errors import MdrunError, RigError, SourceAuthError, UsageError
-from mdrun.frames import Modality, Notice, Provenance, SourceState, Verdict
+from mdrun.feeds import Event
+from mdrun.frames import Frame, Modality, Notice, Provenance, SourceState, Verdict
 from mdrun.manifest import OutputSpec
 from mdrun.registration.model import Registration
 from mdrun.rig.cameras import OpenFeed
@@ -30,7 +32,7 @@ from tests.runtime.engines import (
     write_blob,
     write_constant,
 )
-from tests.runtime.rigs import ScriptedFeed, change_at
+from tests.runtime.rigs import ScriptedFeed, change_at, two_cameras
 from tests.runtime.test_pipeline import write_folders
 
 BOX, SCORE, PERSON = np.array([[8, 8, 40, 60]], np.float32), np.array([0.9], np.float32), np.array([0], np.int32)
@@ -89,6 +91,63 @@ def test_a_camera_missing_at_the_start_tells_how_to_go_on(
     with Session(rig(bench, ["blob.onnx"]), opened=opened) as session, pytest.raises(SourceAuthError) as caught:
         session.wait_for_cameras()
     assert str(caught.value) == "http://10.0.0.5/x: the camera answers 401" + (f"; {words}" if words else "")
+
+
+def run_script(bench: Path, events: list[tuple[float, Event]], engines: list[str]) -> tuple[list[dict[str, Any]], Any]:
+    """What the ladder tells about these events, and its transitions."""
+    opened = OpenFeed(ScriptedFeed(events), realtime=True, shutter_told=False, lookahead=False)
+    told: list[dict[str, Any]] = []
+    with Session(rig(bench, engines, start="degraded"), opened=opened) as session:
+        session.on_notice = lambda notice: told.append(notice.data) if notice.kind == "ladder" else None
+        list(session)
+        return told, session.monitor.snapshot()["ladder"]["transitions"]
+
+
+def cameras_from(thermal_from_ms: float, seconds: float, fps: float = 30.0) -> list[tuple[float, Event]]:
+    """Both cameras, no image like the one before; what the thermal one gives before then never comes."""
+    found: list[tuple[float, Event]] = []
+    for at_ms, event in two_cameras(seconds, fps=(30.0, fps)):
+        if event.modality is Modality.THERMAL:
+            if at_ms < thermal_from_ms:
+                continue
+            if isinstance(event, Frame):
+                changed = replace(event, image=event.image - np.uint8(event.sequence % 7))
+                found.append((at_ms, changed))
+                continue
+        found.append((at_ms, event))
+    return found
+
+
+def test_a_degraded_start_is_told_and_the_first_engine_starts_later(bench: Path) -> None:
+    events = cameras_from(1000, 2.0)
+    lost = change_at(Modality.THERMAL, SourceState.LOST, 0, "MDR-401", "no such host")
+    told, steps = run_script(bench, [(0.0, lost), *events], ["blob.onnx", "blind.onnx"])
+    assert told == [
+        {"from": None, "to": "constant", "reason": "thermal_connecting"},
+        {"from": "constant", "to": "blob", "reason": "returned"},
+    ]
+    assert {"from": "none", "to": "constant", "reason": "thermal_connecting", "count": 1} in steps
+
+
+def test_a_start_that_no_engine_can_make_is_told_and_the_engine_starts_later(bench: Path) -> None:
+    events = cameras_from(1000, 2.0)
+    lost = change_at(Modality.THERMAL, SourceState.LOST, 0, "MDR-401", "no such host")
+    told, _ = run_script(bench, [(0.0, lost), *events], ["blob.onnx"])
+    assert [(step["from"], step["to"], step["reason"]) for step in told] == [
+        (None, None, "thermal_connecting"),
+        (None, "blob", "started"),
+    ]
+
+
+def test_first_images_that_come_one_after_the_other_are_nothing_to_tell(bench: Path) -> None:
+    told, steps = run_script(bench, cameras_from(0, 1.0), ["blob.onnx", "blind.onnx"])
+    assert (told, steps) == ([], [])
+
+
+def test_a_thermal_camera_that_ends_is_told(bench: Path) -> None:
+    events = [item for item in cameras_from(0, 2.0) if item[0] < 1000 or item[1].modality is Modality.VISIBLE]
+    told, _ = run_script(bench, events, ["blob.onnx", "blind.onnx"])
+    assert [(step["from"], step["to"]) for step in told] == [("blob", "constant")]
 
 
 def test_open_gives_every_result_with_its_provenance(bench: Path) -> None:

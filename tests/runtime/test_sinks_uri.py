@@ -166,7 +166,7 @@ def test_every_kind_has_options_and_a_builder() -> None:
 def test_a_live_line_is_a_recorded_line_and_more() -> None:
     result = make_live(3, events=(make_event(),))
     recorded, live = to_line(result, CLASSES, "gate"), result_to_dict(result, CLASSES, "gate")
-    assert list(live) == [*recorded, "mode", "verdict", "events", "latency_ms"]
+    assert list(live) == [*recorded, "mode", "verdict", "events", "latency_ms", "time"]
     assert live["mode"] == {"rung": 1, "engine": "blob", "reason": "thermal_lost"}
     assert live["verdict"] == "flag"
     assert live["latency_ms"] == 41.5

@@ -112,7 +112,7 @@ class Rig:
     def __init__(self, address: WebAddress, name: str = "gate") -> None:
         self.monitor = Monitor(name, {Modality.VISIBLE: "cam0", Modality.THERMAL: "cam1"})
         self.monitor.engines = [dict(engine) for engine in ENGINES]
-        self.monitor.set_rung(0, "", False)
+        self.monitor.set_rung(0, "")
         self.monitor.set_registration({"kind": "homography", "residual_px": 0.8, "depth_m": 20.0})
         self.provenance, self.reason = Provenance.MEASURED, ""
         self.saved: list[Path] = []

@@ -98,6 +98,11 @@ class ReplayFeed(Feed):
         """The machine's clock at a live pace; else of the last event, or of the end of the last wait."""
         return time.monotonic_ns() if self.live else self._now_ns
 
+    def wall_offset_ns(self) -> int | None:
+        """By the clocks at the recording, so that what it says happened then; None for recordings of files."""
+        header = self._recording.header
+        return header.wall_ns - header.monotonic_ns - self._shift_ns if header.live else None
+
     @property
     def busy(self) -> bool:
         """The next event is due."""

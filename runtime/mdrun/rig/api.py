@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from mdrun.errors import RigError, UsageError
 from mdrun.problems import find_problems, in_one_line
+from mdrun.rig.check import check_rigs
 from mdrun.rig.config import RigConfig
 from mdrun.rig.flags import rigs_of
 from mdrun.rig.session import Session
@@ -52,6 +53,8 @@ def open_rig(
         configs = rigs_of([], flags, base=_validated(rig).model_dump(mode="json", exclude_unset=True))
     if len(configs) > 1:
         raise RigError(f"{rig}: holds {len(configs)} rigs, mdrun.open takes one; name them in files of their own")
+    without_outputs = [config.model_copy(update={"outputs": []}) for config in configs]
+    check_rigs(without_outputs, [Path(rig)] if isinstance(rig, (str, Path)) else [], flags)
     return Session(configs[0])
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from mdrun.clocks import wall_minus_monotonic
 from mdrun.errors import UsageError
 from mdrun.feeds import Event, EventQueue, Feed
 from mdrun.frames import Frame, Modality, SourceState, StateChange
@@ -73,6 +74,10 @@ class LiveFeed(Feed):
     def now_ns(self) -> int:
         """`time.monotonic_ns`."""
         return time.monotonic_ns()
+
+    def wall_offset_ns(self) -> int:
+        """By the machine's clocks, as they are now."""
+        return wall_minus_monotonic()
 
     def damaged(self, modality: Modality) -> int:
         """What the cameras of this modality have counted."""
@@ -161,19 +166,31 @@ def open_feed(config: RigConfig) -> OpenFeed:
         for name, camera in [found]
     }
     uris = {modality: uri for modality, (_, _, uri) in cameras.items()}
+    check_kinds(config.rig, list(uris.values()))
     offsets_ns = {modality: _offset_ns(camera, uri) for modality, (_, camera, uri) in cameras.items()}
-    if any(uri.scheme == "replay" for uri in uris.values()):
-        return _replay(uris, offsets_ns)
-    live = {modality: is_live(uri) for modality, uri in uris.items()}
+    visible = uris[Modality.VISIBLE]
+    if visible.scheme == "replay":
+        return _replay(visible, offsets_ns)
     compressed = Modality.THERMAL in uris and is_video(uris[Modality.THERMAL])
-    if all(live.values()):
+    if is_live(visible):
         return replace(_live(cameras), offsets_ns=offsets_ns, compressed=compressed)
-    if any(live.values()):
+    return replace(_recorded(cameras), compressed=compressed)
+
+
+def check_kinds(rig: str, uris: Sequence[SourceUri]) -> None:
+    """Refuse cameras that no clock is common to: all are live, all are recorded, or all are one replay.
+
+    Raises:
+        UsageError: they are not.
+    """
+    if any(uri.scheme == "replay" for uri in uris):
+        if len({(uri.scheme, uri.path, tuple(sorted(uri.options.items()))) for uri in uris}) > 1:
+            raise UsageError(f"rig {rig}: the cameras name different replays; wanted the same replay://RUN?… for both")
+    elif len({is_live(uri) for uri in uris}) > 1:
         raise UsageError(
-            f"rig {config.rig}: one camera is live and the other a recording; wanted both live, or ?pace=live on the "
+            f"rig {rig}: one camera is live and the other a recording; wanted both live, or ?pace=live on the "
             "recording, which plays it as a live camera"
         )
-    return replace(_recorded(cameras), compressed=compressed)
 
 
 def _offset_ns(camera: CameraConfig, uri: SourceUri) -> int:
@@ -208,12 +225,10 @@ def _recorded(cameras: dict[Modality, tuple[str, CameraConfig, SourceUri]]) -> O
     return OpenFeed(RecordedFeed(sources), realtime=False, shutter_told=told, lookahead=True)
 
 
-def _replay(uris: dict[Modality, SourceUri], offsets_ns: dict[Modality, int]) -> OpenFeed:
+def _replay(uri: SourceUri, offsets_ns: dict[Modality, int]) -> OpenFeed:
     from mdrun.record.replay import open_replay
 
-    if len({(uri.scheme, uri.path, tuple(sorted(uri.options.items()))) for uri in uris.values()}) > 1:
-        raise UsageError("the cameras name different replays; wanted the same replay://RUN?… for both")
-    feed, live, told = open_replay(next(iter(uris.values())), offsets_ns)
+    feed, live, told = open_replay(uri, offsets_ns)
     return OpenFeed(
         feed,
         realtime=live,

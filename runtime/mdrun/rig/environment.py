@@ -26,6 +26,11 @@ def expand(text: str, where: str) -> str:
     return _VARIABLE.sub(lambda found: os.environ[found[1]], text)
 
 
+def has_missing(text: str) -> bool:
+    """It holds a variable that the environment lacks."""
+    return any(name not in os.environ for name in _VARIABLE.findall(text))
+
+
 def check_environment(rigs: Iterable[RigConfig], *, outputs: bool = True) -> None:
     """Look for every variable of these rigs, so that nobody has to mend one after the other.
 

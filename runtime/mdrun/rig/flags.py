@@ -49,32 +49,6 @@ def names_camera(text: str) -> bool:
     return uri.scheme == "replay" or is_live(uri)
 
 
-def check_rigs(rigs: Sequence[RigConfig]) -> None:
-    """Look at everything a rig file names, without opening a camera or loading an engine library.
-
-    Raises:
-        MdrunError: a source or output that cannot be meant, an engine or a calibration that cannot be read.
-    """
-    from mdrun.models import resolve
-    from mdrun.onnx_file import read_manifest
-    from mdrun.registration.model import Registration
-    from mdrun.rig.environment import check_environment, expand
-    from mdrun.rig.ladder import check_cameras
-    from mdrun.sinks.uri import is_folder, parse_output
-
-    check_environment(rigs)
-    for rig in rigs:
-        for name, camera in rig.cameras.items():
-            parse_uri(expand(camera.source, name))
-        paths = [resolve(rung.engine) for rung in rig.ladder.rungs]
-        check_cameras(rig, [read_manifest(path) for path in paths])
-        if rig.calibration is not None:
-            Registration.load(rig.calibration)
-        for text in rig.outputs:
-            if not is_folder(text):
-                parse_output(expand(text, "outputs"))
-
-
 def _build(data: dict[str, Any]) -> RigConfig:
     try:
         return RigConfig.model_validate(data)

@@ -25,12 +25,10 @@ class Choice:
     Attributes:
         rung: its place in the ladder, from 0; None where no engine can run.
         reason: why it is not the first, else empty.
-        changed: it is another than for the pair before.
     """
 
     rung: int | None
     reason: str
-    changed: bool
 
 
 def name_rungs(manifests: Sequence[Manifest]) -> list[str]:
@@ -85,7 +83,6 @@ class Ladder:
         self._back_after = back_after
         self._rung: int | None = None
         self._good = 0
-        self._started = False
 
     def choose(self, pair: FramePair) -> Choice:
         """The engine for this pair."""
@@ -94,8 +91,7 @@ class Ladder:
         self._good = self._good + 1 if before in able and best != before else 0
         if before not in able or self._good >= self._back_after:
             self._rung, self._good = best, 0
-        changed, self._started = self._started and self._rung != before, True
-        return Choice(self._rung, self._reason(best, pair), changed)
+        return Choice(self._rung, self._reason(best, pair))
 
     def stop(self) -> None:
         """No engine can run until the next pair, which goes to the best that can: nothing alternates meanwhile."""

@@ -9,14 +9,13 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any, NoReturn
 
 from mdrun import logs
 from mdrun.command import INTERNAL
 from mdrun.errors import BackendError
-from mdrun.files import OutputFolder, PartialFile
+from mdrun.files import OutputFolder, PartialFile, set_aside
 from mdrun.frames import Modality, Notice
 from mdrun.rig.config import RigConfig
 from mdrun.rig.engines import EnginePool
@@ -106,11 +105,16 @@ class RigRun:
         self.session.wait_for_cameras()
         context = make_context(self.session)
         for path in (folder.path / name for folder in self._folders for name in EARLIER):
-            _set_aside(path)
+            set_aside(path)
         patience_s = 0.0 if self.session.realtime else RECORDED_WAIT_S
         sinks = _sinks(config, context, overlay)
         self.dispatch = Dispatch(
-            sinks, self.session.monitor, on_notice=self._note, wait_s=patience_s, now_ns=self.session.now_ns
+            sinks,
+            self.session.monitor,
+            on_notice=self._note,
+            wait_s=patience_s,
+            now_ns=self.session.now_ns,
+            to_wall_ns=self.session.wall_ns,
         )
         self.session.on_notice = self._tell
         self.dispatch.start()
@@ -328,13 +332,6 @@ def _release(folders: Sequence[OutputFolder]) -> None:
     for folder in folders:
         folder.unlock()
         folder.remove_if_empty()
-
-
-def _set_aside(path: Path) -> None:
-    """A file of an earlier run keeps what is in it, under another name: `results.1.jsonl`."""
-    if path.exists() and path.stat().st_size:
-        number = next(n for n in count(1) if not path.with_suffix(f".{n}{path.suffix}").exists())
-        path.rename(path.with_suffix(f".{number}{path.suffix}"))
 
 
 def _sinks(config: RigConfig, context: SinkContext, overlay: bool) -> list[Sink]:

@@ -31,13 +31,14 @@ from mdrun.frames import (
     SourceState,
     Verdict,
 )
-from mdrun.monitor import RETURNED, CameraStatus, Monitor
+from mdrun.monitor import RETURNED, STARTED, CameraStatus, Monitor
+from mdrun.pairing import NO_THERMAL
 from mdrun.postprocess import counted
 from mdrun.rig.cameras import OpenFeed, open_feed
 from mdrun.rig.config import NO_HURRY_MS, RigConfig
 from mdrun.rig.engines import EnginePool, SharedEngine
 from mdrun.rig.gate import EnergyGate
-from mdrun.rig.ladder import Ladder, check_cameras, name_rungs
+from mdrun.rig.ladder import RETURNING, Choice, Ladder, check_cameras, name_rungs
 from mdrun.rig.pairs import LivePairs, why_absent
 from mdrun.rig.thermal import ThermalPath
 from mdrun.tracking import Tracker
@@ -87,6 +88,9 @@ class Session:
         self._stopped = False
         self._drift: DriftMonitor | None = None
         self._waited = False
+        self._ran = False  # an engine has
+        self._told_rung: int | None = 0  # a start with the preferred engine needs no word
+        self._begun = False  # the engine that was told has run
         names = {m: found[0] for m in Modality if (found := config.camera(m)) is not None}
         self.monitor = Monitor(config.rig, names)
         opened = open_feed(config) if opened is None else opened
@@ -177,8 +181,14 @@ class Session:
         """The time on the clock of the frames."""
         return self._feed.now_ns()
 
+    def wall_ns(self, at_ns: int) -> int | None:
+        """A time on the clock of the frames as one since 1970; None where the recording does not know."""
+        offset_ns = self._feed.wall_offset_ns()
+        return None if offset_ns is None else at_ns + offset_ns
+
     def tell(self, notice: Notice) -> None:
         """Keep a notice, and hand it on."""
+        notice = replace(notice, wall_ns=self.wall_ns(notice.at_ns))
         self.monitor.add_notice(notice)
         if self.on_notice is not None:
             self.on_notice(notice)
@@ -250,13 +260,16 @@ class Session:
         reason = f"visible_{why_absent(camera.state, seen=camera.captured > 0)}"
         if (self.monitor.rung, self.monitor.rung_reason) != (None, reason):
             self._ladder.stop()
-            self._tell_rung(None, reason, self._feed.now_ns(), told=self.monitor.rung is not None)
+            self._tell_rung(None, reason, self._feed.now_ns(), told=self._ran)
 
     def _process(self, pair: FramePair, started: int) -> Result | None:
         """The result of one pair; None for a counted drop."""
         choice = self._ladder.choose(pair)
-        if choice.changed or choice.rung != self.monitor.rung or choice.reason != self.monitor.rung_reason:
-            self._tell_rung(choice.rung, choice.reason, pair.visible.captured_ns, told=choice.changed)
+        if (choice.rung, choice.reason) != (self.monitor.rung, self.monitor.rung_reason):
+            told = choice.rung != self._told_rung and not self._only_begins(choice)
+            self._tell_rung(choice.rung, choice.reason, pair.visible.captured_ns, told=told)
+        self._ran = self._ran or choice.rung is not None
+        self._begun = self._begun or choice.rung == self._told_rung
         if choice.rung is None or self.pairs.refuses(pair):
             self.monitor.add_drop(f"thermal_{pair.reason or 'missing'}")
             return None
@@ -279,6 +292,11 @@ class Session:
         taken = self._drift.offer(visible, aligned, at_ns, pixels_across=raw.shape[1])
         if taken and (reading := self._drift.reading()) is not None:
             self.monitor.set_registration({"drift": describe_drift(reading)})
+
+    def _only_begins(self, choice: Choice) -> bool:
+        """One camera's first image came before the other's, which is nothing to tell: the other is there."""
+        expected = Modality.THERMAL in self.monitor.cameras
+        return expected and not self._begun and choice.reason in (f"thermal_{NO_THERMAL}", RETURNING)
 
     def _run(self, pair: FramePair, rung: int, reason: str, stages: dict[str, float]) -> Result:
         shared = self.engines[rung]
@@ -306,6 +324,7 @@ class Session:
             verdict=self._gates[rung].judge(energy),
             celsius=None if detections is None else self._thermal.celsius(aligned, detections.boxes_xyxy),
             display=self._displays[rung],
+            wall_ns=self.wall_ns(pair.visible.captured_ns),
         )
 
     def _track(self, result: Result) -> Result:
@@ -324,13 +343,14 @@ class Session:
         self.monitor.add_result(result, objects)
 
     def _tell_rung(self, rung: int | None, reason: str, at_ns: int, told: bool) -> None:
-        before = self.monitor.rung
-        self.monitor.set_rung(rung, reason, switched=told)
+        before, why = self.monitor.rung, reason or (RETURNED if self._ran else STARTED)
+        self.monitor.set_rung(rung, reason, why if told else "")
         if told:
+            self._told_rung = rung
             data = {
                 "from": None if before is None else self._names[before],
                 "to": None if rung is None else self._names[rung],
-                "reason": reason or RETURNED,
+                "reason": why,
             }
             self.tell(Notice("ladder", self.config.rig, at_ns, data))
 

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TextIO
 
-from mdrun.files import PartialFile
+from mdrun.files import PartialFile, set_aside
 from mdrun.frames import FramePair, Result
 from mdrun.sinks.base import FileSink
 
@@ -63,7 +63,8 @@ class CocoSink(FileSink):
             stack.callback(self._results.abandon)
 
     def commit(self) -> Path | None:
-        """Give both files their names, the detections last."""
+        """Give both files their names, the detections last; older ones of these names are set aside."""
+        set_aside(self._file.path, self._dataset.path)
         self._dataset.commit()
         return super().commit()
 

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from mdrun.clocks import wall_minus_monotonic
 from mdrun.errors import MdrunError, SinkError
 from mdrun.frames import Notice, Result
 from mdrun.monitor import Monitor, SinkStatus
@@ -43,6 +44,7 @@ class Dispatch:
         on_notice: Callable[[Notice], None] | None = None,
         wait_s: float = 0.0,
         now_ns: Callable[[], int] = time.monotonic_ns,
+        to_wall_ns: Callable[[int], int | None] = lambda at_ns: at_ns + wall_minus_monotonic(),
     ) -> None:
         """Prepare the queues; `start` starts the threads.
 
@@ -53,11 +55,13 @@ class Dispatch:
             on_notice: gets the notices about sinks, which the sinks get without it; None: the monitor does.
             wait_s: longest that `offer` waits for room in one queue; above 0 only for replays, which can wait.
             now_ns: the clock of the frames, which notices about sinks are told by.
+            to_wall_ns: brings such a time to the wall clock.
         """
         self._rig = monitor.rig
         self._on_notice = on_notice or monitor.add_notice
         self._wait_s = wait_s
         self._now_ns = now_ns
+        self._to_wall_ns = to_wall_ns
         self._workers = [
             _Worker(sink, name, Mailbox(queue_size, sink.overflow), monitor, self._tell)
             for sink, name in zip(sinks, _names(sinks), strict=True)
@@ -116,7 +120,8 @@ class Dispatch:
     def _tell(self, about: _Worker, message: str, code: str) -> None:
         """A sink began to fail (message and code) or works again (both empty): the other sinks get to know."""
         data = {"sink": about.name, "alive": not message, "code": code, "message": message}
-        notice = Notice("sink", self._rig, self._now_ns(), data)
+        at_ns = self._now_ns()
+        notice = Notice("sink", self._rig, at_ns, data, self._to_wall_ns(at_ns))
         with suppress(Exception):  # this thread is a sink's: nobody here could mend it
             self._on_notice(notice)
         for worker in self._workers:

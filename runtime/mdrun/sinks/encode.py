@@ -55,20 +55,28 @@ class Painter:
         self._context = context
         self._width = width
         self._pane: tuple[int, int] | None = None
+        self._start_ns = 0
 
     def draw(self, result: Result) -> Image:
         """(H, W, 3) uint8 RGB, both even and the same for every result."""
         if self._pane is None:
             height, width = result.pair.visible.image.shape[:2]
             self._pane = pane_size((width, height), self._width)
+            self._start_ns = result.pair.visible.captured_ns
         scene = draw_scene(result, self._context.look, self._pane)
         bar: Image = np.full((BAR, scene.shape[1], 3), INK, np.uint8)
-        stamp = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
-        left = " · ".join(filter(None, (self._context.rig, stamp, result.engine, result.rung_reason)))
+        left = " · ".join(filter(None, (self._context.rig, self._when(result), result.engine, result.rung_reason)))
         right = shorten(count_caption(result, self._context.look), 13, scene.shape[1] - text_width(left, 13) - 40)
         draw_text(bar, left, (10, 20), 13, MUTED)
         draw_text(bar, right, (scene.shape[1] - text_width(right, 13) - 10, 20), 13, PAPER)
         return np.concatenate([scene, bar])
+
+    def _when(self, result: Result) -> str:
+        """Of the capture: date and time, or since the first picture where nobody knows them."""
+        if result.wall_ns is not None:
+            return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(result.wall_ns // 10**9))
+        seconds = (result.pair.visible.captured_ns - self._start_ns) / 1e9
+        return f"{int(seconds // 60):02d}:{seconds % 60:05.2f}"
 
 
 class Encoder:

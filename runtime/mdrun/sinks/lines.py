@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from mdrun.clocks import to_utc
 from mdrun.frames import Clock, FfcState, Frame, Notice, Result
 from mdrun.sinks.context import SinkContext
 from mdrun.sinks.jsonl import SCHEMA_VERSION, TIME_DIGITS, to_line
@@ -40,6 +41,7 @@ def result_to_dict(result: Result, classes: list[str], rig: str, thermal_used: b
     line["verdict"] = None if result.verdict is None else result.verdict.value
     line["events"] = [event_to_dict(event) for event in result.events]
     line["latency_ms"] = latency_ms(result)
+    line["time"] = _utc(result.wall_ns)
     return line
 
 
@@ -61,6 +63,7 @@ def event_lines(result: Result, rig: str) -> list[dict[str, Any]]:
             "id": f"{rig}-{started}-{result.pair.visible.captured_ns}-{index}",
             "sequence": started,
             **event_to_dict(event),
+            "time": _utc(_wall_ns(result, event.at_ns)),
         }
         for index, event in enumerate(result.events)
     ]
@@ -73,6 +76,7 @@ def notice_to_dict(notice: Notice) -> dict[str, Any]:
         "rig": notice.rig,
         "kind": notice.kind,
         "at_ns": notice.at_ns,
+        "time": _utc(notice.wall_ns),
         **notice.data,
     }
 
@@ -94,6 +98,14 @@ def _extras(result: Result, index: int) -> dict[str, Any]:
         celsius = float(result.celsius[index])
         extras["celsius"] = round(celsius, CELSIUS_DIGITS) if math.isfinite(celsius) else None
     return extras
+
+
+def _utc(wall_ns: int | None) -> str | None:
+    return None if wall_ns is None else to_utc(wall_ns)
+
+
+def _wall_ns(result: Result, at_ns: int) -> int | None:
+    return None if result.wall_ns is None else at_ns - result.pair.visible.captured_ns + result.wall_ns
 
 
 def _clock(frame: Frame | None) -> str | None:

@@ -54,7 +54,7 @@ class Tracker:
         self._places = make_places(config.zones, classes)
         self._watching = [[place for place in self._places if place.watches(name)] for name in classes]
         for alarm in config.alarms:
-            _check_alarm(alarm, self._places, classes)
+            check_alarm(alarm, self._places, classes)
         self._alarms = config.alarms
         self._associator = Associator(display, round(config.lost_s * 1e9), config.least_hits)
         self._size_wh: tuple[int, int] | None = None
@@ -125,7 +125,7 @@ def _raises(alarm: AlarmConfig, event: TrackEvent) -> bool:
     )
 
 
-def _check_alarm(alarm: AlarmConfig, places: Sequence[Place], classes: Sequence[str]) -> None:
+def check_alarm(alarm: AlarmConfig, places: Sequence[Place], classes: Sequence[str]) -> None:
     """Refuse an alarm that could never be raised: an operator would wait for it.
 
     Raises:

@@ -14,9 +14,9 @@ go backwards or jump when the first report comes, when a clock is set or when a 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
+from mdrun.clocks import wall_minus_monotonic
 from mdrun.frames import Clock
 
 # Crystals differ by up to ±100 ppm: the smallest difference is forgotten a little faster than that.
@@ -30,11 +30,6 @@ SLEW = 0.25  # of the time that passes
 SETTLED_NS, UNSETTLED_NS = 2_000_000, 20_000_000
 # A count that is late by so much has been started again or has lost its link to time.
 RESTART_NS = 10_000_000_000
-
-
-def wall_minus_monotonic() -> int:
-    """Offset of this machine's wall clock to its monotonic clock, nanoseconds; changes when the clock is set."""
-    return time.time_ns() - time.monotonic_ns()
 
 
 class CaptureClock:
