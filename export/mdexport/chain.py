@@ -37,7 +37,15 @@ Say = Callable[[str], None]
 
 
 def export_all(
-    weights: Path, output: Path, calibration: Calibration, pairs: PairSet, split: str, say: Say, accept: str | None
+    weights: Path,
+    output: Path,
+    calibration: Calibration,
+    pairs: PairSet,
+    split: str,
+    say: Say,
+    accept: str | None,
+    *,
+    reduce_range: bool = False,
 ) -> Report:
     """From a checkpoint to a bundle: FP32, half, INT8 for processors and for TensorRT, and plans where they build.
 
@@ -49,6 +57,7 @@ def export_all(
         split: their list.
         say: is told what was done, a line each.
         accept: why engines that do not pass are wanted nevertheless.
+        reduce_range: INT8 weights of 7 bits for processors, with which none of x86 saturates.
 
     Returns:
         What the check of all engines found, and in `missing` what could not be made.
@@ -63,7 +72,7 @@ def export_all(
         calibrating = calibration.read(draft)
         scenes = gate_scenes(draft, pairs, split)
         single = _export_single(weights, folder, scenes[0].record, say)
-        chain = Chain(folder, say)
+        chain = Chain(folder, say, reduce_range=reduce_range)
         chain.fill(prepare(single, pairs, split, scenes), calibrating, accept)
         checked = check_engines(sorted([single, *chain.engines]), pairs, split, weights)
         kept = chain.keep_passing(checked, single)
@@ -98,11 +107,11 @@ class Chain:
         missing: what is not there.
     """
 
-    def __init__(self, folder: Path, say: Say) -> None:
-        """`folder` is filled; `say` is told what was done."""
+    def __init__(self, folder: Path, say: Say, *, reduce_range: bool = False) -> None:
+        """`folder` is filled; `say` is told what was done; `reduce_range`: see `export_all`."""
         self.engines: dict[Path, Path] = {}
         self.missing: list[Missing] = []
-        self._folder, self._say = folder, say
+        self._folder, self._say, self._reduce_range = folder, say, reduce_range
 
     def fill(self, ready: Ready, calibrating: CalibrationScenes, accept: str | None) -> None:
         """Half, both INT8, and plans of those that TensorRT takes, by every library that builds here."""
@@ -111,7 +120,7 @@ class Chain:
         calibrated = calibrate(ready, calibrating)
 
         def quantise(path: Path, target: Target) -> Path:
-            convert_int8(ready, path, calibrated, target, accept)
+            convert_int8(ready, path, calibrated, target, accept, reduce_range=self._reduce_range and target == "cpu")
             return path
 
         self._attempt(f"{name}_int8.onnx", single, lambda path: quantise(path, "cpu"))

@@ -9,7 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
+import onnx
 import pytest
+from onnx import TensorProto, numpy_helper
 
 from mdexport import bundle, chain, gate
 from mdexport.bundle import PARITY, PICTURE, write_bundle
@@ -222,6 +224,22 @@ def test_a_precision_that_does_not_pass_is_left_out_unless_accepted(
 
 
 @pytest.mark.usefixtures("exported")
+def test_weights_of_7_bits_are_for_processors(detector: Made, tmp_path: Path) -> None:
+    output = tmp_path / "student"
+    assert run_all(detector, output, "--reduce-range") == 0
+    largest = {}
+    for name in ("tiny_int8", "tiny_int8_tensorrt"):
+        path = output / f"{name}.onnx"
+        weights = [
+            numpy_helper.to_array(w) for w in onnx.load(path).graph.initializer if w.data_type == TensorProto.INT8
+        ]
+        largest[name] = max(int(abs(weight.astype(int)).max()) for weight in weights if weight.ndim == 4)
+        described = read_manifest(path).origin.calibration
+        assert ("weights of 7 bits" in str(described)) == (name == "tiny_int8")
+    assert largest == {"tiny_int8": 64, "tiny_int8_tensorrt": 127}
+
+
+@pytest.mark.usefixtures("exported")
 def test_a_plan_that_does_not_build_is_left_out(
     detector: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -259,7 +277,7 @@ def test_what_is_made_of_a_missing_engine_is_missing_too(
     def refuse(*_: object, **__: object) -> Manifest:
         raise gate.GateError("tiny_fp16.onnx: does not follow tiny.onnx: it lost its sight")
 
-    def negate(ready: Ready, path: Path, calibrated: object, target: str, accept: str | None) -> Manifest:
+    def negate(ready: Ready, path: Path, calibrated: object, target: str, *_: object, **__: object) -> Manifest:
         source = detector.engine
         return read_manifest(write_negated(source, path) if target == "tensorrt" else Path(shutil.copy(source, path)))
 

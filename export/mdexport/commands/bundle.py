@@ -7,7 +7,14 @@ from pathlib import Path
 import click
 
 from mdexport.commands.check import show_report
-from mdexport.commands.options import FILE, accept_option, json_option, list_option, pairs_option
+from mdexport.commands.options import (
+    FILE,
+    accept_option,
+    json_option,
+    list_option,
+    pairs_option,
+    reduce_range_option,
+)
 from mdrun.errors import IncompleteError
 
 # ruff: noqa: PLC0415  # libraries load when a command runs, not for --help
@@ -53,6 +60,7 @@ def bundle(
 )
 @list_option
 @click.option("--degraded", is_flag=True, help="Calibrate also with a black or frozen camera.")
+@reduce_range_option
 @accept_option
 @json_option
 def everything(
@@ -65,6 +73,7 @@ def everything(
     accept: str | None,
     *,
     degraded: bool,
+    reduce_range: bool,
     as_json: bool,
 ) -> None:
     """Make every engine of a checkpoint: FP32, half, INT8 and plans, checked, in one folder.
@@ -81,7 +90,7 @@ def everything(
     def say(line: str) -> None:
         click.echo(line, err=as_json)
 
-    report = export_all(weights, output, ranges, judges, split, say, accept)
+    report = export_all(weights, output, ranges, judges, split, say, accept, reduce_range=reduce_range)
     show_report(report, as_json=as_json)
     if not as_json:
         click.echo(f"{output}: engines, manifests, parity.json, parity.jpg")

@@ -7,7 +7,15 @@ from typing import Any
 
 import click
 
-from mdexport.commands.options import FILE, accept_option, json_option, list_option, output_option, show
+from mdexport.commands.options import (
+    FILE,
+    accept_option,
+    json_option,
+    list_option,
+    output_option,
+    reduce_range_option,
+    show,
+)
 
 
 @click.command(epilog="Example: mdexport int8 student.onnx --calibration DATA/msrs --output student_int8.onnx")
@@ -39,11 +47,7 @@ from mdexport.commands.options import FILE, accept_option, json_option, list_opt
     show_default=True,
     help="Who runs it: ONNX Runtime and OpenVINO, or TensorRT.",
 )
-@click.option(
-    "--reduce-range",
-    is_flag=True,
-    help="Weights of 7 bits: the same result on every x86 processor, also without VNNI. For ONNX Runtime and OpenVINO.",
-)
+@reduce_range_option
 @accept_option
 @json_option
 def int8(

@@ -28,6 +28,12 @@ accept_option = click.option(
     "--accept", metavar="REASON", help="Write an engine that does not pass; the reason goes into its manifest."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the parity report as JSON.")
+reduce_range_option = click.option(
+    "--reduce-range",
+    is_flag=True,
+    help="INT8 weights of 7 bits: the same result on every x86 processor, also without VNNI. Not for TensorRT, which "
+    "needs none.",
+)
 
 
 def sign_of_life(text: str) -> AbstractContextManager[object]:
