@@ -6,6 +6,7 @@ import json
 import time
 from dataclasses import replace
 from datetime import datetime, timezone
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -132,13 +133,12 @@ def test_without_a_wall_clock_the_overlay_counts_from_the_first_picture(monkeypa
 
 
 def test_live_cameras_go_by_the_clock_of_the_machine(tmp_path: Path) -> None:
-    source = "test://street?pace=live&frames=3"
+    source = "test://street?pace=live&duration=600"
     cameras = {"cam0": {"source": source, "role": "visible"}, "cam1": {"source": source, "role": "thermal"}}
     data = {"cameras": cameras, "ladder": {"engines": [str(write_blob(tmp_path / "blob.onnx"))]}}
     before_ns = time.time_ns()
     with Session(RigConfig.model_validate(data | {"drift": {"enabled": False}})) as session:
-        results = list(session)
-    assert results
+        results = list(islice(session, 3))
     for result in results:
         assert result.wall_ns is not None
         assert abs(result.wall_ns - result.pair.visible.captured_ns - wall_minus_monotonic()) < 5_000_000
