@@ -141,6 +141,18 @@ def test_an_absent_thermal_image_carries_no_boxes() -> None:
     assert _count(drawn[:, 326:], PALETTE[0]) == 0
 
 
+def test_an_empty_thermal_pane_says_why_in_its_middle() -> None:
+    result = make_result(scores=(), provenance=Provenance.ABSENT)
+    why = {
+        reason: draw_scene(replace(result, pair=replace(result.pair, reason=reason)), LOOK, (320, 240))[60:180, 326:]
+        for reason in ("", "no_thermal", "lost", "ffc")
+    }
+    assert (why[""] > 200).any()
+    np.testing.assert_array_equal(why[""], why["no_thermal"])  # which says the same
+    assert not np.array_equal(why["lost"], why["ffc"])
+    assert not np.array_equal(why["lost"], why[""])
+
+
 def test_held_thermal_is_marked() -> None:
     measured = draw_scene(make_result(scores=()), LOOK, (320, 240))
     held = draw_scene(make_result(scores=(), provenance=Provenance.HELD), LOOK, (320, 240))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mdrun import boxes
 from mdrun.frames import Classification, Detections, FramePair, Provenance, Result
+from mdrun.pairing import NO_THERMAL
 from mdrun.postprocess import above
 from mdrun.segment import BACKGROUND, areas
 from mdrun.sinks.text import BOLD, SEPARATOR, Colour, Image, draw_text, text_width
@@ -102,6 +103,8 @@ def draw_scene(result: Result, look: Look, pane_wh: tuple[int, int]) -> Image:
     paste(pair.visible.image, left)
     if pair.thermal is not None:
         paste(thermal_rgb(pair.thermal.image), right)
+    else:
+        _say_absent(right, "" if pair.reason == NO_THERMAL else pair.reason)
     if result.segmentation is not None:
         colours = [look.colour(index) for index in range(len(look.classes))]
         tint((left,) if pair.thermal is None else (left, right), result.segmentation.label_map, colours)
@@ -185,6 +188,13 @@ def chip(pane: Image, text: str, colour: Colour) -> None:
     corner = pane[:height, :width]
     corner[:] = corner // 4
     draw_text(pane, text, (8, CHIP_PX + 3), CHIP_PX, colour)
+
+
+def _say_absent(pane: Image, reason: str) -> None:
+    """In the middle of an empty pane, for who looks from afar: black alone could be a dark scene."""
+    height, width = pane.shape[:2]
+    for line, (text, px) in enumerate((("no thermal image", height // 14), (reason, height // 18))):
+        draw_text(pane, text, ((width - text_width(text, px)) // 2, height // 2 + line * height // 11), px, WARN)
 
 
 def _draw_boxes(pane: Image, found: Detections, placed: boxes.Boxes, look: Look) -> list[list[int]]:
