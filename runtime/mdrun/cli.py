@@ -175,12 +175,14 @@ def _run_rigs(flags: dict[str, Any]) -> int:
     from mdrun import logs
     from mdrun.report import print_rig_report
     from mdrun.rig.run import run_rigs
+    from mdrun.sinks.rotate import is_stdout
 
     logs.setup(flags["log_level"] or "info", flags["log_format"] or "text")
     reports, code = run_rigs(rigs, frames=flags["limit"], overlay=not flags["no_overlay"])
     logs.close()
+    aside = any(is_stdout(text.partition(":")[2].partition("?")[0]) for rig in rigs for text in rig.outputs)
     for report in reports:
-        print_rig_report(report)
+        print_rig_report(report, aside=aside)
     return code
 
 

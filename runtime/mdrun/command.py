@@ -86,8 +86,8 @@ def run_command(command: click.Command, program: str, arguments: Sequence[str] |
     except ModuleNotFoundError as error:
         return _fail(program, _not_installed(program, error), MdrunError.exit_code)
     except OSError as error:  # no permission, file gone, disk full: the system's own words name the file
-        code = OutputError.exit_code if error.errno in OUT_OF_SPACE else MdrunError.exit_code
-        return _fail(program, str(error), code)
+        kind = OutputError if error.errno in OUT_OF_SPACE else MdrunError
+        return _fail(program, f"{error} [{kind.code}]", kind.exit_code)
     except Exception as error:
         if os.environ.get(DEBUG):
             raise

@@ -91,8 +91,31 @@ class PartialFolder(PartialFile):
         shutil.rmtree(self._part, ignore_errors=True)
 
 
-def set_aside(*paths: Path) -> None:
+def check_place(path: Path, *, folder: bool = False) -> None:
+    """Refuse a place where nothing can be written, before the work and without making anything.
+
+    Args:
+        path: of a file to come, or one that is there.
+        folder: it is one, or will be.
+
+    Raises:
+        OutputError: something else has the name, or there is no permission.
+    """
+    if path.exists() and path.is_dir() != folder:
+        there, wanted = ("file", "folder") if folder else ("folder", "file")
+        raise OutputError(f"{path}: is a {there}, wanted the name of a {wanted}; choose another --output")
+    nearest = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if nearest != path and not nearest.is_dir():
+        raise OutputError(f"{path}: {nearest} is no folder; choose another --output")
+    if not os.access(nearest, os.W_OK):
+        raise OutputError(f"{path}: {nearest} cannot be written; choose another --output")
+
+
+def set_aside(*paths: Path) -> list[tuple[Path, Path]]:
     """Files of an earlier run keep what is in them, under another name, all with one number: `results.1.jsonl`.
+
+    Returns:
+        Path before and now of each file that was renamed.
 
     Raises:
         OutputError: one cannot be renamed.
@@ -105,6 +128,7 @@ def set_aside(*paths: Path) -> None:
             path.rename(name)
     except OSError as error:
         raise OutputError(f"{error.filename}: cannot be renamed ({error.strerror}); choose another --output") from error
+    return list(zip(full, free, strict=True))
 
 
 class OutputFolder:

@@ -80,13 +80,14 @@ class CameraStatus:
 
 @dataclass
 class SinkStatus:
-    """One place for results."""
+    """One place for results. `lost`: notices and other messages that are no results; all others count results."""
 
     written: int = 0
     dropped: int = 0
     errors: int = 0
     alive: bool = True
     message: str = ""
+    lost: int = 0
 
 
 class Monitor:
@@ -198,12 +199,15 @@ class Monitor:
                 self._distribution(stage).add(wall_ms)
             self.recent.append((result.pair.visible.captured_ns / 1e9, skew_ms, latency_ms))
 
-    def set_rung(self, rung: int | None, reason: str, why: str = "") -> None:
-        """The engine that runs from now on, None: none of them can; `why`: there was a switch that counts."""
+    def set_rung(self, rung: int | None, reason: str) -> None:
+        """The engine that runs from now on, None: none of them can."""
         with self.lock:
-            if why:
-                self.transitions[(self._engine(self.rung), self._engine(rung), why)] += 1
             self.rung, self.rung_reason = rung, reason
+
+    def add_switch(self, before: int | None, rung: int | None, why: str) -> None:
+        """Count a switch from one engine to another; None: none."""
+        with self.lock:
+            self.transitions[(self._engine(before), self._engine(rung), why)] += 1
 
     def add_notice(self, notice: Notice) -> None:
         """Keep a notice for the page."""

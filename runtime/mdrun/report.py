@@ -44,9 +44,12 @@ def print_report(report: RunReport) -> None:
         console.print(f"stopped by {summary['stopped_by']}; the files hold everything up to then")
 
 
-def print_rig_report(report: RigReport) -> None:
-    """Frames, engines, percentiles, outputs and files of a rig that has stopped."""
-    console, summary = make_console(), report.summary
+def print_rig_report(report: RigReport, *, aside: bool = False) -> None:
+    """Frames, engines, percentiles, outputs and files of a rig that has stopped.
+
+    `aside`: on stderr, for results go to stdout.
+    """
+    console, summary = make_console(stderr=aside), report.summary
     console.print(_rig_table(summary))
     console.print(_stages_table({"stages_ms": summary["stages_ms"] | {"capture to result": summary["latency_ms"]}}))
     for path in report.paths:

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 
-def make_console() -> Console:
-    """Standard output, without colours of its own for numbers and paths."""
-    return Console(highlight=False, markup=False)
+def make_console(*, stderr: bool = False) -> Console:
+    """Standard output or error, without colours of its own for numbers and paths."""
+    return Console(highlight=False, markup=False, stderr=stderr)
 
 
 def make_table(*columns: str) -> Table:

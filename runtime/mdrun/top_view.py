@@ -196,10 +196,11 @@ def _registration(found: Mapping[str, Any]) -> str:
 
 
 def _sinks(sinks: Mapping[str, Mapping[str, Any]]) -> Table:
-    table = _table("output", "written", "dropped", "errors", "", long=(0, -1))
+    table = _table("output", "written", "dropped", "errors", "lost", "", long=(0, -1))
     for name, sink in sinks.items():
         words = Text("works", "green") if sink["alive"] else Text(clean(sink["message"]) or "failed", "red")
-        table.add_row(clean(name), str(sink["written"]), str(sink["dropped"]), str(sink["errors"]), words)
+        counts = (str(sink.get(key, 0)) for key in ("written", "dropped", "errors", "lost"))
+        table.add_row(clean(name), *counts, words)
     return table
 
 

@@ -20,6 +20,8 @@ def find_doubt(manifest: Manifest) -> str | None:
         return f"its parity check did not pass, and it was exported with --accept {' '.join(parity.accepted.split())!r}"
     if not parity.passed:
         return "its parity check did not pass"
+    if manifest.task == "detect" and parity.metrics and parity.matched is None:
+        return "on the pairs of its parity check its network found nothing, so the check could not fail"
     return None
 
 

@@ -81,7 +81,8 @@ def lose_thermal(rig: Rig) -> None:
     rig.provenance, rig.reason = Provenance.ABSENT, "lost"
     rig.state(Modality.THERMAL, SourceState.LOST, "MDR-405", "cam1: the connection has ended")
     names = [engine["name"] for engine in rig.monitor.engines]
-    rig.monitor.set_rung(1, "thermal_lost", "thermal_lost")
+    rig.monitor.set_rung(1, "thermal_lost")
+    rig.monitor.add_switch(0, 1, "thermal_lost")
     rig.tell("ladder", **{"from": names[0], "to": names[1], "reason": "thermal_lost"})
 
 
@@ -122,7 +123,8 @@ def test_what_happens_to_the_cameras_is_told(rig: Rig, new_page: NewPage) -> Non
     shutter(rig, FfcState.RUNNING, events=3)
     until_js(page, "document.querySelector('#shutter').textContent.includes('running')")
     rig.state(Modality.THERMAL, SourceState.LOST, "MDR-405", "cam1: the connection is gone")
-    rig.monitor.set_rung(1, "thermal_lost", "thermal_lost")
+    rig.monitor.set_rung(1, "thermal_lost")
+    rig.monitor.add_switch(0, 1, "thermal_lost")
     rig.tell("ladder", **{"from": "student", "to": "visible-only", "reason": "thermal_lost"})
     until_js(page, "document.querySelector('#badge-fused').textContent.includes('hallucinated (shutter closed)')")
     until_js(page, "document.querySelector('#rig-state').textContent.includes('degraded')")

@@ -6,15 +6,45 @@ from dataclasses import replace
 
 import numpy as np
 
-from mdrun.frames import Clock, FfcState, Modality, Provenance, Result, SourceState, StateChange, TrackEvent, Verdict
+from mdrun.frames import (
+    Clock,
+    FfcState,
+    Modality,
+    Notice,
+    Provenance,
+    Result,
+    SourceState,
+    StateChange,
+    TrackEvent,
+    Verdict,
+)
 from mdrun.monitor import Monitor
 from mdrun.sinks.context import SinkContext
 from mdrun.sinks.scene import Look
+from mdrun.tracking.lines import event_to_dict
 from tests.runtime.engines import CLASSES
 from tests.runtime.test_statistics import make_result
 
 RIG = "gate"
 FRAME_NS = 33_000_000
+# What `make_track_end` is to those who get events one by one: the keys of any other event, without a result's number.
+TRACK_END = {
+    "schema_version": 1,
+    "rig": RIG,
+    "id": "gate-7-5000000",
+    "sequence": None,
+    "kind": "end",
+    "track_id": 7,
+    "class": "person",
+    "score": 0.9123,
+    "box_xyxy": [8.0, 8.0, 40.0, 60.0],
+    "at_ns": 5_000_000,
+    "place": None,
+    "direction": None,
+    "thermal": "measured",
+    "alarm": False,
+    "time": "1970-01-01T00:00:01.000Z",
+}
 
 
 def make_context(rig: str = RIG) -> SinkContext:
@@ -31,6 +61,13 @@ def make_event(track_id: int = 7, *, alarm: bool = False, at_ns: int = 0) -> Tra
     """A person enters the yard."""
     box = (8.04, 8.0, 40.0, 60.0)
     return TrackEvent("enter", track_id, "person", 0.91234, box, at_ns, "yard", "", Provenance.MEASURED, alarm)
+
+
+def make_track_end() -> Notice:
+    """A track that is open at the end of a run ends, told as a notice: no result follows that could carry the event."""
+    box = (8.04, 8.0, 40.0, 60.0)
+    event = TrackEvent("end", 7, "person", 0.91234, box, 5_000_000, "", "", Provenance.MEASURED, alarm=False)
+    return Notice("track", RIG, event.at_ns, {"event": event_to_dict(event)}, 1_000_000_000)
 
 
 def make_live(sequence: int = 0, *, events: tuple[TrackEvent, ...] = (), size: tuple[int, int] = (96, 72)) -> Result:

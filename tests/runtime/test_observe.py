@@ -38,7 +38,8 @@ def busy_monitor(rig: str = "gate") -> Monitor:
         result = replace(result, produced_ns=made, energy=-4.5, verdict=Verdict.PASS)
         monitor.add_result(replace(result, thermal_provenance=Provenance.MEASURED), Counter(person=2))
     monitor.add_drop("busy")
-    monitor.set_rung(1, "thermal_ffc", "thermal_ffc")
+    monitor.set_rung(1, "thermal_ffc")
+    monitor.add_switch(0, 1, "thermal_ffc")
     monitor.add_ffc(FfcState.RUNNING, 1, 0.5)
     monitor.set_sink('jsonl:"a".jsonl', SinkStatus(written=9, dropped=1))
     return monitor

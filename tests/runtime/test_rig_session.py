@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,9 @@ from mdrun.errors import MdrunError, RigError, SourceAuthError, UsageError
 from mdrun.feeds import Event
 from mdrun.frames import Frame, Modality, Notice, Provenance, SourceState, Verdict
 from mdrun.manifest import OutputSpec
+from mdrun.monitor import Monitor
 from mdrun.registration.model import Registration
+from mdrun.rig.active import ActiveEngine
 from mdrun.rig.cameras import OpenFeed
 from mdrun.rig.config import RigConfig
 from mdrun.rig.engines import EnginePool
@@ -118,6 +122,13 @@ def cameras_from(thermal_from_ms: float, seconds: float, fps: float = 30.0) -> l
     return found
 
 
+def later(event: Event) -> Event:
+    """The same a second later."""
+    if isinstance(event, Frame):
+        return replace(event, captured_ns=event.captured_ns + 10**9, arrived_ns=(event.arrived_ns or 0) + 10**9)
+    return replace(event, at_ns=event.at_ns + 10**9)
+
+
 def test_a_degraded_start_is_told_and_the_first_engine_starts_later(bench: Path) -> None:
     events = cameras_from(1000, 2.0)
     lost = change_at(Modality.THERMAL, SourceState.LOST, 0, "MDR-401", "no such host")
@@ -206,7 +217,7 @@ def test_each_engine_of_a_ladder_has_its_own_display_threshold(
     [
         (["usual.onnx"], "flag", Verdict.PASS, "usual"),
         (["strange.onnx"], "flag", Verdict.FLAG, "strange"),
-        (["strange.onnx"], "fallback", Verdict.FALLBACK, "strange"),  # nothing below it can run
+        (["strange.onnx"], "fallback", Verdict.FLAG, "strange"),  # nothing below it can run
         (["strange.onnx", "usual.onnx"], "fallback", Verdict.FALLBACK, "usual"),
         (["strange.onnx", "usual.onnx"], "flag", Verdict.FLAG, "strange"),
     ],
@@ -219,6 +230,54 @@ def test_the_gate_passes_flags_or_falls_back(
     assert {result.verdict for result in results} == {verdict}
     assert {result.engine for result in results} == {ran}
     assert {result.energy for result in results} == ({-9.0} if engines == ["usual.onnx"] else {-1.0})
+
+
+def test_an_engine_that_stands_in_for_a_strange_scene_is_the_one_that_is_shown(bench: Path) -> None:
+    told: list[Notice] = []
+    with Session(rig(bench, ["strange.onnx", "usual.onnx"], ladder={"strange": "fallback"})) as session:
+        session.on_notice = lambda notice: told.append(notice) if notice.kind == "ladder" else None
+        list(session)
+        ladder = session.monitor.snapshot()["ladder"]
+    assert (ladder["active"], ladder["reason"]) == (1, "energy")
+    assert ladder["transitions"] == [{"from": "none", "to": "usual", "reason": "energy", "count": 1}]
+    assert [notice.data for notice in told] == [{"from": None, "to": "usual", "reason": "energy"}]
+
+
+def shown(reasons: str, back_after: int) -> tuple[list[tuple[int | None, str]], list[str]]:
+    """What is active after each result, and what is told: `e` a strange scene, `.` a usual one."""
+    monitor = Monitor("gate", {Modality.VISIBLE: "cam0"})
+    monitor.engines = [{"name": "first"}, {"name": "second"}]
+    tell: list[Notice] = []
+    active = ActiveEngine(monitor, ["first", "second"], tell.append, back_after=back_after)
+    seen = []
+    for at_ns, strange in enumerate(letter == "e" for letter in reasons):
+        active.show(int(strange), "energy" if strange else "", at_ns)
+        seen.append((monitor.rung, monitor.rung_reason))
+    told = [f"{notice.data['from']} {notice.data['to']} {notice.data['reason']}" for notice in tell]
+    return seen, told
+
+
+def test_a_scene_at_the_threshold_is_not_told_with_every_frame() -> None:
+    first, second = (0, ""), (1, "energy")
+    seen, told = shown(".e.e..e...e", back_after=3)
+    assert seen == [first, *[second] * 8, first, second]
+    assert told == ["first second energy", "second first returned", "first second energy"]
+
+
+def test_the_start_may_be_strange() -> None:
+    assert shown("ee...", back_after=2)[1] == ["None second energy", "second first returned"]
+
+
+def test_a_missing_visible_camera_is_told_at_a_degraded_start(bench: Path) -> None:
+    lost = change_at(Modality.VISIBLE, SourceState.LOST, 0, "MDR-401", "no such host")
+    late = [(1000 + at_ms, later(event)) for at_ms, event in cameras_from(0, 0.5)]
+    told, steps = run_script(bench, [(0.0, lost), (500.0, lost), *late], ["blob.onnx", "blind.onnx"])
+    assert [(step["from"], step["to"], step["reason"]) for step in told] == [
+        (None, None, "visible_connecting"),
+        (None, "constant", "thermal_no_thermal"),
+        ("constant", "blob", "returned"),
+    ]
+    assert [step["count"] for step in steps] == [1, 1]
 
 
 def test_the_calibration_moves_the_thermal_image(bench: Path, tmp_path: Path) -> None:
@@ -282,3 +341,15 @@ def test_a_failed_start_leaves_an_earlier_run_alone(bench: Path, tmp_path: Path)
         run_rigs([RigConfig.model_validate(config | {"outputs": [str(folder), str(tmp_path / "new")]})])
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert not (tmp_path / "new").exists()
+
+
+def test_results_on_standard_output_share_it_with_nothing(bench: Path, tmp_path: Path) -> None:
+    """Into a file, where two that write from its start would write over each other."""
+    config = rig(bench, ["blob.onnx"], outputs=["jsonl:/dev/stdout"]).model_dump(mode="json", exclude_unset=True)
+    (tmp_path / "rig.yaml").write_text(json.dumps(config))
+    with (tmp_path / "results").open("w") as file:
+        command = [sys.executable, "-m", "mdrun", "--rig", str(tmp_path / "rig.yaml")]
+        done = subprocess.run(command, stdout=file, stderr=subprocess.PIPE, text=True, check=True, timeout=120)
+    lines = [json.loads(line) for line in (tmp_path / "results").read_text().splitlines()]
+    assert [line["sequence"] for line in lines] == list(range(10))
+    assert "captured" in done.stderr  # the table

@@ -19,7 +19,7 @@ from mdrun.errors import OutputError
 from mdrun.frames import Provenance, Result
 from mdrun.sinks import FileSink, JsonlSink, Look, Overflow, SheetSink, SinkWorker, VideoSink
 from mdrun.sinks.jsonl import to_line
-from mdrun.sinks.scene import PALETTE, draw_scene
+from mdrun.sinks.scene import PALETTE, draw_scene, thermal_caption
 from mdrun.sinks.sheet import EvenlySpread, Moment
 from tests.runtime.engines import CLASSES
 from tests.runtime.test_statistics import make_result
@@ -139,6 +139,30 @@ def test_an_absent_thermal_image_carries_no_boxes() -> None:
     drawn = draw_scene(make_result(scores=(0.9,), provenance=Provenance.ABSENT), LOOK, (320, 240))
     assert _count(drawn[:, :320], PALETTE[0]) > 0
     assert _count(drawn[:, 326:], PALETTE[0]) == 0
+
+
+@pytest.mark.parametrize(
+    ("pair", "engine", "reason", "caption"),
+    [
+        (Provenance.MEASURED, None, "", "thermal · measured"),
+        (Provenance.MEASURED, Provenance.MEASURED, "", "thermal · measured"),
+        (Provenance.MEASURED, Provenance.ABSENT, "returning", "thermal · not used (returning)"),
+        (Provenance.MEASURED, Provenance.ABSENT, "", "thermal · not used"),
+        (Provenance.MEASURED, Provenance.HALLUCINATED, "energy", "thermal · hallucinated"),
+        (Provenance.ABSENT, Provenance.HALLUCINATED, "thermal_lost", "thermal · hallucinated (lost)"),
+        (Provenance.ABSENT, Provenance.ABSENT, "thermal_lost", "thermal · absent (lost)"),
+        (Provenance.HELD, Provenance.HELD, "", "thermal · held 5 ms (lost)"),
+    ],
+)
+def test_the_caption_says_what_the_engine_got(
+    pair: Provenance, engine: Provenance | None, reason: str, caption: str
+) -> None:
+    result = make_result(scores=(), provenance=pair)
+    why = "" if pair is Provenance.MEASURED else "lost"
+    given = replace(result.pair, reason=why)
+    if pair is Provenance.HELD:
+        given = replace(given, thermal_age_ms=5.2)
+    assert thermal_caption(replace(result, pair=given, thermal_provenance=engine, rung_reason=reason)) == caption
 
 
 def test_an_empty_thermal_pane_says_why_in_its_middle() -> None:

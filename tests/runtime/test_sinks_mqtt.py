@@ -21,7 +21,7 @@ from mdrun.sinks.dispatch import Dispatch
 from mdrun.sinks.mqtt import MqttSink
 from mdrun.sinks.uri import parse_output
 from tests.broker import Broker, Listener, Wire, running_broker, wait_for
-from tests.runtime.live import make_context, make_event, make_live
+from tests.runtime.live import TRACK_END, make_context, make_event, make_live, make_track_end
 
 TOPIC = "mdrun/gate"
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,6 +95,9 @@ def test_states_are_told_on_change_and_from_time_to_time(broker: Broker, monkeyp
         told = listener.objects("site/a/gate/status/thermal")[-1]
         assert (told["state"], told["code"], told["message"]) == ("lost", "MDR-405", "the camera is gone")
         assert len(listener.payloads("site/a/gate/status/visible")) == 1  # nothing changed there
+        made.notify(make_track_end())
+        listener.wait("site/a/gate/events")
+        assert listener.objects("site/a/gate/events") == [TRACK_END]
         notice = listener.objects("site/a/gate/notices")[-1]
         assert notice["kind"] == "source"
         assert (notice["rig"], notice["state"], notice["at_ns"]) == ("gate", "lost", 5)
@@ -178,7 +181,8 @@ def test_an_outage_keeps_a_bounded_number_of_messages(broker: Broker) -> None:
             for sequence in range(8):
                 made.offer(make_live(sequence, events=(make_event(sequence),)))
                 wait_for(lambda n=sequence: context.monitor.sinks[name].written == n + 1, "the write")  # type: ignore[misc]  # bound now
-            assert context.monitor.sinks[name].dropped == 3
+            wait_for(lambda: context.monitor.sinks[name].lost == 3, "the lost messages")
+            assert context.monitor.sinks[name].dropped == 0  # every result was taken: messages are counted apart
             wire.mend()
             listener.wait(f"{TOPIC}/events", 5)
             listener.wait(f"{TOPIC}/available")  # a full queue does not hold it up

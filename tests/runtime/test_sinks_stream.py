@@ -109,9 +109,11 @@ def test_hls_plays_and_keeps_a_rolling_list(tmp_path: Path) -> None:
     (folder / "index.html").write_text("not ours", encoding="utf-8")
     sink = HlsSink(folder, parse_output(f"hls:{folder}?segment=1s&list=3&width=160"), make_context())
     sink.start()
-    assert not (folder / "stream-17.ts").exists()
+    assert (folder / "stream-17.ts").exists()  # the run may still be refused
+    assert sink.commit() is None
     for sequence in range(240):  # 7.9 s
         _offer(sink, make_live(sequence))
+    assert not (folder / "stream-17.ts").exists()
     running = (folder / PLAYLIST).read_text(encoding="utf-8")
     assert "#EXT-X-ENDLIST" not in running
     assert running.count("#EXTINF") == 3
@@ -200,11 +202,16 @@ def test_a_video_is_rotated_and_an_older_one_set_aside(tmp_path: Path) -> None:
     assert sum(len(_times(file)) for file in [*older[1:], path]) == 50  # every third result, none lost
 
 
-def test_without_results_there_is_no_video(tmp_path: Path) -> None:
-    sink = LiveVideoSink(tmp_path / "overlay.mp4", parse_output("video:overlay.mp4"), make_context())
+@pytest.mark.parametrize("earlier", [None, b"", b"of an earlier run"])
+def test_without_results_there_is_no_video(tmp_path: Path, earlier: bytes | None) -> None:
+    path = tmp_path / "overlay.mp4"
+    if earlier is not None:
+        path.write_bytes(earlier)
+    sink = LiveVideoSink(path, parse_output("video:overlay.mp4"), make_context())
     sink.start()
     sink.finish()
     assert sink.commit() is None
+    assert [file.read_bytes() for file in tmp_path.iterdir()] == ([] if earlier is None else [earlier])
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")

@@ -400,5 +400,17 @@ def test_a_missing_library_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, t
         build_sink("mqtt://host", make_context(), tmp_path)
 
 
-def test_the_stamp_sorts_by_time() -> None:
-    assert rotate.STAMP == "%Y%m%dT%H%M%SZ"
+def test_names_of_older_files_sort_by_age(tmp_path: Path) -> None:
+    """By every collation: letters and signs stand at the same places. Files of one millisecond too."""
+    now = 1_000_000_000.0
+    file = RotatingFile(tmp_path / "a.jsonl", Rotation(), clock=lambda: now)
+    file.open(append=True)
+    for number, step in enumerate((0.0, 0.0, 0.0004, 0.2, 1.0)):
+        now += step
+        file.write(str(number).encode())
+        file.rotate()
+    file.discard()
+    assert [old.read_text(encoding="utf-8") for old in sorted(tmp_path.iterdir())] == list("01234")
+    assert file.older() == sorted(tmp_path.iterdir())
+    assert file.older()[0].name == "a-20010909T014640.000Z.jsonl"
+    assert len({len(old.name) for old in tmp_path.iterdir()}) == 1

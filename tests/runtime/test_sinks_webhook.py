@@ -19,14 +19,14 @@ from typing import Any
 import pytest
 
 from mdrun.errors import OutputError, UsageError
-from mdrun.frames import Notice
+from mdrun.frames import Notice, Result
 from mdrun.sinks import dispatch, webhook
 from mdrun.sinks.context import SinkContext
 from mdrun.sinks.dispatch import Dispatch
 from mdrun.sinks.uri import parse_output
 from mdrun.sinks.webhook import WebhookSink, sign
 from tests.broker import free_port, wait_for
-from tests.runtime.live import make_context, make_event, make_live
+from tests.runtime.live import TRACK_END, make_context, make_event, make_live, make_track_end
 
 
 @dataclass
@@ -95,12 +95,18 @@ def running(address: str, context: SinkContext | None = None) -> Iterator[tuple[
         made.finish()
 
 
-def _events(made: Dispatch, count: int, status: Callable[[], Any], first: int = 0) -> None:
-    """Offer results with one event each, at the pace of the sink."""
-    before = status().written
-    for number in range(count):
-        made.offer(make_live(first + number, events=(make_event(first + number),)))
-        wait_for(lambda n=number: status().written == before + n + 1, "the write")  # type: ignore[misc]  # bound now
+def _offer(made: Dispatch, *results: Result) -> None:
+    """Offer results at the pace of the sink's own thread; the server may take its time."""
+    worker = made._workers[0]
+    for result in results:
+        before = worker._status.written
+        made.offer(result)
+        wait_for(lambda n=before: worker._status.written == n + 1, "the write")  # type: ignore[misc]  # bound now
+
+
+def _events(made: Dispatch, count: int, first: int = 0) -> None:
+    """Offer results with one event each."""
+    _offer(made, *(make_live(number, events=(make_event(number),)) for number in range(first, first + count)))
 
 
 def test_events_are_posted_with_an_id_and_a_signature(server: Server) -> None:
@@ -132,22 +138,30 @@ def test_the_signature_is_that_of_the_standard() -> None:
     )
 
 
-@pytest.mark.parametrize(("on", "wanted"), [("alarms", ["event"]), ("events", ["event", "event", "notice"])])
+@pytest.mark.parametrize(
+    ("on", "wanted"),
+    [
+        ("alarms", ["event"]),
+        ("events", ["event", "event", "notice", "event"]),
+        ("results", ["result", "notice", "event"]),
+    ],
+)
 def test_what_is_told(server: Server, on: str, wanted: list[str]) -> None:
     with running(f"webhook:http://127.0.0.1:{server.port}/?on={on}") as (made, status):
         made.offer(make_live(1, events=(make_event(1), make_event(2, alarm=True))))
         wait_for(lambda: status().written == 1, "the write")
         made.notify(Notice("ffc", "gate", 1, {"state": "running"}))
+        made.notify(Notice("drift", "gate", 1, {"alarm": True}))  # an alarm, though none of a rule
+        made.notify(make_track_end())
         wait_for(lambda: len(server.items) >= len(wanted), "the items")
-    assert [item["type"] for item in server.items] == wanted
+    assert [item["type"] for item in server.items if item.get("kind") != "drift"] == wanted
+    assert any(item == {"type": "event", **TRACK_END} for item in server.items) == (on != "alarms")
 
 
 def test_results_go_in_batches(server: Server) -> None:
     with running(f"webhook:http://127.0.0.1:{server.port}/?on=results&every=200ms&batch=20") as (made, status):
-        for number in range(30):
-            made.offer(make_live(number))
-            wait_for(lambda n=number: status().written == n + 1, "the write")  # type: ignore[misc]  # bound now
-        wait_for(lambda: len(server.items) == 30, "all of them")
+        _offer(made, *(make_live(number) for number in range(30)))
+        wait_for(lambda: status().written == 30, "all of them")
     assert [item["sequence"] for item in server.items] == list(range(30))
     assert {item["type"] for item in server.items} == {"result"}
     assert len(server.posts) < 30
@@ -158,7 +172,7 @@ def test_results_go_in_batches(server: Server) -> None:
 def test_a_server_that_fails_is_asked_again_under_the_same_id(server: Server, answers: list[int]) -> None:
     server.answers = list(answers)
     with running(f"webhook:http://127.0.0.1:{server.port}/") as (made, status):
-        _events(made, 1, status)
+        _events(made, 1)
         wait_for(lambda: len(server.posts) == len(answers) + 1, "the last attempt")
         wait_for(lambda: status().alive, "success")
         assert status().dropped == 0
@@ -170,12 +184,12 @@ def test_a_server_that_fails_is_asked_again_under_the_same_id(server: Server, an
 def test_a_refusal_is_final(server: Server, code: int) -> None:
     server.answers = [code]
     with running(f"webhook:http://127.0.0.1:{server.port}/hook/hunter2") as (made, status):
-        _events(made, 1, status)
+        _events(made, 1)
         wait_for(lambda: status().dropped == 1, "the loss")
         wait_for(lambda: not status().alive, "the message")
         assert status().message.startswith(f"the server answers {code} ")
         assert "hunter2" not in status().message
-        _events(made, 1, status, first=1)  # the next one is taken
+        _events(made, 1, first=1)  # the next one is taken
         wait_for(lambda: status().alive, "success")
     assert len(server.posts) == 2
 
@@ -193,10 +207,28 @@ def test_what_no_header_can_carry_is_told_and_not_shown(
     assert "hunter2" not in status().message + capfd.readouterr().err
 
 
+@pytest.mark.parametrize(("on", "wanted"), [("events", 20), ("alarms", 10), ("results", 30)])
+@pytest.mark.parametrize("refuses", [True, False])
+def test_results_that_are_wanted_were_delivered_or_dropped(server: Server, on: str, wanted: int, refuses: bool) -> None:
+    """A result of several items counts once, and only where all of them were delivered; a notice is no result."""
+    server.answers = [404] * 200 if refuses else [404]
+    with running(f"webhook:http://127.0.0.1:{server.port}/?on={on}&batch=1&every=0s&queue=100") as (made, status):
+        for number in range(30):
+            events = (make_event(number), make_event(100 + number, alarm=number % 3 == 1))[: 2 * (number % 3)]
+            result = make_live(number, events=events)
+            made.offer(result)
+            wait_for(lambda: made._workers[0].mail.ended or not made._workers[0].mail._results, "room")
+        made.notify(Notice("ffc", "gate", 1, {"state": "running"}))
+        expected = (0, wanted) if refuses else (wanted - 1, 1)
+        wait_for(lambda: (status().written, status().dropped) == expected, "the count")
+        wait_for(lambda: status().lost == (refuses and on != "alarms"), "the notice")
+    assert (status().written, status().dropped, status().errors) == (*expected, 0)
+
+
 def test_a_server_that_always_fails_gets_so_many_attempts(server: Server) -> None:
     server.answers = [500] * 10
     with running(f"webhook:http://127.0.0.1:{server.port}/?retries=2") as (made, status):
-        _events(made, 1, status)
+        _events(made, 1)
         wait_for(lambda: status().dropped == 1, "the loss")
     assert len(server.posts) == 3
     assert "given up" in status().message
@@ -205,13 +237,13 @@ def test_a_server_that_always_fails_gets_so_many_attempts(server: Server) -> Non
 def test_a_slow_server_holds_nothing_up(server: Server) -> None:
     server.gate.clear()
     with running(f"webhook:http://127.0.0.1:{server.port}/?queue=10&timeout=1m") as (made, status):
-        _events(made, 1, status)
+        _events(made, 1)
         wait_for(lambda: server.posts, "the first post")
-        _events(made, 15, status, first=1)
-        assert status().written == 16
-        assert status().dropped == 5  # the oldest of fifteen; the first one is under way
+        _events(made, 15, first=1)
+        wait_for(lambda: status().dropped == 5, "the oldest of fifteen")  # the first one is under way
+        assert status().written == 0
         server.gate.set()
-        wait_for(lambda: len(server.items) == 11, "the rest")
+        wait_for(lambda: status().written == 11, "the rest")
     assert [item["track_id"] for item in server.items] == [0, *range(6, 16)]
     assert len(server.posts) == 2
 
@@ -219,20 +251,23 @@ def test_a_slow_server_holds_nothing_up(server: Server) -> None:
 def test_the_end_does_not_wait_for_a_slow_server(server: Server) -> None:
     server.gate.clear()
     with running(f"webhook:http://127.0.0.1:{server.port}/?timeout=2m") as (made, status):
-        _events(made, 1, status)
+        _events(made, 1)
         wait_for(lambda: server.posts, "the post")
-        _events(made, 2, status, first=1)
+        _events(made, 2, first=1)
         began = time.monotonic()
         made.finish()
         assert time.monotonic() - began < 30  # and not the two minutes of the request
-        assert status().dropped == 3
+        assert (status().written, status().dropped) == (0, 3)
+        server.gate.set()  # what the server takes after that belongs to no run
+        wait_for(lambda: not any(thread.name.startswith("post-") for thread in threading.enumerate()), "its end")
+        assert (status().written, status().dropped) == (0, 3)
 
 
 def test_what_waits_at_the_end_is_still_posted(server: Server) -> None:
-    with running(f"webhook:http://127.0.0.1:{server.port}/?every=1h") as (made, status):
-        _events(made, 1, status)
+    with running(f"webhook:http://127.0.0.1:{server.port}/?every=1h") as (made, _):
+        _events(made, 1)
         wait_for(lambda: server.posts, "the first post")
-        _events(made, 3, status, first=1)
+        _events(made, 3, first=1)
         assert len(server.posts) == 1
     assert [item["track_id"] for item in server.items] == [0, 1, 2, 3]
 
@@ -240,7 +275,7 @@ def test_what_waits_at_the_end_is_still_posted(server: Server) -> None:
 def test_a_server_that_is_away_comes_back(monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
     port = free_port()
     with running(f"webhook:http://127.0.0.1:{port}/?retries=100") as (made, status):
-        _events(made, 1, status)
+        _events(made, 1)
         wait_for(lambda: "not reached (Connection refused)" in status().message, "the message")
         http = ThreadingHTTPServer(("127.0.0.1", port), _taking(server))
         threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
@@ -268,7 +303,7 @@ def test_a_server_that_says_nothing_times_out(server: Server) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         with running(f"webhook:http://127.0.0.1:{port}/?timeout=100ms&retries=0") as (made, status):
-            _events(made, 1, status)
+            _events(made, 1)
             wait_for(lambda: status().dropped == 1, "the loss")
         assert "no answer in time" in status().message
 
@@ -281,8 +316,8 @@ def test_a_server_that_says_nothing_times_out(server: Server) -> None:
     ],
 )
 def test_credentials_go_into_the_header(server: Server, address: str, wanted: str) -> None:
-    with running(address.format(port=server.port)) as (made, status):
-        _events(made, 1, status)
+    with running(address.format(port=server.port)) as (made, _):
+        _events(made, 1)
         wait_for(lambda: server.posts, "the post")
     assert server.posts[0][1]["authorization"] == wanted
 

@@ -50,7 +50,8 @@ def rig() -> Iterator[Any]:
             found.step()
         shutter(found, FfcState.RUNNING)
         found.state(Modality.THERMAL, SourceState.LOST, "MDR-405", "rtsp://10.0.0.5/ir: the connection has ended")
-        found.monitor.set_rung(1, "thermal_lost", "thermal_lost")
+        found.monitor.set_rung(1, "thermal_lost")
+        found.monitor.add_switch(0, 1, "thermal_lost")
         found.monitor.add_drop("busy", 3)
         yield found
 

@@ -28,6 +28,7 @@ DOUBTS = [
     (FAILED, "its parity check did not pass"),
     (ACCEPTED, "exported with --accept 'night only; measured by hand'"),
     (replace(ACCEPTED, passed=True), "exported with --accept"),
+    (replace(PASSED, metrics={"mean/ap50": Change(0.0, 0.0)}, matched=None), "its network found nothing"),
 ]
 
 

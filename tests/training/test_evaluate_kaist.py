@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 from dataclasses import replace
@@ -10,9 +11,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from mdrun.sinks.scene import MUTED
+from mdrun.sinks.sheet import HEADER, MARGIN
 from mdtrain.commands.evaluate_kaist import SUBSETS
 from mdtrain.metrics import kaist
+from mdtrain.metrics.box_pictures import PANE_WIDTH
+from mdtrain.metrics.error_frame import FALSE, MISSED, RIGHT
+from mdtrain.metrics.kaist_errors import person_errors
+from mdtrain.metrics.kaist_files import read_annotations
 from tests.runtime.engines import make_manifest, write_areas, write_blob, write_constant
 from tests.training.evaluating import Eval, Outcome, refused
 
@@ -152,6 +160,116 @@ def test_a_smaller_thermal_camera(run: Eval, truth: Path, frames: Path, tmp_path
     engine = write_blob(tmp_path / "blob.onnx")
     arguments = ("kaist", "--annotations", truth, "--engine", engine, "--data", frames, "--thermal-size", "2x2")
     assert run(*arguments, "--json").json["all"] == 100
+
+
+# ---------------------------------------------------------------- pictures
+
+BESIDE = [400, 128, 40, 192]  # people in the day image, a region to ignore
+
+
+@pytest.fixture
+def crowd(truth: Path, frames: Path) -> Path:
+    """Adds people to the day image."""
+    data = json.loads(gzip.decompress(truth.read_bytes()))
+    data["annotations"].append({"image_id": 0, "category_id": 1, "bbox": BESIDE, "occlusion": 0, "ignore": 1})
+    truth.write_bytes(gzip.compress(json.dumps(data).encode()))
+    return truth
+
+
+def edge(picture: Path, box: list[int]) -> NDArray[np.uint8]:
+    """(N, 3) RGB on the left line of a box, x y w h as files count, in the visible pane of a picture."""
+    image, scale = cv2.imread(str(picture)), PANE_WIDTH / 640
+    assert image is not None
+    x, y, _, height = (round(scale * value) for value in (box[0] - 1, box[1] - 1, *box[2:]))
+    return np.asarray(image[HEADER + y : HEADER + y + height, MARGIN + x, ::-1], np.uint8)
+
+
+def is_drawn(pixels: NDArray[np.uint8], colour: tuple[int, int, int]) -> bool:
+    return bool((pixels == colour).all(axis=1).mean() > 0.15)
+
+
+def test_errors_of_an_engine_are_drawn(run: Eval, crowd: Path, frames: Path, tmp_path: Path) -> None:
+    """Found by day, missed by night: one picture, and an index of persons alone."""
+    engine, folder = write_blob(tmp_path / "blob.onnx"), tmp_path / "e"
+    call = ("kaist", "--annotations", crowd, "--engine", engine, "--data", frames, "--errors", folder)
+    outcome = run(*call)
+    assert f"{folder}: 1 picture of the worst pairs; errors.csv lists all 2" in outcome.out.replace("\n", "")
+    with (folder / "errors.csv").open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    columns = ["rank", "name", "time", "objects", "missed", "false", "person_objects", "person_missed", "person_false"]
+    assert list(rows[0]) == [*columns, "picture"]
+    assert [list(row.values()) for row in rows] == [
+        ["1", "set09/V000/I00019", "night", *"110110", "01_set09_V000_I00019_1-missed_0-false.png"],
+        ["2", "set06/V000/I00019", "day", *"100100", ""],
+    ]
+    assert is_drawn(edge(folder / rows[0]["picture"], IN_FILE), MISSED)
+    shown = run(*call, "--json").json
+    assert shown["all"] == pytest.approx(50)
+    assert shown["errors"] == {"pictures": 1, "thresholds": {"person": pytest.approx(250 / 255, abs=0.01)}}
+
+
+def test_errors_of_a_file_leave_out_what_the_measure_leaves_out(
+    run: Eval, crowd: Path, frames: Path, tmp_path: Path
+) -> None:
+    """By day: the person, people whom nobody counts, and a false alarm below the best F1."""
+    result, folder = tmp_path / "some.txt", tmp_path / "e"
+    boxes = ((IN_FILE, 0.9), (BESIDE, 0.8), ([250, 128, 40, 192], 0.3))
+    result.write_text("".join(f"1,{','.join(map(str, box))},{score}\n" for box, score in boxes))
+    call = ("kaist", "--annotations", crowd, "--detections", result, "--data", frames, "--errors", folder, "--json")
+    outcome = run(*call)
+    assert outcome.json["errors"] == {"pictures": 1, "thresholds": {"person": 0.9}}
+    outcome = run(*call, "--error-threshold", "0.1")
+    assert outcome.json["errors"]["pictures"] == 2
+    picture = folder / "01_set06_V000_I00019_0-missed_1-false.png"
+    assert is_drawn(edge(picture, IN_FILE), RIGHT)
+    assert is_drawn(edge(picture, BESIDE), MUTED)
+    assert is_drawn(edge(picture, [250, 128, 40, 192]), FALSE)
+    assert outcome.json["all"] == run(*call[:5], "--json").json["all"]
+    result.write_text("")
+    assert run(*call).json["errors"] == {"pictures": 2, "thresholds": {"person": 0.5}}  # nothing found: no best F1
+
+
+def test_errors_agree_with_the_measure(truth: Path) -> None:
+    """Over a crowd of boxes: as many hits, false alarms and boxes left out as the curve of the miss rate counts."""
+    rng = np.random.default_rng(1)
+    annotations = read_annotations(truth)
+    corners, sizes = rng.uniform(20, 300, (300, 2)), np.tile([60.0, 120.0], (300, 1))
+    boxes = np.concatenate([corners, sizes], axis=1)
+    annotations = replace(
+        annotations,
+        images=rng.integers(0, 2, 24),
+        boxes_xywh=boxes[:24],
+        occlusion=rng.integers(0, 3, 24),
+        ignored=rng.random(24) < 0.3,
+    )
+    found = kaist.PersonDetections(rng.integers(0, 2, 276), boxes[24:], rng.random(276))
+    subset = kaist.SUBSETS["reasonable"]
+    ignore, ordered = kaist.ignore_regions(annotations, subset), found.best_first()
+    outcomes = kaist.match(annotations, ordered, ignore)
+    for threshold in (0.0, 0.6):
+        counts = [int(((outcomes == kind) & (ordered.scores >= threshold)).sum()) for kind in (1, 0, -1)]
+        pairs = person_errors(annotations, found, subset, threshold)
+        assert [sum(int(pair.hits.sum()) for pair in pairs), sum(pair.counts()[2] for pair in pairs)] == counts[:2]
+        assert sum(len(pair.left_out) for pair in pairs) == counts[2] + ignore.sum()
+        assert sum(int((~pair.missed).sum()) for pair in pairs) == counts[0]
+        assert min(counts) > 5
+
+
+def test_errors_bad_input(run: Eval, truth: Path, frames: Path, tmp_path: Path) -> None:
+    found = tmp_path / "found.txt"
+    found.write_text("1,100,100,30,80,0.9\n")
+    call = ("kaist", "--annotations", truth, "--detections", found)
+    folder = ("--errors", tmp_path / "e")
+    refused(run(*call, *folder), 2, "got --errors without --data")
+    refused(run(*call, *folder, "--data", frames, "--thermal-size", "4x4"), 2, "got --thermal-size with --detections")
+    refused(run(*call, "--worst", "3"), 2, "got --worst without --errors")
+    refused(run(*call, *folder, "--data", frames, "--error-threshold", "nan"), 2, "--error-threshold nan")
+    small = frames / "images" / "set06" / "V000" / "visible" / "I00019.jpg"
+    cv2.imwrite(str(small), np.full((256, 320, 3), (20, 60, 90), np.uint8))
+    refused(run(*call, *folder, "--data", frames), 5, "wanted KAIST's 640x512")
+    small.unlink()
+    refused(run(*call, *folder, "--data", frames), 4, "I00019.jpg", "missing")
+    assert not (tmp_path / "e").exists()
 
 
 def test_engine_bad_input(run: Eval, truth: Path, frames: Path, tmp_path: Path) -> None:

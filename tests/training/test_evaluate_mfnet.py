@@ -160,7 +160,7 @@ def judge(run: Eval, tree: Path, engine: Path, *more: str) -> Outcome:
 
 def test_bad_input(run: Eval, tree: Path, areas: Path, tmp_path: Path) -> None:
     detector = write_blob(tmp_path / "blob.onnx")
-    refused(judge(run, tree, detector), 3, "its task is 'detect', wanted 'segment'; `mdtrain eval msrs` judges it")
+    refused(judge(run, tree, detector), 3, "its task is 'detect', wanted 'segment'; `mdtrain eval boxes` judges it")
     refused(judge(run, tree, areas, "--split", "nights"), 4, "nights.txt", "MFNet layout")
     refused(judge(run, tree, areas, "--set", "kaist"), 2, "mfnet", "street")
     refused(judge(run, tree, areas, "--thermal-size", "9"), 2, "such as 160x128")

@@ -21,6 +21,7 @@ from mdtrain.data.sets.msrs import read_msrs
 from mdtrain.data.street_set import write_street_set
 from mdtrain.models.weights import hash_weights
 from mdtrain.recipes import teacher
+from mdtrain.state import read_checkpoint
 from tests.training.test_recipes import TINY
 from tests.training.test_segment import SEGMENT, config_of
 from tests.training.test_train_cli import flags
@@ -65,13 +66,30 @@ loop.prepare = kept
 folder, teacher = Path(sys.argv[1]), sys.argv[2]
 config = load_config(None, tuple(sys.argv[3:]))
 if teacher == "none":
-    result = baseline.train(config, folder, "mdtrain")
+    start = loop.Start(resume=(folder / loop.CHECKPOINT).exists())
+    result = baseline.train(config, folder, "mdtrain", start)
 else:
     result = distill.train(config, Path(teacher), folder, "mdtrain")
 (session,) = sessions
 rank = session.fabric.global_rank
 weights = hash_weights(dict(session.state.average.named_parameters()))
 folder.with_name(f"{folder.name}.{rank}").write_text(f"{session.fabric.world_size} {result.first} {weights}")
+"""
+
+# the first process dies without a word at its third step, after the checkpoint of the second
+KILLED = """
+import os, signal
+from mdtrain import loop
+
+step, steps = loop.Session.step, []
+
+def killed(session, *arguments):
+    steps.append(1)
+    if len(steps) == 3 and session.fabric.is_global_zero:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(session, *arguments)
+
+loop.Session.step = killed
 """
 
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -150,6 +168,22 @@ def train_two(run: Path, teacher_weights: Path | None, *settings: str) -> str:
     assert first == ["2", "True", written]
     assert second == ["2", "False", written]
     return written
+
+
+@pytest.mark.slow
+def test_two_processes_continue_a_killed_run_to_the_same_bits(tmp_path: Path) -> None:
+    """Gloo adds two gradients, whose sum knows no order; the sampler, the schedule and the average go on."""
+    data = write_msrs(tmp_path / "data" / "msrs").parent
+    settings = [*TINY, f"data.root={data}", "optimiser.batch_size=4"]
+    whole = train_two(tmp_path / "whole", None, *settings)
+    run = tmp_path / "killed"
+    arguments = [str(run), "none", *settings, "devices=2", "accelerator=cpu"]
+    assert start(TORCHRUN, KILLED + TRAINS, arguments, tmp_path).returncode != 0
+    assert read_checkpoint(run / "checkpoints" / "last.ckpt")["iteration"] == 2
+    assert not (run / "weights.safetensors").exists()
+    assert train_two(run, None, *settings) == whole
+    ends = [load_trained(folder / "weights.safetensors").model.state_dict() for folder in (tmp_path / "whole", run)]
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])  # running norms too
 
 
 def segments(street: Path) -> list[str]:

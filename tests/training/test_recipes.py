@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
+import resource
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from mdrun.errors import EngineError, UsageError
+from mdrun.errors import EngineError, OutputError, UsageError
 from mdrun.manifest import Manifest
 from mdtrain import loop
 from mdtrain.build import load_trained
@@ -22,7 +25,7 @@ from mdtrain.models.detector import DetectorSpec
 from mdtrain.models.streams import Prediction, Student, Teacher
 from mdtrain.models.weights import hash_weights
 from mdtrain.recipes import baseline, distill, teacher
-from mdtrain.state import read_checkpoint
+from mdtrain.state import TrainState, read_checkpoint, save_weights
 from mdtrain.tasks import DivergedError, Evaluation
 from tests.training.tree import write_msrs
 
@@ -242,8 +245,34 @@ def test_damaged_and_foreign_weights_are_refused(tmp_path: Path) -> None:
 def test_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "evil.ckpt"
     torch.save({"model": Path("x")}, path)  # any class that is no tensor needs code to load
-    with pytest.raises(EngineError, match="not a readable checkpoint of tensors"):
+    with pytest.raises(EngineError, match="not a readable checkpoint of tensors: damaged, or it asks for code"):
         read_checkpoint(path)
+
+
+@pytest.fixture
+def small_disk() -> Iterator[None]:
+    """No file may grow beyond 20 kB: what a full disk looks like to one that writes."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.usefixtures("small_disk")
+def test_a_full_disk_leaves_the_older_checkpoint(tmp_path: Path) -> None:
+    place = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    place.parent.mkdir(parents=True)
+    place.write_bytes(b"older")
+    state = TrainState(nn.Linear(100, 100), tiny(tmp_path))
+    with pytest.raises(OutputError, match=r"last\.ckpt: cannot be written \(File too large\); make room"):
+        state.save(place)
+    assert [path.name for path in place.parent.iterdir()] == ["last.ckpt"]
+    assert place.read_bytes() == b"older"
+    with pytest.raises(OutputError, match=r"weights\.safetensors: cannot be written"):
+        save_weights(tmp_path / "weights.safetensors", nn.Linear(100, 100), tiny(tmp_path), "student", {})
+    assert not list(tmp_path.glob("*weights*"))
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_batch_saved(tmp_path: Path) -> None:

@@ -5,18 +5,21 @@ from pathlib import Path
 import pytest
 
 from mdrun.command import run_command
+from mdrun.errors import DataError, SourceError
 from mdtrain.cli import mdtrain
 from mdtrain.config import load_config
-from mdtrain.report import TABLES, paper_report
+from mdtrain.recipes import baseline, teacher
+from mdtrain.report import TABLES, TEACHER, Found, paper_report, read_runs
 from mdtrain.sweep import Row, Variant, variants, write_table
 from mdtrain.tasks import make_task
+from tests.training.test_recipes import tiny
 
 
 def test_every_row_of_a_table_is_one_of_the_sweep() -> None:
     config = load_config(None)
     for table in TABLES:
         names = {variant.name for variant in variants(table.sweep, config)}
-        assert {row.variant for row in table.rows} <= names
+        assert {row.variant for row in table.rows} <= names | {TEACHER}
 
 
 def test_known_numbers_of_the_paper() -> None:
@@ -31,8 +34,56 @@ def test_rows_that_were_not_run_stay_blank() -> None:
     runs = [{"person/ap50": 0.5, "person/day/ap50": 0.6, "person/night/ap50": 0.4}]
     text = paper_report({("detect", "16x-native"): Row(Variant("16x-native", "baseline"), runs)}, "T")
     (line,) = [line for line in text.splitlines() if "60.00 / 40.00 / 50.00" in line]
-    assert line.startswith("| 16x fewer | 12.09 / 6.73 / 10.17 ± 0.42 |")
-    assert text.count("not run") == 2 * (4 + 10 + 2 + 5) - 1
+    assert line == "| 16x fewer | 12.09 / 6.73 / 10.17 ± 0.42 | - | 60.00 / 40.00 / 50.00 | 1 | - |"  # not on KAIST
+    assert text.count("not run") == 3 * (4 + 10 + 3 + 5) - 2  # two measures of boxes, one of label maps
+
+
+def test_the_miss_rate_stands_beside_the_paper_where_there_is_one() -> None:
+    """In every table of KAIST, and where every seed has it."""
+    rates = {"miss_rate": 0.09, "day/miss_rate": 0.10, "night/miss_rate": 0.08, "person/ap50": 0.5}
+    names = {("detect", row.variant) for table in TABLES for row in table.rows}
+    assert {table.number for table in TABLES if table.task == "detect"} == {1, 3, 5, 7}
+    found: Found = {("detect", name): Row(Variant(name, "baseline"), [rates], "kaist_test") for _, name in names}
+    lines = paper_report(found, "T").splitlines()
+    headings = [line for line in lines if "ours: KAIST miss rate, %, lower is better" in line]
+    assert len(headings) == 4
+    assert all(line.count("KAIST miss rate") == 2 for line in headings)
+    cells = "| 10.00 / 8.00 / 9.00 | - / - / 50.00 | 1 | kaist_test |"
+    assert sum(cells in line for line in lines) == 4 + 10 + 3 + 5
+    older: Found = {("detect", "A"): Row(Variant("A", "distill"), [rates, {"person/ap50": 0.5}])}
+    assert "| - | - / - / 50.00 ± 0.00 | 2 |" in paper_report(older, "T")
+
+
+def own_teacher(tmp_path: Path) -> tuple[str, ...]:
+    """Cells of Table 5's first row, from the runs on disk."""
+    (line,) = [line for line in paper_report(read_runs(tmp_path / "runs"), "T").splitlines() if "7.77 |" in line]
+    label, paper, *ours = line.strip("| ").split(" | ")
+    assert (label, paper) == ("Ours (teacher)", "9.37 / 4.71 / 7.77")
+    return tuple(ours)
+
+
+def test_the_teacher_is_found_on_disk(tmp_path: Path) -> None:
+    """One run, two seeds, and then one of other settings; a sweep's own row comes first."""
+    runs = tmp_path / "runs"
+    short = "optimiser.iterations=1"
+    teacher.train(tiny(tmp_path, short, "model.fusion=addition"), runs / "sum", "mdtrain")
+    baseline.train(tiny(tmp_path, short), runs / "student", "mdtrain")
+    with pytest.raises(SourceError, match=r"no results\.json"):
+        read_runs(runs)
+    for seed in (0, 1):
+        teacher.train(tiny(tmp_path, short, f"seed={seed}"), runs / f"teacher{seed}", "mdtrain")
+        assert own_teacher(tmp_path)[2:] == (str(seed + 1), "msrs-fusion_val")
+    teacher.train(tiny(tmp_path, short, "optimiser.warmup=0"), runs / "other", "mdtrain")
+    assert own_teacher(tmp_path) == ("-", "-", "0", "several teachers")
+    row = Row(Variant("feature-level-gaff", "teacher"), [{"person/ap50": 0.25}], "msrs-fusion_val")
+    write_table([row], make_task(load_config(None)), "Fusion", runs / "fusion")
+    assert own_teacher(tmp_path) == ("-", "- / - / 25.00", "1", "msrs-fusion_val")
+
+
+def test_weights_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "weights.safetensors").write_bytes(b"torn")
+    with pytest.raises(DataError, match=r"weights\.safetensors: not the weights of a run"):
+        read_runs(tmp_path)
 
 
 def test_the_tasks_do_not_mix() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from mdrun.command import run_command
 from mdrun.street import Street, random_config
@@ -17,8 +18,10 @@ from mdtrain.metrics.robustness import (
     SHIFTS_PX,
     SKEWS_MS,
     Image,
+    Outcome,
     black_side,
     black_surround,
+    draw_curves,
     shifted,
     skewed_scenes,
 )
@@ -97,6 +100,43 @@ def test_the_command_measures_every_condition_and_draws(tmp_path: Path, capfd: p
     assert run_command(mdtrain, "mdtrain", [*arguments[:-2], "0"]) == 0
     assert "thermal black" in capfd.readouterr().out
     assert run_command(mdtrain, "mdtrain", ["eval", "robustness", "--data", str(data), "--engine", "none.onnx"]) == 3
+
+
+def test_the_plot_shows_blackouts_as_bars(tmp_path: Path) -> None:
+    """Only the upper panel changes with a blackout's accuracy; what a set lacks is left out, its colours stay."""
+
+    def draw(name: str, black: float, car: float | None, *, lines: bool = True) -> NDArray[np.uint8]:
+        outcomes = []
+        for group, conditions in (("blackout", BLACKOUTS), ("misalignment", SHIFTS_PX), ("skew", SKEWS_MS)):
+            for condition in conditions:
+                person = black if condition == "thermal black" else 0.9
+                classes = {
+                    kind: {"ap50": value} for kind, value in (("person", person), ("bicycle", None), ("car", car))
+                }
+                scores = {key: {"classes": classes} for key in ("all", "day", "night")}
+                value = 0.0 if isinstance(condition, str) else float(condition)
+                outcomes.append(Outcome(group, str(condition), value, scores))
+        drawn = [outcome for outcome in outcomes if lines or outcome.group == "blackout"]
+        draw_curves("detect", drawn, "engine on set", tmp_path / name)
+        image = cv2.imread(str(tmp_path / name))
+        assert image is not None
+        return np.asarray(image[..., ::-1], np.uint8)
+
+    def share(image: NDArray[np.uint8], colour: tuple[int, int, int]) -> float:
+        return float((image == colour).all(axis=2).mean())
+
+    blue, green = (31, 119, 180), (44, 160, 44)  # person and car, the first and third of the cycle
+    high, low = draw("high.png", 0.9, 0.5), draw("low.png", 0.1, 0.5)
+    changed = np.flatnonzero((high != low).any(axis=(1, 2)))
+    half = len(high) // 2
+    assert len(changed) > 100
+    assert changed.max() < half
+    assert share(high[:half], blue) > share(low[:half], blue) > 0.05
+    persons = draw("persons.png", 0.9, None)
+    assert share(persons[:half], blue) > 1.9 * share(high[:half], blue)  # its bars take the room
+    assert share(persons, green) == 0
+    bare = draw("bare.png", 0.9, 0.5, lines=False)
+    assert len(np.unique(bare[half + 60 : -60])) == 1  # nothing was measured there
 
 
 def test_skewed_scenes_have_the_label_map_of_the_visible_image() -> None:
@@ -200,8 +240,10 @@ def test_bad_input(run: Eval, mfnet: Path, areas: Path, tmp_path: Path) -> None:
     refused(run(*data, detector), 4, "00003D.txt")  # read as msrs
     refused(run(*data, areas, "--set", "msrs"), 2, "--set msrs, which has no label maps", "mfnet or street")
     refused(run("robustness", "--data", msrs, "--engine", areas), 2, "'msrs' is no layout with label maps")
-    refused(run(*data, areas, "--set", "kaist"), 2, "msrs", "mfnet", "street")
-    refused(run(*data, areas, "--split", "dusk"), 4, "dusk.txt")
+    refused(run(*data, areas, "--set", "kaist"), 2, "--set kaist, which has no label maps", "mfnet or street")
+    refused(run(*data, areas, "--set", "folders"), 2, "kaist", "msrs", "mfnet", "street")
+    refused(run(*data, areas, "--split", "dusk"), 4, "dusk.txt", "lists that are there: test, test_day, test_night")
+    refused(run(*data, areas, "--labels", "fusion"), 2, "got --labels fusion for mfnet")
     refused(run(*data, areas, "--scenes", "-1"), 2, "--scenes")
     refused(run(*data, tmp_path / "none.onnx"), 3, "none.onnx")
     refused(run(*data, areas, "--plot", tmp_path), 6, "is a folder")

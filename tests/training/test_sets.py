@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from mdrun.errors import MdrunError
+from mdrun.sinks.labels import class_palette
+from mdtrain.data.records import LABEL_CLASSES
 from mdtrain.data.sets import SetName, read_set
-from mdtrain.data.sets.kaist import FOLDERS, KaistLabels, read_bbgt
+from mdtrain.data.sets.kaist import FOLDERS, KaistLabels, learnt_boxes, read_bbgt
 from tests.training.tree import (
     VOC,
     write_coco,
@@ -105,6 +107,23 @@ def test_the_other_spelling_of_mfnets_lists_is_pointed_out(tmp_path: Path) -> No
         read_set("mfnet", tmp_path, "all")
 
 
+def test_ids_and_colours_of_mfnet() -> None:
+    """As the set's own code has them: index, name, RGB."""
+    published = (
+        (0, "unlabelled", (0, 0, 0)),
+        (1, "car", (64, 0, 128)),
+        (2, "person", (64, 64, 0)),
+        (3, "bike", (0, 128, 192)),
+        (4, "curve", (0, 0, 192)),
+        (5, "car_stop", (128, 128, 0)),
+        (6, "guardrail", (64, 64, 128)),
+        (7, "color_cone", (192, 128, 128)),
+        (8, "bump", (192, 64, 0)),
+    )
+    ours = zip(LABEL_CLASSES, class_palette(LABEL_CLASSES).tolist(), strict=True)
+    assert tuple((index, name, tuple(rgb)) for index, (name, rgb) in enumerate(ours)) == published
+
+
 def unlink(path: str) -> Callable[[Path], None]:
     return lambda root: (root / path).unlink()
 
@@ -167,6 +186,8 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
         ("kaist", unlink("imageSets/train.txt"), "no such list of frames"),
         ("kaist", unlink(KAIST_TEXT), r"I00001\.txt"),
         ("kaist", write("imageSets/train.txt", "I00001\n"), "wanted set00/V000/I00001"),
+        ("kaist", write("imageSets/train.txt", "set12/V000/I00001\n"), "of sets 00 to 11"),
+        ("kaist", write(KAIST_TEXT, "% bbGt version=3\nperson 1 2 3 4 half\n"), "line 2"),
         ("kaist", write(KAIST_TEXT, "person 1 2 3 4\n"), "% bbGt version=3"),
         ("kaist", write(KAIST_TEXT, "% bbGt version=3\nperson 1 2 x 4\n"), "line 2"),
         ("flir", unlink("align_train.txt"), r"align_train\.txt"),
@@ -189,14 +210,14 @@ def test_what_is_missing_or_malformed_is_named(
 
 
 def test_a_split_that_a_set_does_not_have(tmp_path: Path) -> None:
-    with pytest.raises(MdrunError, match="no split 'val'"):
+    with pytest.raises(MdrunError, match="no list 'val', all of it is 'train'"):
         read_set("roadscene", write_roadscene(tmp_path), "val")
 
 
 def test_an_empty_kaist_line_is_no_box(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("% bbGt version=3\n\nperson 0 0 64 512 0\n")
-    np.testing.assert_allclose(read_bbgt(path), [[0, 0, 0.1, 1]])
+    np.testing.assert_allclose(learnt_boxes(read_bbgt(path)), [[0, 0, 0.1, 1]])
 
 
 @pytest.mark.realdata

@@ -42,7 +42,7 @@ def write_roadscene(root: Path) -> Path:
         "FLIR_00003": [[17, 10.0, 20.0, 30.0, 80.0, 0.0]],
     }
     for name in entries:
-        cv2.imwrite(str(root / "vi_crop_hr" / f"{name}.jpg"), np.full((300, 1000, 3), 90, np.uint8))
+        cv2.imwrite(str(root / "vi_crop_hr" / f"{name}.jpg"), np.full((300, 1000, 3), (40, 90, 140), np.uint8))
         cv2.imwrite(str(root / "ir_crop" / f"{name}.jpg"), np.full((100, 200), 90, np.uint8))
     document = {name: {"ir_crop": [200, 100], "boxes_crop_xyxy": boxes} for name, boxes in entries.items()}
     (root / "annotations.json").write_text(json.dumps(document))

@@ -35,6 +35,7 @@ from mdtrain.quiet import without_line
 from mdtrain.runlog import RunLog
 from mdtrain.state import TrainState, save_weights
 from mdtrain.tasks import DivergedError, Evaluation, Task
+from mdtrain.tensors import write_tensors
 
 WEIGHTS = "weights.safetensors"
 CHECKPOINT = Path("checkpoints", "last.ckpt")
@@ -204,7 +205,7 @@ class Session(NamedTuple):
         if finite:
             return
         path = folder / "diverged_batch.pt"
-        torch.save(vars(batch), path)
+        write_tensors(path, vars(batch))
         parts = ", ".join(f"{name} {value:.3g}" for name, value in values.items())
         raise DivergedError(
             f"iteration {self.state.iteration}: not finite ({parts}); the batch is saved in {path}; "
@@ -367,6 +368,7 @@ def _finish(session: Session, folder: Path, command: str, accuracy: Evaluation) 
             for name, value in accuracy.scores.items()
             if not math.isnan(value)
         },
+        **accuracy.facts,
         **session.recipe.facts,
     }
     weights = folder / WEIGHTS

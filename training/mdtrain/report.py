@@ -1,4 +1,4 @@
-"""Our numbers beside the paper's, table by table, from the sweeps found on disk; blanks where nothing was run.
+"""Our numbers beside the paper's, table by table, from the runs found on disk; blanks where nothing was run.
 
 Zhang et al., Low-cost Multispectral Scene Analysis with Modality Distillation, WACV 2022, Tables 1 to 8. In Tables 7
 and 8 the check marks could not be read in the copy at hand; rows are in the order of their text (none, S(M), S(F), A,
@@ -10,16 +10,37 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from safetensors import SafetensorError, safe_open
 
 from mdrun.errors import DataError, SourceError
 from mdtrain.config import TaskName
-from mdtrain.sweep import Row, SweepName, Variant
+from mdtrain.sweep import Row, SweepName, Variant, scores_of
 
 BLANK = "not run"
-MEASURES: dict[TaskName, tuple[str, str]] = {  # title, name of the score over all pairs
-    "detect": ("AP50 of persons", "person/ap50"),
-    "segment": ("mean class accuracy", "mean/accuracy"),
+GAFF, TEACHER = "feature-level-gaff", "teacher"
+INTRODUCTION = (
+    "Left: the paper, as printed (day / night / all). Right: ours on the validation pairs of the runs (day / night / "
+    "all, mean ± standard error over the seeds). A miss rate is there only where the runs were judged on KAIST, and is "
+    "the paper's measure on its test list. AP50 of persons is another measure, higher is better: of it, and of data "
+    "other than the paper's, compare the order of rows, not the numbers.",
+)
+
+
+class Column(NamedTuple):
+    """One of our measures: its title and the names of the scores by day, by night, over all pairs."""
+
+    title: str
+    scores: tuple[str, str, str]
+
+
+COLUMNS: dict[TaskName, tuple[Column, ...]] = {
+    "detect": (
+        Column("KAIST miss rate, %, lower is better", ("day/miss_rate", "night/miss_rate", "miss_rate")),
+        Column("AP50 of persons, %", ("person/day/ap50", "person/night/ap50", "person/ap50")),
+    ),
+    "segment": (Column("mean class accuracy, %", ("mean/day/accuracy", "mean/night/accuracy", "mean/accuracy")),),
 }
 
 
@@ -28,7 +49,7 @@ class PaperRow(NamedTuple):
 
     Attributes:
         label: as the paper names it.
-        variant: the row of our sweep, empty where we have none.
+        variant: the row of our sweep, or TEACHER.
         paper: day, night, all, as printed.
     """
 
@@ -49,8 +70,9 @@ class PaperTable(NamedTuple):
 
 
 MISS_RATE, MEAN_ACCURACY = "KAIST miss rate, %, lower is better", "MFNet mean accuracy, %, higher is better"
-FUSION = ("visible-only", "image-level", "feature-level-gaff", "decision-level")
+FUSION = ("visible-only", "image-level", GAFF, "decision-level")
 THERMAL = tuple(f"{size}-{kind}" for size in ("full", "4x", "16x", "64x", "none") for kind in ("native", "distilled"))
+OWN = (TEACHER, "full-distilled", "16x-distilled")
 ABLATION = ("none", "S-M", "S-F", "A", "S-F-A")
 FUSION_LABELS = ("visible-only", "image-level", "feature-level", "decision-level")
 THERMAL_LABELS = tuple(
@@ -58,6 +80,7 @@ THERMAL_LABELS = tuple(
     for size in ("full resolution", "4x fewer pixels", "16x fewer", "64x fewer", "visible-only")
     for kind in ("", ", distilled")
 )
+OWN_LABELS = ("Ours (teacher)", "Ours (full)", "Ours (practical)")
 ABLATION_LABELS = ("none", "S(M)", "S(F)", "A", "S(F) A")
 
 
@@ -125,19 +148,19 @@ TABLES = (
     ),
     PaperTable(
         5,
-        "Against other detectors (our students; the others are in the paper)",
+        "Against other detectors (which are in the paper)",
         MISS_RATE,
         "detect",
         "thermal",
-        _rows(("full", "practical"), ("full-distilled", "16x-distilled"), "9.45 4.61 7.78\n9.85 4.84 8.03"),
+        _rows(OWN_LABELS, OWN, "9.37 4.71 7.77\n9.45 4.61 7.78\n9.85 4.84 8.03"),
     ),
     PaperTable(
         6,
-        "Against other segmenters (our students; the others are in the paper)",
+        "Against other segmenters (which are in the paper)",
         MEAN_ACCURACY,
         "segment",
         "thermal",
-        _rows(("full", "practical"), ("full-distilled", "16x-distilled"), "59.7 62.8 64.9\n57.6 61.4 63.5"),
+        _rows(OWN_LABELS, OWN, "57.2 62.2 63.5\n59.7 62.8 64.9\n57.6 61.4 63.5"),
     ),
     PaperTable(
         7,
@@ -168,22 +191,35 @@ TABLES = (
 )
 
 
-Found = dict[tuple[TaskName, str], Row]  # rows of sweeps by task and variant
+Found = dict[tuple[TaskName, str], Row]  # rows by task and variant
+
+
+def read_runs(folder: Path) -> Found:
+    """Rows of every sweep below a folder, and the teacher: a sweep's, else that of runs of `mdtrain train teacher`.
+
+    Raises:
+        SourceError: no such folder, or neither a sweep nor a teacher in it.
+        DataError: as `read_sweeps` and `read_teachers`.
+    """
+    found, teachers = read_sweeps(folder), read_teachers(folder)
+    if not found and not teachers:
+        raise SourceError(f"{folder}: holds no results.json of a sweep; `mdtrain sweep` writes one")
+    for task in COLUMNS:
+        teacher = found.get((task, GAFF)) or teachers.get(task)
+        if teacher is not None:
+            found[task, TEACHER] = teacher
+    return found
 
 
 def read_sweeps(folder: Path) -> Found:
     """Rows of every sweep below a folder; the rows of different sweeps of a task have different names.
 
     Raises:
-        SourceError: no such folder, or no sweep in it.
         DataError: a `results.json` that no sweep wrote, or two sweeps with the same row.
     """
-    files = sorted(folder.rglob("results.json")) if folder.is_dir() else []
-    if not files:
-        raise SourceError(f"{folder}: holds no results.json of a sweep; `mdtrain sweep` writes one")
     found: Found = {}
     source: dict[tuple[TaskName, str], Path] = {}
-    for path in files:
+    for path in sorted(folder.rglob("results.json")):
         task, rows = _read(path)
         for row in rows:
             key = task, row.variant.name
@@ -199,36 +235,68 @@ def read_sweeps(folder: Path) -> Found:
 def _read(path: Path) -> tuple[TaskName, list[Row]]:
     try:
         data = json.loads(path.read_text())
-        if (task := data["task"]) not in MEASURES:
+        if (task := data["task"]) not in COLUMNS:
             raise ValueError(f"task {task}")
-        return task, [Row(Variant(entry["variant"], "baseline"), entry["runs"]) for entry in data["rows"]]
+        rows = data["rows"]
+        return task, [Row(Variant(e["variant"], "baseline"), e["runs"], e.get("judged_on", "")) for e in rows]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path}: not the results of a sweep ({error!r}); run the sweep again, or name another folder"
         ) from error
 
 
+def read_teachers(folder: Path) -> dict[TaskName, Row]:
+    """The GAFF teacher of each task among the finished runs below a folder, an entry a seed.
+
+    Teachers that differ in more than the seed give a row without runs: which one is meant cannot be told.
+
+    Raises:
+        DataError: weights that cannot be read.
+    """
+    found: dict[TaskName, Row] = {}
+    settings: dict[TaskName, dict[str, Any]] = {}
+    ambiguous: set[TaskName] = set()
+    for path in sorted(folder.rglob("weights.safetensors")):
+        try:
+            with safe_open(path, "np") as file:
+                metadata = file.metadata() or {}
+            if metadata.get("kind") != "teacher":
+                continue
+            config, facts = json.loads(metadata["config"]) | {"seed": None}, json.loads(metadata["facts"])
+            task, fusion, scores = config["task"], config["model"]["fusion"], scores_of(facts)
+            judged_on = next(iter(facts["accuracy"]), "").partition("/")[0]
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{path}: not the weights of a run ({error!r}); copy it again, or move it away") from error
+        if fusion == "gaff" and task in COLUMNS:
+            row = found.setdefault(task, Row(Variant(TEACHER, "teacher"), [], judged_on))
+            row.runs.append(scores)
+            if settings.setdefault(task, config) != config:
+                ambiguous.add(task)
+    return found | {task: Row(found[task].variant, [], "several teachers") for task in ambiguous}
+
+
 def paper_report(found: Found, title: str) -> str:
     """Markdown: every table of the paper, and our numbers where a sweep has the row."""
-    lines = [
-        f"# {title}",
-        "",
-        "Left: the paper, as printed (day / night / all). Right: ours on the validation pairs of the runs (day / night "
-        "/ all, mean ± standard error over the seeds): AP50 of persons for detection, mean class accuracy for "
-        "segmentation. Data and, for detection, measures differ: compare the order of rows, not the numbers.",
-    ]
+    lines = [f"# {title}", "", *INTRODUCTION]
     for table in TABLES:
-        title, overall = MEASURES[table.task]
-        day, night = (f"{overall.replace('/', f'/{time}/')}" for time in ("day", "night"))
+        columns = COLUMNS[table.task]
+        titles = (f"paper: {table.measure}", *(f"ours: {column.title}" for column in columns), "seeds", "judged on")
         lines += ["", f"## Table {table.number}: {table.title}", ""]
-        lines += [f"| | paper: {table.measure} | ours: {title}, % | seeds |", "|---|---|---|---|"]
+        lines += [f"| | {' | '.join(titles)} |", "|---" * (len(titles) + 1) + "|"]
         for row in table.rows:
             ours = found.get((table.task, row.variant))
-            cells = BLANK
-            if ours is not None:
-                cells = " / ".join(_percent(*ours.mean(measure)) for measure in (day, night, overall))
-            lines.append(f"| {row.label} | {' / '.join(row.paper)} | {cells} | {len(ours.runs) if ours else '-'} |")
+            cells = (" / ".join(row.paper), *(_cell(ours, column) for column in columns))
+            seeds, judged_on = (str(len(ours.runs)), ours.judged_on or "-") if ours else ("-", "-")
+            lines.append(f"| {' | '.join((row.label, *cells, seeds, judged_on))} |")
     return "\n".join([*lines, ""])
+
+
+def _cell(ours: Row | None, column: Column) -> str:
+    """Our numbers by day, by night and over all pairs; a dash where the runs were not judged so."""
+    if ours is None:
+        return BLANK
+    means = [ours.mean(score) for score in column.scores]
+    return "-" if all(math.isnan(mean) for mean, _ in means) else " / ".join(_percent(*mean) for mean in means)
 
 
 def _percent(mean: float, error: float) -> str:

@@ -14,13 +14,12 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mdrun.errors import EngineError, UsageError
-from mdrun.files import PartialFile
 from mdtrain.config import Config, OptimiserConfig
 from mdtrain.quantise import plain_weights
+from mdtrain.tensors import read_tensors, write_safetensors, write_tensors
 
 MAY_CHANGE = {
     "optimiser.iterations",
@@ -85,21 +84,20 @@ class TrainState:
         torch._foreach_lerp_(averages, currents, 1 - decay)
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint; a kill leaves the previous one whole."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = PartialFile(path)
-        torch.save(
-            {
-                "model": self.model.state_dict(),
-                "average": self.average.state_dict(),
-                "optimiser": self.optimiser.state_dict(),
-                "iteration": self.iteration,
-                "minutes": self.minutes,
-                "config": self._config.model_dump_json(),
-            },
-            file.part,
-        )
-        file.commit()
+        """Write a checkpoint; a kill or a full disk leaves the previous one whole.
+
+        Raises:
+            OutputError: there is no room, or no permission.
+        """
+        data = {
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "iteration": self.iteration,
+            "minutes": self.minutes,
+            "config": self._config.model_dump_json(),
+        }
+        write_tensors(path, data)
 
     def load(self, path: Path) -> None:
         """Continue from a checkpoint.
@@ -157,13 +155,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """Tensors and plain values of a checkpoint; pickled code is refused by `weights_only`."""
     if not path.is_file():
         raise EngineError(f"{path}: no such checkpoint")
-    try:
-        data: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises half a dozen kinds for damaged files
-        reason = str(error).strip().splitlines()[0][:120]
-        raise EngineError(
-            f"{path}: not a readable checkpoint of tensors ({reason}); train again or copy it again"
-        ) from error
+    data: dict[str, Any] = read_tensors(path, "checkpoint of tensors", "train again or copy it again")
     return data
 
 
@@ -198,8 +190,10 @@ def save_weights(path: Path, model: nn.Module, config: Config, kind: str, facts:
         config: of the run.
         kind: `teacher` or `student`.
         facts: command, accuracy, seed …; plain JSON values.
+
+    Raises:
+        OutputError: there is no room, or no permission.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.contiguous() for name, tensor in plain_weights(model.state_dict()).items()}
     metadata = {"kind": kind, "config": config.model_dump_json(), "facts": json.dumps(facts)}
-    save_file(tensors, path, metadata)
+    write_safetensors(path, tensors, metadata)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from mdrun.errors import UsageError
 from mdtrain.build import load_trained
@@ -54,14 +54,21 @@ class Initial(NamedTuple):
 
 
 class Row(NamedTuple):
-    """Results of one variant: scores by measure, one entry a seed."""
+    """Results of one variant.
+
+    Attributes:
+        variant: its name and settings.
+        runs: scores by measure, one entry a seed.
+        judged_on: sets, labels and list of the validation pairs; empty where nothing says it.
+    """
 
     variant: Variant
     runs: list[dict[str, float]]
+    judged_on: str = ""
 
     def mean(self, measure: str) -> tuple[float, float]:
-        """Mean and standard error (NaN for one seed) of a measure over the seeds."""
-        values = [run[measure] for run in self.runs if measure in run]
+        """Mean and standard error (NaN for one seed) of a measure over the seeds; NaN if one of them lacks it."""
+        values = [run.get(measure, math.nan) for run in self.runs]
         if not values:
             return math.nan, math.nan
         mean = sum(values) / len(values)
@@ -150,7 +157,7 @@ def run_sweep(
         for seed in seeds:
             target = folder / variant.name / f"seed-{seed}"
             runs.append(_train(variant, configure(variant, seed), target, initial, command))
-        found.append(Row(variant, runs))
+        found.append(Row(variant, runs, configure(variant, seeds[0]).data.validation_name))
     return found
 
 
@@ -168,8 +175,12 @@ def _train(variant: Variant, config: Config, folder: Path, initial: Initial, com
         resume = (folder / "checkpoints" / "last.ckpt").exists()
         # a continued run has its checkpoint's weights, and the facts still name those it began with
         run(config, recipe, folder, command, Start(resume=resume, backbone=initial.backbone))
-    accuracy: dict[str, float] = json.loads((folder / "result.json").read_text())["accuracy"]
-    return {name.partition("/")[2]: value for name, value in accuracy.items()}  # without the set that judged
+    return scores_of(json.loads((folder / "result.json").read_text()))
+
+
+def scores_of(facts: Mapping[str, Any]) -> dict[str, float]:
+    """Scores of a run by measure, without the set that judged."""
+    return {name.partition("/")[2]: value for name, value in facts["accuracy"].items()}
 
 
 def _check_config(config: Config, folder: Path) -> None:
@@ -210,7 +221,10 @@ def write_table(rows: Sequence[Row], task: Task, title: str, folder: Path) -> st
     text = "\n".join([*lines, "", "Mean ± standard error over the seeds.", ""])
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "table.md").write_text(text)
-    plain = [{"variant": row.variant.name, "pixels": row.variant.pixels, "runs": row.runs} for row in rows]
+    plain = [
+        {"variant": row.variant.name, "pixels": row.variant.pixels, "judged_on": row.judged_on, "runs": row.runs}
+        for row in rows
+    ]
     (folder / "results.json").write_text(json.dumps({"task": task.name, "rows": plain}, indent=2))
     return text
 

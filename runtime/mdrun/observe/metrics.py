@@ -136,9 +136,10 @@ class RigCollector(Collector):
 
     def _outputs(self) -> Iterator[Metric]:
         kinds = {
-            "output_results": ("Results that an output has taken", "written"),
+            "output_results": ("Results that an output has written or delivered", "written"),
             "output_dropped": ("Results that an output could not take in time", "dropped"),
             "output_errors": ("Failures of an output", "errors"),
+            "output_lost": ("Notices and messages, no results, that an output gave up", "lost"),
         }
         for name, (text, key) in kinds.items():
             samples = [

@@ -15,7 +15,7 @@ from mdrun.frames import Frame, Modality, SourceState, StateChange
 from mdrun.rig.config import CameraConfig, RigConfig
 from mdrun.rig.environment import check_environment, expand
 from mdrun.sources import Source
-from mdrun.sources.base import NS_PER_MS, open_pair, open_source
+from mdrun.sources.base import NS_PER_MS, build_source, open_pair, open_source
 from mdrun.sources.reader import Reader
 from mdrun.sources.uri import SourceUri, is_live, is_video, parse_uri
 
@@ -191,6 +191,36 @@ def check_kinds(rig: str, uris: Sequence[SourceUri]) -> None:
             f"rig {rig}: one camera is live and the other a recording; wanted both live, or ?pace=live on the "
             "recording, which plays it as a live camera"
         )
+
+
+def check_source(uri: SourceUri, modality: Modality) -> None:
+    """Open a recording and close it again; of a camera, look for the libraries that it needs. Touches no camera.
+
+    Raises:
+        UsageError, SourceError, DataError: it cannot be read as this modality, or not here.
+    """
+    if uri.scheme == "replay":
+        from mdrun.record.replay import open_replay
+
+        open_replay(uri)[0].close()
+    elif uri.options.get("pace") == "live":
+        from mdrun.sources.live import open_camera
+
+        camera = open_camera(uri, modality)
+        try:
+            camera.connect()
+        finally:
+            camera.disconnect()
+    elif uri.scheme in ("gst", "csi"):
+        from mdrun.sources.live.gst import load_gst
+
+        load_gst()
+    elif not is_live(uri):
+        source = build_source(uri, modality)
+        try:
+            source.open()
+        finally:
+            source.close()
 
 
 def _offset_ns(camera: CameraConfig, uri: SourceUri) -> int:

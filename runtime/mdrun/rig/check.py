@@ -1,4 +1,4 @@
-"""Everything that a rig names, looked at before a camera is opened or an engine library is loaded.
+"""Everything that a rig names, looked at before a camera is opened or a file is written.
 
 All mistakes are told at once, each with its line of the rig file: who mends a file wants to start it once more, not
 once for each.
@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from mdrun.backends.choice import check_backend, choose
-from mdrun.engine import check_scores
+from mdrun.engine import Engine, check_scores
 from mdrun.errors import EngineError, MdrunError, RigError, UsageError
+from mdrun.files import check_place
 from mdrun.frames import Modality
 from mdrun.manifest import Manifest
 from mdrun.models import resolve
@@ -23,7 +24,7 @@ from mdrun.monitor import Monitor
 from mdrun.onnx_file import read_manifest
 from mdrun.problems import Problem, in_one_line
 from mdrun.registration.model import Registration
-from mdrun.rig.cameras import check_kinds, open_feed
+from mdrun.rig.cameras import check_kinds, check_source, open_feed
 from mdrun.rig.config import RigConfig, RungConfig
 from mdrun.rig.environment import check_environment, expand, has_missing
 from mdrun.rig.ladder import check_cameras, name_rungs
@@ -84,11 +85,13 @@ class _Looks:
             check_environment([self.rig])
 
     def cameras(self) -> None:
-        uris = []
+        before, uris = len(self.found), []
         for name, camera in self.rig.cameras.items():
             with self.at(f"cameras.{name}.source"), suppress(RigError):  # a missing variable is told once for all
                 uris.append(parse_uri(expand(camera.source, name)))
-        if len(uris) < len(self.rig.cameras):
+                if self.deep:
+                    check_source(uris[-1], Modality(camera.role))
+        if len(self.found) > before or len(uris) < len(self.rig.cameras):
             return
         with self.at("cameras"):
             check_kinds(self.rig.rig, uris)
@@ -121,6 +124,8 @@ class _Looks:
             check_scores(manifest, "threshold")
         if self.rig.ladder.require_verified:
             check_verified(manifest, path)
+        if self.deep:
+            Engine.load(path, threshold=rung.threshold, backend=rung.backend, threads=self.rig.ladder.threads).close()
         return manifest
 
     def calibration(self) -> None:
@@ -153,10 +158,13 @@ class _Looks:
 
     def outputs(self, manifests: Sequence[Manifest]) -> None:
         for number, text in enumerate(self.rig.outputs):
-            if is_folder(text):
-                continue
             with self.at(f"outputs.{number}"), suppress(RigError):
+                if is_folder(text):
+                    check_place(Path(text), folder=True)
+                    continue
                 uri = parse_output(expand(text, "outputs"))
+                if uri.kind in FILES:
+                    check_place(Path(uri.path), folder=uri.kind == "hls")
                 if manifests:
                     _check_task(uri, manifests[0])
                     if self.deep:
@@ -176,7 +184,7 @@ def check_rigs(
         rigs: of one run, with the flags.
         files: that they were read from, for the lines.
         flags: that were given, by name.
-        deep: also what a run says only while it starts: recordings are opened, outputs prepared.
+        deep: also what a run says only while it starts: engines are loaded, recordings opened, outputs prepared.
 
     Raises:
         MdrunError: every mistake in one line, with the code of the first: a source or output that cannot be meant, an

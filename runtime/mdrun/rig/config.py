@@ -180,6 +180,12 @@ class ZoneConfig(Strict):
     relative: bool = Field(False, description="points are shares of width and height, 0 to 1")
     classes: list[str] = Field([], description="empty: every class")
 
+    @model_validator(mode="after")
+    def _shares_are_shares(self) -> ZoneConfig:
+        if self.relative and not all(0 <= share <= 1 for point in self.points for share in point):
+            raise ValueError("relative points are shares, wanted 0 to 1; leave relative out for pixels")
+        return self
+
 
 class AlarmConfig(Strict):
     """A rule that makes an event an alarm."""

@@ -8,13 +8,14 @@ import os
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from mdrun import logs
 from mdrun.command import INTERNAL
-from mdrun.errors import BackendError
+from mdrun.errors import BackendError, OutputError
 from mdrun.files import OutputFolder, PartialFile, set_aside
 from mdrun.frames import Modality, Notice
 from mdrun.rig.config import RigConfig
@@ -26,7 +27,7 @@ from mdrun.sinks.base import Sink
 from mdrun.sinks.context import SinkContext
 from mdrun.sinks.dispatch import FINISH_S, Dispatch
 from mdrun.sinks.scene import Look
-from mdrun.sinks.uri import build_sink, is_folder
+from mdrun.sinks.uri import FILES, build_sink, is_folder, parse_output
 from mdrun.statistics import SCHEMA_VERSION
 
 SUMMARY = "summary.json"
@@ -87,6 +88,8 @@ class RigRun:
         self._asked: float | None = None  # `time.monotonic` of `stop`
         self._failure: BaseException | None = None
         self._began = time.monotonic()
+        self._aside: list[tuple[Path, Path]] = []  # files of earlier runs: paths before and now
+        self._made: list[OutputFolder] = []  # for files that are no run's folder
         self._folders = _open_folders(config)
         try:
             self.session = Session(config, pool=pool)
@@ -97,15 +100,13 @@ class RigRun:
                 self.session.close()
                 raise
         except BaseException:
-            _release(self._folders)
+            self._take_back()
             raise
 
     def _open_sinks(self, config: RigConfig, overlay: bool) -> None:
         """Only once the cameras are there: a start that fails leaves an earlier run's files as they were."""
         self.session.wait_for_cameras()
         context = make_context(self.session)
-        for path in (folder.path / name for folder in self._folders for name in EARLIER):
-            set_aside(path)
         patience_s = 0.0 if self.session.realtime else RECORDED_WAIT_S
         sinks = _sinks(config, context, overlay)
         self.dispatch = Dispatch(
@@ -117,6 +118,9 @@ class RigRun:
             to_wall_ns=self.session.wall_ns,
         )
         self.session.on_notice = self._tell
+        for path in (folder.path / name for folder in self._folders for name in EARLIER):
+            self._aside += set_aside(path)
+        self._made = _make_folders(config)
         self.dispatch.start()
 
     def run(self) -> RigReport:
@@ -177,7 +181,14 @@ class RigRun:
         """Let go of everything before `run`: another rig of the process cannot start."""
         self.session.close()
         self.dispatch.discard()
-        _release(self._folders)
+        self._take_back()
+
+    def _take_back(self) -> None:
+        """Files of earlier runs get their names again, and folders that were made for nothing go."""
+        for before, now in self._aside:
+            if not before.exists():
+                now.rename(before)
+        _release([*self._folders, *reversed(self._made)])  # the inner ones first
 
     def stop(self) -> None:
         """Let `run` end; from any thread, and as often as one likes."""
@@ -324,6 +335,17 @@ def _open_folders(config: RigConfig) -> list[OutputFolder]:
     except BaseException:
         _release(folders)
         raise
+    return folders
+
+
+def _make_folders(config: RigConfig) -> list[OutputFolder]:
+    """Folders that single files go into and that are not there yet; one that cannot be made is told by its output."""
+    uris = [parse_output(expand(text, "outputs")) for text in config.outputs if not is_folder(text)]
+    places = [Path(uri.path) if uri.kind == "hls" else Path(uri.path).parent for uri in uris if uri.kind in FILES]
+    folders = [OutputFolder(place) for place in places if not place.exists()]
+    for folder in folders:
+        with suppress(OutputError):
+            folder.create()
     return folders
 
 

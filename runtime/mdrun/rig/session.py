@@ -31,14 +31,14 @@ from mdrun.frames import (
     SourceState,
     Verdict,
 )
-from mdrun.monitor import RETURNED, STARTED, CameraStatus, Monitor
-from mdrun.pairing import NO_THERMAL
+from mdrun.monitor import CameraStatus, Monitor
 from mdrun.postprocess import counted
+from mdrun.rig.active import ENERGY, ActiveEngine
 from mdrun.rig.cameras import OpenFeed, open_feed
 from mdrun.rig.config import NO_HURRY_MS, RigConfig
 from mdrun.rig.engines import EnginePool, SharedEngine
 from mdrun.rig.gate import EnergyGate
-from mdrun.rig.ladder import RETURNING, Choice, Ladder, check_cameras, name_rungs
+from mdrun.rig.ladder import Ladder, check_cameras, name_rungs
 from mdrun.rig.pairs import LivePairs, why_absent
 from mdrun.rig.thermal import ThermalPath
 from mdrun.tracking import Tracker
@@ -88,9 +88,6 @@ class Session:
         self._stopped = False
         self._drift: DriftMonitor | None = None
         self._waited = False
-        self._ran = False  # an engine has
-        self._told_rung: int | None = 0  # a start with the preferred engine needs no word
-        self._begun = False  # the engine that was told has run
         names = {m: found[0] for m in Modality if (found := config.camera(m)) is not None}
         self.monitor = Monitor(config.rig, names)
         opened = open_feed(config) if opened is None else opened
@@ -138,6 +135,7 @@ class Session:
         self.monitor.engines = [
             describe_engine(shared.engine, name) for shared, name in zip(self.engines, self._names, strict=True)
         ]
+        self._active = ActiveEngine(self.monitor, self._names, self.tell, back_after=config.ladder.back_after)
         self._drift = self._thermal.watch_drift(self._tell_drift)
         if self._drift is not None:
             weakref.finalize(self, self._drift.close)
@@ -258,25 +256,21 @@ class Session:
         if camera.state not in AWAY:
             return
         reason = f"visible_{why_absent(camera.state, seen=camera.captured > 0)}"
-        if (self.monitor.rung, self.monitor.rung_reason) != (None, reason):
+        if self._active.stop(reason, self._feed.now_ns(), down=camera.state in DOWN):
             self._ladder.stop()
-            self._tell_rung(None, reason, self._feed.now_ns(), told=self._ran)
 
     def _process(self, pair: FramePair, started: int) -> Result | None:
         """The result of one pair; None for a counted drop."""
         choice = self._ladder.choose(pair)
-        if (choice.rung, choice.reason) != (self.monitor.rung, self.monitor.rung_reason):
-            told = choice.rung != self._told_rung and not self._only_begins(choice)
-            self._tell_rung(choice.rung, choice.reason, pair.visible.captured_ns, told=told)
-        self._ran = self._ran or choice.rung is not None
-        self._begun = self._begun or choice.rung == self._told_rung
         if choice.rung is None or self.pairs.refuses(pair):
+            self._active.show(choice.rung, choice.reason, pair.visible.captured_ns)
             self.monitor.add_drop(f"thermal_{pair.reason or 'missing'}")
             return None
         stages = {"pair": (perf_counter_ns() - started) / 1e6}
         result = self._run(pair, choice.rung, choice.reason, stages)
-        if result.verdict is Verdict.FALLBACK and (below := self._ladder.next_able(choice.rung, pair)) is not None:
-            result = replace(self._run(pair, below, "energy", stages), verdict=Verdict.FALLBACK, energy=result.energy)
+        if result.verdict is Verdict.FALLBACK:
+            result = self._fall_back(result, stages)
+        self._active.show(result.rung, result.rung_reason, pair.visible.captured_ns)
         result = self._track(result)
         if self.realtime:
             result = replace(result, produced_ns=self._feed.now_ns())
@@ -293,10 +287,12 @@ class Session:
         if taken and (reading := self._drift.reading()) is not None:
             self.monitor.set_registration({"drift": describe_drift(reading)})
 
-    def _only_begins(self, choice: Choice) -> bool:
-        """One camera's first image came before the other's, which is nothing to tell: the other is there."""
-        expected = Modality.THERMAL in self.monitor.cameras
-        return expected and not self._begun and choice.reason in (f"thermal_{NO_THERMAL}", RETURNING)
+    def _fall_back(self, strange: Result, stages: dict[str, float]) -> Result:
+        """What the next engine that can run says; where there is none, the result is flagged."""
+        below = self._ladder.next_able(strange.rung, strange.pair)
+        if below is None:
+            return replace(strange, verdict=Verdict.FLAG)
+        return replace(self._run(strange.pair, below, ENERGY, stages), verdict=Verdict.FALLBACK, energy=strange.energy)
 
     def _run(self, pair: FramePair, rung: int, reason: str, stages: dict[str, float]) -> Result:
         shared = self.engines[rung]
@@ -341,18 +337,6 @@ class Session:
         classes = self.engines[result.rung].manifest.classes
         objects = Counter(classes[index] for index in counted(result, self._displays[result.rung]))
         self.monitor.add_result(result, objects)
-
-    def _tell_rung(self, rung: int | None, reason: str, at_ns: int, told: bool) -> None:
-        before, why = self.monitor.rung, reason or (RETURNED if self._ran else STARTED)
-        self.monitor.set_rung(rung, reason, why if told else "")
-        if told:
-            self._told_rung = rung
-            data = {
-                "from": None if before is None else self._names[before],
-                "to": None if rung is None else self._names[rung],
-                "reason": why,
-            }
-            self.tell(Notice("ladder", self.config.rig, at_ns, data))
 
     def _tell_drift(self, reading: DriftReading) -> None:
         data = describe_drift(reading)

@@ -38,7 +38,8 @@ class Sink(ABC):
             damaged then.
         code: of failures that bring none of their own, as docs/errors.md lists them.
         problem: why nothing arrives at the moment although no call failed, without credentials; empty: all is well.
-        lost: messages that the sink itself had to give up.
+        given_up: results that `write` took and that the sink had to give up later.
+        lost: notices and other messages that the sink had to give up.
     """
 
     vital: bool = True
@@ -46,12 +47,18 @@ class Sink(ABC):
     retries: bool = True
     code: str = SinkError.code
     problem: str = ""
+    given_up: int = 0
     lost: int = 0
 
     @property
     @abstractmethod
     def name(self) -> str:
         """How summaries, metrics and notices call it; never holds credentials."""
+
+    @property
+    def delivered(self) -> int | None:
+        """Results that have arrived, where that is known only after `write`; None: `write` delivers them."""
+        return None
 
     def start(self) -> None:
         """Connect or open, before the first result; fails where that can never work."""

@@ -32,7 +32,8 @@ Tell = Callable[["_Worker", str, str], None]
 class Dispatch:
     """The sinks of one running rig.
 
-    `offer` and `notify` never block and never raise. Results that a sink wants = written + dropped + errors.
+    `offer` and `notify` never block and never raise. Results that a sink wants = written + dropped + errors, once it
+    has ended; before, some may wait.
     """
 
     def __init__(
@@ -146,7 +147,7 @@ class _Worker:
         self.thread = threading.Thread(target=self._work, name=f"sink-{name}", daemon=True)
         self._monitor, self._tell = monitor, tell
         self._lock = threading.Lock()
-        self._status = SinkStatus()  # `dropped` in it: beside those of the mailbox
+        self._status = SinkStatus()  # what this thread counts; `_publish` adds what mailbox and sink count
         self._message = self._code = ""  # of the failure that lasts
         self._told = False
         self._started = self._dead = self._done = False
@@ -289,8 +290,15 @@ class _Worker:
         """The monitor gets the state; a change between working and failing is told."""
         message, code = (self._message, self._code) if self._message else (self.sink.problem, self.sink.code)
         with self._lock:
-            dropped = self._status.dropped + self.mail.dropped + self.mail.notices_dropped + self.sink.lost
-            status = replace(self._status, dropped=dropped, alive=not message, message=message)
+            delivered = self.sink.delivered
+            status = replace(
+                self._status,
+                written=self._status.written if delivered is None else delivered,
+                dropped=self._status.dropped + self.mail.dropped + self.sink.given_up,
+                lost=self.mail.notices_dropped + self.sink.lost,
+                alive=not message,
+                message=message,
+            )
             changed = bool(message) != self._told
             self._told = bool(message)
             self._monitor.set_sink(self.name, status)

@@ -55,22 +55,29 @@ def event_lines(result: Result, rig: str) -> list[dict[str, Any]]:
 
     `id` is the same for the same event, whoever sends it and however often: receivers can leave out repeats.
     """
-    started = result.pair.sequence
+    sequence, captured_ns = result.pair.sequence, result.pair.visible.captured_ns
     return [
-        {
-            "schema_version": SCHEMA_VERSION,
-            "rig": rig,
-            "id": f"{rig}-{started}-{result.pair.visible.captured_ns}-{index}",
-            "sequence": started,
-            **event_to_dict(event),
-            "time": _utc(_wall_ns(result, event.at_ns)),
-        }
+        _event_line(
+            rig,
+            f"{sequence}-{captured_ns}-{index}",
+            sequence,
+            event_to_dict(event),
+            _utc(_wall_ns(result, event.at_ns)),
+        )
         for index, event in enumerate(result.events)
     ]
 
 
+def event_line(notice: Notice) -> dict[str, Any] | None:
+    """The event of a notice of the kind `track`, which no result carries, in the same shape; None for other notices."""
+    if notice.kind != "track":
+        return None
+    event = notice.data["event"]
+    return _event_line(notice.rig, f"{event['track_id']}-{notice.at_ns}", None, event, _utc(notice.wall_ns))
+
+
 def notice_to_dict(notice: Notice) -> dict[str, Any]:
-    """A notice as a message of its own."""
+    """Any other notice as a message of its own."""
     return {
         "schema_version": SCHEMA_VERSION,
         "rig": notice.rig,
@@ -86,6 +93,17 @@ def latency_ms(result: Result) -> float | None:
     if result.produced_ns is None:
         return None
     return round((result.produced_ns - result.pair.visible.captured_ns) / 1e6, TIME_DIGITS)
+
+
+def _event_line(rig: str, number: str, sequence: int | None, event: dict[str, Any], time: str | None) -> dict[str, Any]:
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "rig": rig,
+        "id": f"{rig}-{number}",
+        "sequence": sequence,
+        **event,
+        "time": time,
+    }
 
 
 def _extras(result: Result, index: int) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from mdrun.errors import OutputError
 from mdrun.frames import Notice, Result
 from mdrun.sinks.base import Sink
 from mdrun.sinks.context import SinkContext
-from mdrun.sinks.lines import context_line, event_lines, notice_to_dict
+from mdrun.sinks.lines import context_line, event_line, event_lines, notice_to_dict
 from mdrun.sinks.options import option, seconds
 from mdrun.sinks.uri import OutputUri
 
@@ -112,12 +112,11 @@ class MqttSink(Sink):
 
     def notice(self, notice: Notice) -> None:
         """Publish a notice, and the states that it may have changed; an event that no result carries is an event."""
-        told = notice_to_dict(notice)
-        if notice.kind == "track":
-            event = told.pop("event")
-            self._publish("events", told | event | {"id": f"{notice.rig}-{event['track_id']}-{notice.at_ns}"})
+        event = event_line(notice)
+        if event is not None:
+            self._publish("events", event)
         else:
-            self._publish("notices", told)
+            self._publish("notices", notice_to_dict(notice))
         self.tick()
 
     def tick(self) -> None:

@@ -1,6 +1,6 @@
 """Files of a rig that runs for weeks: written under their own name from the first byte on, and rotated.
 
-`results.jsonl` becomes `results-20261127T201500Z.jsonl` when its time or size is reached, and a new one begins.
+`results.jsonl` becomes `results-20261127T201500.123Z.jsonl` when its time or size is reached, and a new one begins.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mdrun.sinks.context import SinkContext
 from mdrun.sinks.lines import context_line
 from mdrun.sinks.uri import OutputUri
 
-STAMP = "%Y%m%dT%H%M%SZ"  # ISO 8601 basic format: sorts by time, and any file system takes it
+STAMP = "%Y%m%dT%H%M%S"  # ISO 8601 basic format, milliseconds follow: sorts by time, and any file system takes it
 
 
 @dataclass(frozen=True)
@@ -59,25 +59,35 @@ class Rotation:
         return self.period_s is not None and int(now_s // self.period_s) != int(written_s // self.period_s)
 
 
+STDOUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
+
+
 class RotatingFile:
     """One open file and the older ones beside it. Used by one thread.
 
+    Opening changes nothing that is there, so that a run that is refused leaves everything as it was: an older file is
+    set aside by the first `write`.
+
     Attributes:
         path: where the current one is.
+        written: something was written since it was opened.
     """
 
     def __init__(self, path: Path, rotation: Rotation, clock: Callable[[], float] = time.time) -> None:
         self.path = path
+        self.written = False
         self._rotation = rotation
         self._clock = clock
         self._file: FileIO | None = None
         self._regular = True
+        self._made = False  # the file was not there before
+        self._append = True
         self._size = 0
         self._written_s = 0.0
         self._unsynced = False
 
     def open(self, *, append: bool) -> None:
-        """Open the file, and its folder if it is missing; an older file is continued, or set aside.
+        """Open the file, and its folder if it is missing; an older file will be continued, or set aside.
 
         Raises:
             OutputError: it cannot be written, or another process writes it.
@@ -86,11 +96,10 @@ class RotatingFile:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._open()
-            if self._size and (not append or self._rotation.due(self._size, 0, self._written_s, self._clock())):
-                self.rotate()
         except OSError as error:
             self.close()
             raise OutputError(f"{self.path}: cannot be written ({error.strerror}); choose another --output") from error
+        self._append = append
 
     @property
     def size(self) -> int:
@@ -112,6 +121,8 @@ class RotatingFile:
         Raises:
             OSError: there is no room for it; what was written of it is taken back.
         """
+        if not (self._append or self.written) and self._size:
+            self.rotate()
         if self._file is None:
             raise OutputError(f"{self.path}: is not open")
         left = memoryview(data)
@@ -124,7 +135,7 @@ class RotatingFile:
             raise
         self._size += len(data)
         self._written_s = self._clock()
-        self._unsynced = True
+        self.written = self._unsynced = True
         return len(data)
 
     def sync(self) -> None:
@@ -147,9 +158,8 @@ class RotatingFile:
 
     def older(self) -> list[Path]:
         """The files set aside, the oldest first."""
-        stamp = "[0-9]" * 8 + "T" + "[0-9]" * 6 + "Z"
-        found = self.path.parent.glob(f"{_literal(self.path.stem)}-{stamp}*{_literal(self.path.suffix)}")
-        return sorted(found, key=lambda path: path.stem)
+        stamp = "[0-9]" * 8 + "T" + "[0-9]" * 6 + "." + "[0-9]" * 3 + "Z"
+        return sorted(self.path.parent.glob(f"{_literal(self.path.stem)}-{stamp}{_literal(self.path.suffix)}"))
 
     def close(self) -> None:
         """Close it; twice does no harm."""
@@ -157,26 +167,36 @@ class RotatingFile:
             self._file.close()
             self._file = None
 
+    def discard(self) -> None:
+        """Close it, and remove a file that was not there before and has nothing in it."""
+        self.close()
+        if self._made and not self._size:
+            self.path.unlink(missing_ok=True)
+
     def _open(self) -> None:
-        file = open(self.path, "ab", buffering=0)  # noqa: SIM115, PTH123  # closed by `close`; unbuffered: FileIO
+        self._made = not self.path.exists()
+        own = os.dup(1) if is_stdout(self.path) else self.path  # one place in the file for all of us
+        file = open(own, "ab", buffering=0)  # noqa: SIM115, PTH123  # closed by `close`; unbuffered: FileIO
         self._file = file
         found = os.fstat(file.fileno())
-        self._regular = stat.S_ISREG(found.st_mode)  # a pipe or /dev/stdout cannot be locked, cut or renamed
+        # a pipe or standard output cannot be locked, cut or renamed
+        self._regular = stat.S_ISREG(found.st_mode) and not is_stdout(self.path)
         self._size = found.st_size if self._regular else 0
         self._written_s = found.st_mtime
+        self.written = False
         if self._regular:
             _lock(file, self.path)
 
     def _aside(self) -> Path:
-        """A name that is free; of two in the same second the later one sorts behind."""
-        stamp = time.strftime(STAMP, time.gmtime(self._clock()))
-        name = f"{self.path.stem}-{stamp}"
-        place = self.path.with_name(name + self.path.suffix)
-        count = 0
-        while place.exists():
-            count += 1
-            place = self.path.with_name(f"{name}-{count:04d}{self.path.suffix}")
+        """A name that is free, behind that of the newest one: names sort by age."""
+        moment_ms = int(self._clock() * 1000)
+        while (place := self._named(moment_ms)).exists():
+            moment_ms += 1
         return place
+
+    def _named(self, moment_ms: int) -> Path:
+        stamp = time.strftime(STAMP, time.gmtime(moment_ms // 1000))
+        return self.path.with_name(f"{self.path.stem}-{stamp}.{moment_ms % 1000:03d}Z{self.path.suffix}")
 
 
 class LiveJsonlSink(Sink):
@@ -203,19 +223,19 @@ class LiveJsonlSink(Sink):
         return self._name
 
     def start(self) -> None:
-        """Open the file; behind an unfinished line of a run that lost its power a new line begins."""
+        """Open the file."""
         self._file.open(append=True)
-        if self._file.size and _last_byte(self._file.path) != b"\n":
-            self._file.write(b"\n")
 
     def write(self, result: Result) -> None:
-        """Append one line."""
+        """Append one line, a new one behind an unfinished line of a run that lost its power."""
         text = json.dumps(context_line(result, self._context), ensure_ascii=False) + "\n"
         line = text.encode("utf-8", "backslashreplace")
         if self._file.due(len(line)):
             self._file.rotate()
         if not self._file.opened:  # a rotation has failed half-way
             self._file.open(append=True)
+        if self._file.size and not self._file.written and _last_byte(self._file.path) != b"\n":
+            line = b"\n" + line
         self._file.write(line)
         if self._sync == "always":
             self._file.sync()
@@ -231,12 +251,17 @@ class LiveJsonlSink(Sink):
         self._file.close()
 
     def abandon(self) -> None:
-        """Close the file as it is."""
-        self._file.close()
+        """Close the file as it is; without a line it was made for nothing."""
+        self._file.discard()
 
     def commit(self) -> Path | None:
         """The file has had its name all the time."""
         return self._file.path
+
+
+def is_stdout(path: Path | str) -> bool:
+    """The name stands for this process's standard output."""
+    return str(path) in STDOUT
 
 
 def _lock(file: FileIO, path: Path) -> None:

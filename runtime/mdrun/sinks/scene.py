@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mdrun import boxes
-from mdrun.frames import Classification, Detections, FramePair, Provenance, Result
+from mdrun.frames import Classification, Detections, Provenance, Result
 from mdrun.pairing import NO_THERMAL
 from mdrun.postprocess import above
 from mdrun.segment import BACKGROUND, areas
@@ -38,6 +38,7 @@ PAPER: Colour = (236, 238, 241)
 MUTED: Colour = (150, 156, 166)
 WARN: Colour = (240, 228, 66)
 NOTHING = "nothing found"
+MEASURED = f"thermal · {Provenance.MEASURED.value}"  # the one caption that calls for no attention
 GAP = 6  # between the two panes
 LABEL_PX = 11
 CHIP_PX = 12
@@ -115,20 +116,23 @@ def draw_scene(result: Result, look: Look, pane_wh: tuple[int, int]) -> Image:
         if pair.thermal is not None:
             _draw_boxes(right, found, placed, look)
     chip(left, "visible", PAPER)
-    chip(right, thermal_caption(pair, look.thermal_used), _marker(pair))
+    caption = thermal_caption(result, look.thermal_used)
+    chip(right, caption, PAPER if caption == MEASURED else WARN)
     return canvas
 
 
-def thermal_caption(pair: FramePair, used: bool = True) -> str:
-    """Provenance of the thermal image in words."""
-    if pair.thermal is None:
-        return f"thermal · absent ({pair.reason})" if pair.reason else "thermal · absent"
-    if not used:
-        return "thermal · not used"
-    if pair.provenance is Provenance.HELD:
-        why = f" ({pair.reason})" if pair.reason else ""
+def thermal_caption(result: Result, used: bool = True) -> str:
+    """Provenance of the thermal image in words, as the engine got it; `used`: some engine takes it."""
+    pair = result.pair
+    provenance = pair.provenance if result.thermal_provenance is None else result.thermal_provenance
+    why = f" ({pair.reason})" if pair.reason else ""
+    if provenance is Provenance.HALLUCINATED or pair.thermal is None:
+        return f"thermal · {provenance.value}{why}"
+    if provenance is Provenance.ABSENT or not used:
+        return "thermal · not used" + (f" ({result.rung_reason})" if result.rung_reason else "")
+    if provenance is Provenance.HELD:
         return f"thermal · held {pair.thermal_age_ms or 0:.0f} ms{why}"
-    return f"thermal · {pair.provenance.value}"
+    return MEASURED
 
 
 def count_caption(result: Result, look: Look) -> str:
@@ -176,10 +180,6 @@ def thermal_rgb(image: NDArray[np.uint8] | NDArray[np.uint16]) -> Image:
         gain = min(gain, MAX_GAIN)
     grey = np.clip((image - low) * gain, 0, 255).astype(np.uint8)
     return np.repeat(grey[..., None], 3, axis=2)
-
-
-def _marker(pair: FramePair) -> Colour:
-    return PAPER if pair.provenance is Provenance.MEASURED else WARN
 
 
 def chip(pane: Image, text: str, colour: Colour) -> None:

@@ -108,28 +108,25 @@ class HlsSink(StreamSink):
         self._folder = folder
         self.key_s = option(uri.options, "segment", seconds, SEGMENT_S)
         self._list = option(uri.options, "list", int, LIST)
+        self._cleared = False
 
     def start(self) -> None:
-        """Make the folder and remove the segments of an earlier run."""
+        """Make the folder."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            (self._folder / PLAYLIST).unlink(missing_ok=True)
-            for path in self._folder.iterdir():
-                if SEGMENT.fullmatch(path.name):
-                    path.unlink(missing_ok=True)
         except OSError as error:
-            raise OutputError(
-                f"{self._folder}: cannot be written ({error.strerror}); choose another --output"
-            ) from error
+            raise self._refused(error) from error
 
     def commit(self) -> Path | None:
         """The list, if there was a picture."""
         path = self._folder / PLAYLIST
-        return path if path.exists() else None
+        return path if self._cleared and path.exists() else None
 
     def _open(self) -> OutputContainer:
         import av
 
+        if not self._cleared:
+            self._clear()
         options = {
             "hls_time": f"{self.key_s:g}",
             "hls_list_size": str(self._list),
@@ -138,6 +135,20 @@ class HlsSink(StreamSink):
             "hls_segment_filename": str(self._folder / "stream-%d.ts"),
         }
         return av.open(str(self._folder / PLAYLIST), "w", format="hls", options=options)
+
+    def _clear(self) -> None:
+        """Remove list and segments of an earlier run, whose place those of this one take now."""
+        try:
+            (self._folder / PLAYLIST).unlink(missing_ok=True)
+            for path in self._folder.iterdir():
+                if SEGMENT.fullmatch(path.name):
+                    path.unlink(missing_ok=True)
+        except OSError as error:
+            raise self._refused(error) from error
+        self._cleared = True
+
+    def _refused(self, error: OSError) -> OutputError:
+        return OutputError(f"{self._folder}: cannot be written ({error.strerror}); choose another --output")
 
 
 class LiveVideoSink(StreamSink):
@@ -151,7 +162,7 @@ class LiveVideoSink(StreamSink):
         self._file = RotatingFile(path, Rotation.from_options(uri.options))
 
     def start(self) -> None:
-        """Open the file; an older one of the name is set aside."""
+        """Open the file; an older one of the name is set aside by the first picture."""
         self._file.open(append=False)
 
     def write(self, result: Result) -> None:
@@ -165,19 +176,19 @@ class LiveVideoSink(StreamSink):
         self._file.sync()
 
     def finish(self) -> None:
-        """Complete the file."""
+        """Complete the file; without a picture there is none."""
         super().finish()
         self._file.sync()
-        self._file.close()
+        self._file.discard()
 
     def abandon(self) -> None:
-        """Close the file as it is."""
+        """Close the file as it is; without a picture it was made for nothing."""
         super().abandon()
-        self._file.close()
+        self._file.discard()
 
     def commit(self) -> Path | None:
         """The file, if there was a picture."""
-        return self._file.path if self._file.size else None
+        return self._file.path if self._file.written else None
 
     def _open(self) -> OutputContainer:
         import av

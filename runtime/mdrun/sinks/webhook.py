@@ -20,7 +20,8 @@ import time
 import urllib.error
 import urllib.request
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -30,7 +31,7 @@ from mdrun.frames import Notice, Result
 from mdrun.sinks.base import Sink
 from mdrun.sinks.context import SinkContext
 from mdrun.sinks.jsonl import SCHEMA_VERSION
-from mdrun.sinks.lines import context_line, event_lines, notice_to_dict
+from mdrun.sinks.lines import context_line, event_line, event_lines, notice_to_dict
 from mdrun.sinks.options import FORWARDED, option, seconds
 from mdrun.sinks.uri import OutputUri
 
@@ -45,6 +46,17 @@ TOO_MANY = 429  # the one refusal of a request that asks to come back (RFC 6585,
 SECRET_PREFIX = "whsec_"  # noqa: S105  # of Standard Webhooks; base64 follows
 
 Item = dict[str, Any]
+
+
+@dataclass
+class _Share:
+    """A result on its way: how many of its items are under way, and whether none of them was given up."""
+
+    open: int
+    whole: bool = True
+
+
+Queued = tuple[Item, _Share | None]  # None: a notice, which belongs to no result
 
 
 class _Refused(Exception):  # noqa: N818  # no error of the program: an answer
@@ -81,9 +93,10 @@ class WebhookSink(Sink):
         self._retries = option(given, "retries", int, RETRIES)
         self._post = Poster(uri, base)
         self._size = option(given, "queue", int, QUEUE)
-        self._items: deque[Item] = deque()
+        self._items: deque[Queued] = deque()
         self._changed = threading.Condition()
-        self._under_way = 0
+        self._under_way: list[Queued] = []
+        self._delivered = 0
         self._end_at: float | None = None
         self._thread = threading.Thread(target=self._work, name=f"post-{self._name}", daemon=True)
 
@@ -92,41 +105,71 @@ class WebhookSink(Sink):
         """Scheme, host and port; the path of some servers is a secret."""
         return self._name
 
+    @property
+    def delivered(self) -> int:
+        """Results of which the server has taken everything that was to be told."""
+        return self._delivered
+
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
 
+    def wants(self, result: Result) -> bool:
+        """There is something to tell of it."""
+        return self._on == "results" or any(self._tells(event.alarm) for event in result.events)
+
     def write(self, result: Result) -> None:
         """Queue what was asked for: the events, the alarms among them, or the result."""
         if self._on == "results":
-            self._add([{"type": "result", **context_line(result, self._context)}])
-            return
-        events = event_lines(result, self._context.rig)
-        self._add([{"type": "event", **event} for event in events if self._on == "events" or event["alarm"]])
+            items: list[Item] = [{"type": "result", **context_line(result, self._context)}]
+        else:
+            events = event_lines(result, self._context.rig)
+            items = [{"type": "event", **event} for event in events if self._tells(event["alarm"])]
+        self._add(items, _Share(len(items)))
 
     def notice(self, notice: Notice) -> None:
-        """Queue a notice, unless only alarms are asked for."""
-        if self._on != "alarms":
+        """Queue a notice, unless only alarms are asked for; an event that no result carries is an event."""
+        event = event_line(notice)
+        if event is None and self._on != "alarms":
             self._add([{"type": "notice", **notice_to_dict(notice)}])
+        elif event is not None and self._tells(event["alarm"]):
+            self._add([{"type": "event", **event}])
 
     def finish(self) -> None:
         """Post what waits, without waiting for a server that is away."""
         self._stop(PARTING_S)
         self._thread.join(PARTING_S)
-        self._give_up(len(self._items) + self._under_way)
+        with self._changed:
+            self._settle([*self._under_way, *self._items], delivered=False)
+            self._items.clear()
+            self._under_way = []
 
     def abandon(self) -> None:
         """Post no more."""
         self._stop(0.0)
 
-    def _add(self, items: Sequence[Item]) -> None:
+    def _tells(self, alarm: bool) -> bool:
+        return self._on != "alarms" or alarm
+
+    def _add(self, items: Iterable[Item], share: _Share | None = None) -> None:
         with self._changed:
             for item in items:
                 if len(self._items) == self._size:
-                    self._items.popleft()
-                    self.lost += 1
-                self._items.append(item)
+                    self._settle([self._items.popleft()], delivered=False)
+                self._items.append((item, share))
             self._changed.notify_all()
+
+    def _settle(self, queued: Iterable[Queued], *, delivered: bool) -> None:
+        """Count what has arrived or was given up: a result once all of it is either; by who holds the lock."""
+        for _, share in queued:
+            if share is None:
+                self.lost += not delivered
+                continue
+            share.open -= 1
+            share.whole &= delivered
+            if not share.open:
+                self._delivered += share.whole
+                self.given_up += not share.whole
 
     def _stop(self, within_s: float) -> None:
         with self._changed:
@@ -139,42 +182,39 @@ class WebhookSink(Sink):
                 self._changed.wait_for(lambda: self._items or self._end_at is not None)
                 if not self._items:
                     return
-                batch = [self._items.popleft() for _ in range(min(self._batch, len(self._items)))]
-            self._under_way = len(batch)
-            self._deliver(batch)
-            self._under_way = 0
+                self._under_way = [self._items.popleft() for _ in range(min(self._batch, len(self._items)))]
+            delivered = self._deliver([item for item, _ in self._under_way])
+            with self._changed:
+                self._settle(self._under_way, delivered=delivered)
+                self._under_way = []  # `finish` has emptied it, where that could not wait
             self._sleep(self._every_s)
 
-    def _deliver(self, batch: list[Item]) -> None:
-        """Post one batch, again and again where that may help, under the same id."""
+    def _deliver(self, batch: list[Item]) -> bool:
+        """Post one batch, again and again where that may help, under the same id; False: it was given up."""
         name, pause_s = f"msg_{secrets.token_hex(12)}", PAUSE_S[0]
         body = {"schema_version": SCHEMA_VERSION, "rig": self._context.rig, "id": name, "items": batch}
         data = json.dumps(body, ensure_ascii=False).encode("utf-8", "backslashreplace")
         for attempt in range(self._retries + 1):
             left_s = None if self._end_at is None else self._end_at - time.monotonic()
             if left_s is not None and left_s <= 0:
-                break
+                return False
             try:
                 self._post(name, data, left_s)
             except _Refused as refusal:
                 last = not refusal.again or attempt == self._retries
                 self.problem = f"{refusal}; {'given up' if last else 'trying again'}"
                 if last or not self._sleep(pause_s * random.uniform(0.5, 1.0)):  # noqa: S311  # so that rigs spread
-                    break
+                    return False
                 pause_s = min(2 * pause_s, PAUSE_S[1])
             else:
                 self.problem = ""
-                return
-        self._give_up(len(batch))
+                return True
+        return False
 
     def _sleep(self, pause_s: float) -> bool:
         """Wait; False where the end came first."""
         with self._changed:
             return not self._changed.wait_for(lambda: self._end_at is not None, pause_s)
-
-    def _give_up(self, count: int) -> None:
-        with self._changed:
-            self.lost += count
 
 
 class Poster:

@@ -24,6 +24,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://(.*)", re.DOTALL)
 _SHORT = re.compile(r"(gst|csi|v4l2|replay):(?!//)(.*)", re.DOTALL | re.IGNORECASE)  # without the slashes
+_SLIP = re.compile(r"(rtsps?|https?|test):/?(?!/)", re.IGNORECASE)  # a slash is missing
 _DEVICE = re.compile(r"/dev/(?:video[0-9]+|v4l/by-(?:id|path)/[^?]+)(?:\?.*)?")
 _LOGIN = re.compile(r"([^\s/?#@:]*)(?::(.*))?@", re.DOTALL)
 _OPTIONS = re.compile(r"(.*?)\?(\w+=.*)", re.DOTALL)  # a wildcard `?` has no `name=` behind it
@@ -181,6 +182,8 @@ def parse_uri(text: str) -> SourceUri:
         raise UsageError(f"source {text!r} is no path; wanted a folder, a video file or test://street")
     if _DEVICE.fullmatch(text):
         return _parse("v4l2", text)
+    if (slip := _SLIP.match(text)) is not None and not _exists(text):  # not shown further: passwords may follow
+        raise UsageError(f"a source begins with {slip[0]}, wanted {slip[1]}://")
     found = _SCHEME.match(text) or (None if _exists(text) else _SHORT.fullmatch(text))
     if found is None:
         path, query = (text, "") if _exists(text) else _split(text)

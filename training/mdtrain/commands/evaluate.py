@@ -6,7 +6,7 @@ import click
 
 from mdtrain.commands.evaluate_classes import classes
 from mdtrain.commands.evaluate_kaist import kaist
-from mdtrain.commands.evaluate_pairs import msrs
+from mdtrain.commands.evaluate_pairs import boxes, msrs
 from mdtrain.commands.evaluate_robustness import robustness
 from mdtrain.commands.evaluate_segment import mfnet
 
@@ -16,5 +16,5 @@ def evaluate() -> None:
     """Measure accuracy on labelled sets."""
 
 
-for command in (classes, kaist, mfnet, msrs, robustness):
+for command in (boxes, classes, kaist, mfnet, msrs, robustness):
     evaluate.add_command(command)

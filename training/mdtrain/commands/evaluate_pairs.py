@@ -1,20 +1,23 @@
-"""`mdtrain eval msrs`: average precision of an engine or of results, and pictures of the errors."""
+"""`mdtrain eval boxes` and `eval msrs`: average precision of an engine or of results, and pictures of the errors."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from mdrun.errors import UsageError
+from mdtrain.commands.labelled import BOX_SETS, default_list, labels_option, layout_of, list_option, read_labelled
 from mdtrain.commands.shown import (
     EXISTING,
     WORST,
     camera,
+    error_threshold_option,
     errors_option,
     only_with_errors,
     pictures_line,
@@ -25,12 +28,50 @@ from mdtrain.commands.shown import (
 )
 
 if TYPE_CHECKING:
+    from mdtrain.data.records import Record
     from mdtrain.metrics.box_pictures import BoxRun
-    from mdtrain.metrics.coco import Scores
+    from mdtrain.metrics.coco import Found, Scores
 
 # ruff: noqa: PLC0415  # numpy, OpenCV and pycocotools load when a command runs, not for --help
 
 DISPLAY = 0.5  # threshold of a class without a best F1 where there are results only, which do not say it
+LAYOUT_HELP = "Its layout. [default: the folder's name]"
+
+
+@click.command(
+    epilog="Examples: `mdtrain eval boxes --data llvip --list test --engine student.onnx --thermal-size 160x128`, "
+    "`mdtrain eval boxes --data own --set coco --engine student.onnx --errors runs/errors`"
+)
+@click.option("--data", type=EXISTING, required=True, help="Folder of the set, with its lists of names.")
+@click.option("--set", "name", type=click.Choice(BOX_SETS), help=LAYOUT_HELP)
+@list_option
+@labels_option
+@click.option("--engine", type=EXISTING, required=True, help="Engine to run; its task is detect.")
+@thermal_size_option
+@errors_option
+@worst_option
+@error_threshold_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, scores in [0, 1].")
+def boxes(
+    *,
+    data: Path,
+    name: str | None,
+    split: str | None,
+    labels: str | None,
+    engine: Path,
+    thermal_size: tuple[int, int] | None,
+    errors: Path | None,
+    worst: int | None,
+    error_threshold: float | None,
+    as_json: bool,
+) -> None:
+    """Average precision of an engine's boxes on any labelled set; higher is better."""
+    layout = layout_of(name, data, BOX_SETS, "boxes")
+    split = split or default_list(layout)
+    facts = {"set": layout, "split": split} | ({"labels": labels} if labels else {})
+    title = f"{engine.stem} on {data.name} {split}" + (f", {labels} labels" if labels else "")
+    job = Job(title, facts, engine, None, thermal_size, errors, worst, error_threshold)
+    job.run(lambda: read_labelled(layout, data, split, labels), as_json)
 
 
 @click.command(
@@ -51,11 +92,7 @@ DISPLAY = 0.5  # threshold of a class without a best F1 where there are results 
 @thermal_size_option
 @errors_option
 @worst_option
-@click.option(
-    "--error-threshold",
-    type=click.FloatRange(0, 1),
-    help="With --errors: lowest score that counts. [default: that of the best F1, class by class]",
-)
+@error_threshold_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, scores in [0, 1].")
 def msrs(
     *,
@@ -77,51 +114,91 @@ def msrs(
         raise UsageError(f"got {got} of --engine and --results, wanted one; see `mdtrain eval msrs --help`")
     if thermal_size and not engine:
         raise UsageError("got --thermal-size with --results, which are made already; use it with --engine")
-    only_with_errors(errors, {"--worst": worst, "--error-threshold": error_threshold})
-    from mdrun.engine import check_range
-    from mdtrain.data.records import CLASSES, check_records
-    from mdtrain.data.sets.msrs import read_msrs
-    from mdtrain.metrics.box_pictures import draw_worst
-    from mdtrain.metrics.error_folder import error_folder
-    from mdtrain.metrics.pairs import pair_scores, run_engine
-    from mdtrain.metrics.results import read_results
-
-    check_range("--error-threshold", error_threshold, 0, 1)  # NaN is in every range of click
     title = f"{engine.stem if engine else source} on {data.name} {split}, {labels} labels"
-    with error_folder(errors) if errors is not None else nullcontext() as folder:
-        records = read_msrs(data, split, labels)
-        check_records(records, data)
-        if engine:
-            found = run_engine(engine, records, thermal_size)
-        else:
-            found = read_results(source, [record.name for record in records], CLASSES)
-        scores = pair_scores(records, found)
+    facts = {"split": split, "labels": labels}
+    job = Job(title, facts, engine, results, thermal_size, errors, worst, error_threshold)
+    job.run(lambda: read_labelled("msrs", data, split, labels), as_json)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is judged, and what is shown of it: the options of a command.
+
+    Attributes:
+        title: engine or results, set, list.
+        facts: what the JSON says about the set.
+        engine: to run; None for results.
+        results: of `mdrun`; None for an engine.
+        thermal_size: width and height in pixels of the camera to simulate; None leaves the images.
+        errors: folder for pictures, or None.
+        worst: most pictures, or None.
+        error_threshold: lowest score that counts in them; None takes that of the best F1.
+    """
+
+    title: str
+    facts: Mapping[str, str]
+    engine: Path | None
+    results: Path | None
+    thermal_size: tuple[int, int] | None
+    errors: Path | None
+    worst: int | None
+    error_threshold: float | None
+
+    def run(self, read: Callable[[], list[Record]], as_json: bool) -> None:
+        """Judge the pairs that `read` gives and print scores; pictures if they are asked for.
+
+        Raises:
+            UsageError: options that do not go together.
+            MdrunError: as the readers and `run_engine`.
+        """
+        only_with_errors(self.errors, {"--worst": self.worst, "--error-threshold": self.error_threshold})
+        from mdrun.engine import check_range
+        from mdtrain.metrics.box_errors import find_errors
+        from mdtrain.metrics.box_pictures import draw_worst
+        from mdtrain.metrics.error_folder import error_folder
+        from mdtrain.metrics.pairs import pair_scores, truth_of
+
+        check_range("--error-threshold", self.error_threshold, 0, 1)  # NaN is in every range of click
+        with error_folder(self.errors) if self.errors is not None else nullcontext() as folder:
+            records = read()
+            found = self._find(records)
+            scores = pair_scores(records, found)
+            if folder is not None:
+                shown_as = self._shown_as(scores["all"])
+                judged = zip(records, found, strict=True)
+                pairs = [find_errors(truth_of(record), of, shown_as.thresholds) for record, of in judged]
+                draw_worst(folder, records, pairs, shown_as, self.worst or WORST)
+        if as_json:
+            drawn = folder and {"errors": {"pictures": folder.pictures, "thresholds": shown_as.named_thresholds}}
+            click.echo(json.dumps({**self.facts, **scores, **(drawn or {})}))
+            return
+        _print_scores(f"{self.title}, {camera(self.thermal_size)}" if self.engine else self.title, scores)
         if folder is not None:
-            run = _run(title, engine, thermal_size, scores["all"], error_threshold)
-            draw_worst(folder, records, found, run, worst or WORST)
-    if as_json:
-        drawn = {} if folder is None else {"errors": {"pictures": folder.pictures, "thresholds": run.named_thresholds}}
-        click.echo(json.dumps({"split": split, "labels": labels, **scores, **drawn}))
-        return
-    _print_scores(f"{title}, {camera(thermal_size)}" if engine else title, scores)
-    if folder is not None:
-        click.echo(pictures_line(folder, len(records)))
+            click.echo(pictures_line(folder, len(records)))
 
+    def _find(self, records: list[Record]) -> list[Found]:
+        """What the engine finds in each pair, or what the results say."""
+        from mdtrain.data.records import CLASSES
+        from mdtrain.metrics.pairs import run_engine
+        from mdtrain.metrics.results import read_results
 
-def _run(
-    title: str, engine: Path | None, thermal_size: tuple[int, int] | None, scores: Scores, fixed: float | None
-) -> BoxRun:
-    """What the pictures say about the run; thresholds as --error-threshold describes them."""
-    from mdrun.models import resolve
-    from mdrun.onnx_file import read_manifest
-    from mdtrain.metrics.box_errors import class_thresholds
-    from mdtrain.metrics.box_pictures import BoxRun
+        if self.engine is not None:
+            return run_engine(self.engine, records, self.thermal_size)
+        assert self.results is not None  # noqa: S101  # a command sees to that
+        return read_results(self.results, [record.name for record in records], CLASSES)
 
-    if engine is None:
-        return BoxRun(title, None, True, class_thresholds(scores, fixed, DISPLAY))
-    manifest = read_manifest(resolve(engine))
-    thresholds = class_thresholds(scores, fixed, manifest.thresholds.display)
-    return BoxRun(title, thermal_size, "thermal" in manifest.needs, thresholds)
+    def _shown_as(self, scores: Scores) -> BoxRun:
+        """What the pictures say about the run; thresholds as --error-threshold describes them."""
+        from mdrun.models import resolve
+        from mdrun.onnx_file import read_manifest
+        from mdtrain.metrics.box_errors import class_thresholds
+        from mdtrain.metrics.box_pictures import BoxRun
+
+        if self.engine is None:
+            return BoxRun(self.title, None, True, class_thresholds(scores, self.error_threshold, DISPLAY))
+        manifest = read_manifest(resolve(self.engine))
+        thresholds = class_thresholds(scores, self.error_threshold, manifest.thresholds.display)
+        return BoxRun(self.title, self.thermal_size, "thermal" in manifest.needs, thresholds)
 
 
 def _print_scores(title: str, scores: Mapping[str, Scores]) -> None:

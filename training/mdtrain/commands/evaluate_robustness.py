@@ -6,21 +6,29 @@ import json
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
 
 from mdrun.errors import UsageError
+from mdtrain.commands.labelled import (
+    BOX_SETS,
+    MAP_SETS,
+    default_list,
+    labels_option,
+    layout_of,
+    list_option,
+    read_labelled,
+)
 from mdtrain.commands.shown import EXISTING, camera, print_table, shown, thermal_size_option
 
 if TYPE_CHECKING:
-    from mdtrain.data.records import Record
+    from mdtrain.data.sets import SetName
     from mdtrain.metrics.robustness import Outcome
 
 # ruff: noqa: PLC0415  # numpy, OpenCV and pycocotools load when a command runs, not for --help
 
-Layout = Literal["msrs", "mfnet", "street"]
-LAYOUTS: dict[str, tuple[Layout, ...]] = {"detect": ("msrs", "street"), "segment": ("mfnet", "street")}  # by task
+LAYOUTS: dict[str, tuple[SetName, ...]] = {"detect": BOX_SETS, "segment": MAP_SETS}  # by task
 MEAN = "mean over all 9 classes as RTFNet defines it, an absent one counts as 0; person and car over all pairs"
 LABELS = {"detect": "boxes", "segment": "label maps"}
 
@@ -33,10 +41,11 @@ LABELS = {"detect": "boxes", "segment": "label maps"}
 @click.option(
     "--set",
     "name",
-    type=click.Choice(("msrs", "mfnet", "street")),
-    help="Its layout. [default: msrs for detectors, else the folder's name]",
+    type=click.Choice(sorted({*BOX_SETS, *MAP_SETS})),
+    help="Its layout. [default: the folder's name; msrs for detectors where that is no layout]",
 )
-@click.option("--split", help="List of names to evaluate: SPLIT.txt. [default: test of mfnet, else val]")
+@list_option
+@labels_option
 @click.option("--engine", type=EXISTING, required=True, help="Engine to run; its task is detect or segment.")
 @click.option(
     "--scenes",
@@ -46,13 +55,14 @@ LABELS = {"detect": "boxes", "segment": "label maps"}
     help="Synthetic scenes for time differences; 0 leaves them out.",
 )
 @thermal_size_option
-@click.option("--plot", type=click.Path(path_type=Path), help="PNG to write: accuracy against shift and age.")
+@click.option("--plot", type=click.Path(path_type=Path), help="PNG to write: accuracy by blackout, shift and age.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, scores in [0, 1].")
 def robustness(
     *,
     data: Path,
-    name: Layout | None,
+    name: str | None,
     split: str | None,
+    labels: str | None,
     engine: Path,
     scenes: int,
     thermal_size: tuple[int, int] | None,
@@ -66,6 +76,7 @@ def robustness(
     from mdrun.engine import check_inputs
     from mdrun.models import resolve
     from mdrun.onnx_file import read_manifest
+    from mdtrain.metrics.label_pairs import check_label_maps
     from mdtrain.metrics.robustness import draw_curves, measure
     from mdtrain.outputs import result_file
 
@@ -75,9 +86,13 @@ def robustness(
         task = manifest.task
         if task not in LAYOUTS:
             raise UsageError(f"{engine}: its task is {task!r}, wanted {' or '.join(LAYOUTS)}; choose another engine")
-        layout = _layout(task, engine, data, name)
-        split = split or ("test" if layout == "mfnet" else "val")
-        records = _read(task, layout, data, split)
+        instead = "msrs" if task == "detect" else ""
+        what = f"{LABELS[task]} to judge {engine.stem} by"
+        layout = layout_of(name, data, LAYOUTS[task], what, instead=instead)
+        split = split or default_list(layout)
+        records = read_labelled(layout, data, split, labels)
+        if task == "segment":
+            check_label_maps(records, data)
         outcomes = measure(
             task, engine, records, scenes, thermal_size, lambda condition: click.echo(condition, err=True)
         )
@@ -87,45 +102,6 @@ def robustness(
         click.echo(json.dumps([outcome._asdict() for outcome in outcomes]))
     else:
         _print(task, f"{engine.stem}, {data.name} {split}", thermal_size, scenes, outcomes)
-
-
-def _layout(task: str, engine: Path, data: Path, name: Layout | None) -> Layout:
-    """How the folder is read: by --set, or as its help says.
-
-    Raises:
-        UsageError: that is no layout, or one without labels for the task.
-    """
-    folder = data.resolve().name
-    wanted = name or ("msrs" if task == "detect" else folder)
-    for layout in LAYOUTS[task]:
-        if layout == wanted:
-            return layout
-    with_labels = " or ".join(LAYOUTS[task])
-    if name is not None:
-        raise UsageError(
-            f"got --set {name}, which has no {LABELS[task]} to judge {engine.stem} by, wanted {with_labels}"
-        )
-    raise UsageError(
-        f"{data}: its name {folder!r} is no layout with {LABELS[task]}, by which {engine.stem} is judged; "
-        f"name the layout with --set: {with_labels}"
-    )
-
-
-def _read(task: str, layout: Layout, data: Path, split: str) -> list[Record]:
-    """The pairs, which have what the task is judged by.
-
-    Raises:
-        SourceError, DataError: the set cannot be read.
-    """
-    from mdtrain.data.records import check_records
-    from mdtrain.data.sets import read_set
-    from mdtrain.metrics.label_pairs import check_label_maps
-
-    records = read_set(layout, data, split)
-    check_records(records, data)
-    if task == "segment":
-        check_label_maps(records, data)
-    return records
 
 
 def _print(task: str, run: str, thermal_size: tuple[int, int] | None, scenes: int, outcomes: Sequence[Outcome]) -> None:

@@ -44,6 +44,12 @@ worst_option = click.option(
     "--worst", type=click.IntRange(min=1), metavar="N", help=f"With --errors: most pictures. [default: {WORST}]"
 )
 
+error_threshold_option = click.option(
+    "--error-threshold",
+    type=click.FloatRange(0, 1),
+    help="With --errors: lowest score that counts. [default: that of the best F1, class by class]",
+)
+
 
 def only_with_errors(errors: Path | None, given: Mapping[str, object]) -> None:
     """Refuse an option that says how errors are drawn where they are not.

@@ -118,6 +118,9 @@ def _finish(result: Any) -> None:
         values = [result.accuracy.scores[measure] for measure in task.row_measures(name)]
         table.add_row(name, *("-" if math.isnan(value) else f"{value:.3f}" for value in values))
     Console().print(table)
+    if rates := [value for name, value in result.accuracy.scores.items() if name.endswith("miss_rate")]:
+        shown = " / ".join("-" if math.isnan(rate) else f"{100 * rate:.2f}" for rate in rates)
+        Console().print(f"KAIST miss rate, reasonable (%), all / day / night, lower is better: {shown}")
 
 
 def _show_plan(plan: Any) -> None:

@@ -20,6 +20,7 @@ from mdrun.sources import images
 from mdrun.street.config import LABEL_NAMES
 from mdrun.thermal.normalise import Rule, normalise
 from mdtrain.data.png import read_four_channels, read_label_map
+from mdtrain.metrics.kaist_images import ImageTruth
 
 CLASSES = ("person", "bicycle", "car")
 LABEL_CLASSES = LABEL_NAMES  # of label maps: index 0 is unlabelled, the background
@@ -109,6 +110,7 @@ class Record:
         night: taken by night; None where the set does not say.
         label_map_file: classes of all pixels, the same field of view; None where there are only boxes.
         label: class of the whole pair, where the set has one; see `class_name`.
+        kaist: what KAIST's miss rate is judged by: also boxes that nothing learns from; None of other sets.
     """
 
     name: str
@@ -119,6 +121,7 @@ class Record:
     night: bool | None = field(default=None)
     label_map_file: LabelFile | None = None
     label: str | None = None
+    kaist: ImageTruth | None = None
 
     @property
     def class_name(self) -> str | None:

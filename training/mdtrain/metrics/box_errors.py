@@ -7,16 +7,21 @@ it overlaps most. So the sums over a set are those that its best F1 was computed
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mdrun.boxes import iou_matrix
+from mdrun.boxes import Boxes, iou_matrix
 from mdtrain.data.records import CLASSES
 from mdtrain.metrics.coco import Found, Scores, Truth
 
 MATCH_IOU = 0.5
+
+
+def no_boxes() -> Boxes:
+    """(0, 4)."""
+    return np.zeros((0, 4), np.float32)
 
 
 @dataclass(frozen=True)
@@ -28,12 +33,14 @@ class PairErrors:
         found: the D detections that reach the threshold of their class, best first.
         missed: (G,) whether no detection matches the object.
         hits: (D,) whether the detection matches an object; the others are false alarms.
+        left_out: (R, 4) boxes that count neither way: regions to ignore, and detections that fall on them.
     """
 
     truth: Truth
     found: Found
     missed: NDArray[np.bool_]
     hits: NDArray[np.bool_]
+    left_out: Boxes = field(default_factory=no_boxes)
 
     @property
     def errors(self) -> int:

@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mdrun.boxes import Boxes, scale
-from mdrun.sinks.scene import INK, PAPER, Tag, draw_tags, pane_size
+from mdrun.sinks.scene import INK, MUTED, PAPER, Tag, draw_tags, pane_size
 from mdrun.sinks.sheet import BACKGROUND
 from mdrun.sinks.text import Colour, Image, draw_text, text_width
 from mdtrain.data.records import CLASSES, Record
-from mdtrain.metrics.box_errors import MATCH_IOU, PairErrors, find_errors, most_errors_first
-from mdtrain.metrics.coco import Found
+from mdtrain.metrics.box_errors import MATCH_IOU, PairErrors, most_errors_first
 from mdtrain.metrics.error_folder import TIMES, ErrorFolder
 from mdtrain.metrics.error_frame import (
     FALSE,
@@ -32,7 +31,7 @@ from mdtrain.metrics.error_frame import (
     thermal_pane,
     titled,
 )
-from mdtrain.metrics.pairs import seen_by, truth_of
+from mdtrain.metrics.pairs import seen_by
 
 PANE_WIDTH = 800
 KEY_GAP = 22
@@ -59,6 +58,7 @@ class Outline:
 HIT = Outline("found", RIGHT, None, 1)
 MISS = Outline("missed", MISSED, (8, 5), 2)
 ALARM = Outline("false alarm", FALSE, (3, 3), 2)
+LEFT_OUT = Outline("not counted", MUTED, (16, 8), 1)
 
 
 @dataclass(frozen=True)
@@ -67,43 +67,51 @@ class BoxRun(Run):
 
     Attributes:
         thresholds: lowest score that counts, by class index.
+        classes: names by class index.
+        outlines: kinds of boxes that the measure knows, in the order of the key.
     """
 
     thresholds: Sequence[float]
+    classes: Sequence[str] = CLASSES
+    outlines: Sequence[Outline] = (HIT, MISS, ALARM)
 
     @property
     def named_thresholds(self) -> dict[str, float]:
         """The thresholds by class."""
-        return dict(zip(CLASSES, self.thresholds, strict=True))
+        return dict(zip(self.classes, self.thresholds, strict=True))
 
 
-def draw_worst(folder: ErrorFolder, records: Sequence[Record], found: Sequence[Found], run: BoxRun, worst: int) -> None:
+def draw_worst(
+    folder: ErrorFolder, records: Sequence[Record], pairs: Sequence[PairErrors], run: BoxRun, worst: int
+) -> None:
     """Pictures of the pairs with the most errors, and the index of all pairs.
 
     Args:
         folder: takes the files.
         records: the pairs.
-        found: what was detected in each, in pixels of its visible image.
+        pairs: the boxes of each, in pixels of its visible image.
         run: what was judged.
         worst: most pictures; a pair without errors gets none.
     """
-    pairs = [find_errors(truth_of(r), f, run.thresholds) for r, f in zip(records, found, strict=True)]
     digits, rows = max(2, len(str(worst))), []
     for rank, index in enumerate(most_errors_first(pairs), start=1):
         record, errors = records[index], pairs[index]
         _, missed, false = errors.counts()
         picture = None
         if rank <= worst and errors.errors:
-            name = f"{rank:0{digits}d}_{record.name}_{missed}-missed_{false}-false.png"
+            pair = record.name.replace("/", "_")
+            name = f"{rank:0{digits}d}_{pair}_{missed}-missed_{false}-false.png"
             picture = folder.add_picture(name, draw_pair(record, errors, run))
-        rows.append(_row(rank, record, errors, picture))
+        rows.append(_row(rank, record, errors, run.classes, picture))
     folder.add_index(rows)
 
 
-def _row(rank: int, record: Record, errors: PairErrors, picture: str | None) -> dict[str, object]:
+def _row(
+    rank: int, record: Record, errors: PairErrors, classes: Sequence[str], picture: str | None
+) -> dict[str, object]:
     """The columns of one pair."""
     row: dict[str, object] = {"rank": rank, "name": record.name, "time": TIMES[record.night]}
-    for prefix, kind in (("", None), *((f"{name}_", index) for index, name in enumerate(CLASSES))):
+    for prefix, kind in (("", None), *((f"{name}_", index) for index, name in enumerate(classes))):
         numbers = zip(("objects", "missed", "false"), errors.counts(kind), strict=True)
         row |= {prefix + what: number for what, number in numbers}
     return row | {"picture": picture}
@@ -122,13 +130,16 @@ def draw_pair(record: Record, errors: PairErrors, run: BoxRun) -> Image:
         for corner, text, wanted in zip(_corners(boxes, frame, size), texts, chosen, strict=True)
         if wanted
     ]
+    for corner in _corners(errors.left_out, frame, size):
+        draw_outline(left, corner, LEFT_OUT)
+        draw_outline(right, corner, LEFT_OUT)
     for outline, tag in reversed(marks):  # errors lie on top
         draw_outline(left, tag.corner, outline)
         draw_outline(right, tag.corner, outline)
     draw_tags(left, [tag for _, tag in marks])
     _, missed, false = errors.counts()
     counts = [f"{missed} missed", f"{false} false alarm{'s' * (false != 1)}", f"{errors.hits.sum()} found"]
-    return framed(beside((left, right)), record.name, summary(counts, record.night), _caption(run), _key())
+    return framed(beside((left, right)), record.name, summary(counts, record.night), _caption(run), _key(run.outlines))
 
 
 def _corners(boxes_xyxy: Boxes, frame_wh: tuple[int, int], pane_wh: tuple[int, int]) -> list[list[int]]:
@@ -154,12 +165,12 @@ def _caption(run: BoxRun) -> str:
     return f"{run.title} · scores from {scores} · a match overlaps by an IoU of {MATCH_IOU:g} or more"
 
 
-def _key() -> Image:
+def _key(kinds: Sequence[Outline]) -> Image:
     """An outline of each kind with its name."""
-    widths = [SAMPLE[0] + 8 + text_width(kind.name, TEXT_PX) for kind in (HIT, MISS, ALARM)]
-    key: Image = np.full((KEY_HEIGHT, sum(widths) + 2 * KEY_GAP, 3), BACKGROUND, np.uint8)
+    widths = [SAMPLE[0] + 8 + text_width(kind.name, TEXT_PX) for kind in kinds]
+    key: Image = np.full((KEY_HEIGHT, sum(widths) + (len(kinds) - 1) * KEY_GAP, 3), BACKGROUND, np.uint8)
     x = 0
-    for kind, width in zip((HIT, MISS, ALARM), widths, strict=True):
+    for kind, width in zip(kinds, widths, strict=True):
         draw_outline(key, [x + 1, 2, x + SAMPLE[0], 2 + SAMPLE[1]], kind)
         draw_text(key, kind.name, (x + SAMPLE[0] + 8, KEY_BASELINE), TEXT_PX, PAPER)
         x += width + KEY_GAP

@@ -24,6 +24,7 @@ from mdrun.errors import DataError
 MIN_OVERLAP = 0.5
 BORDER_XYXY = (5.0, 5.0, 635.0, 507.0)  # kaist_eval_full.m, xRng and yRng: a person beyond is an ignore region
 FPPI_POINTS = 10.0 ** np.arange(-2.0, 0.25, 0.25)  # exact powers: rounded ones shift the day score by up to 0.03
+FIRST_PIXEL = 1.0  # what boxes counted from 0 lack in x and y
 MIN_MISS = 1e-10  # bbGt.m: keeps the logarithm finite
 DAY_SETS = frozenset({0, 1, 2, 6, 7, 8})  # campus, road, downtown of training and test; 3-5 and 9-11 are night
 
@@ -219,16 +220,24 @@ def match_image(overlap: NDArray[np.float64], ignore: NDArray[np.bool_]) -> NDAr
     Returns:
         (D,) outcomes.
     """
+    on_region = (overlap[:, ignore] >= MIN_OVERLAP).any(axis=1)
+    outcomes = np.where(on_region, LEFT_OUT, FALSE_POSITIVE).astype(np.int8)
+    outcomes[partners(overlap, ignore) >= 0] = TRUE_POSITIVE
+    return outcomes
+
+
+def partners(overlap: NDArray[np.float64], ignore: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """(D,) index of the box that each detection of one image takes, -1 for none; arguments as `match_image`."""
     good = overlap >= MIN_OVERLAP
-    outcomes = np.where(good[:, ignore].any(axis=1), LEFT_OUT, FALSE_POSITIVE).astype(np.int8)
+    taken = np.full(len(overlap), -1, np.int64)
     free = ~ignore
     for index in np.flatnonzero(good[:, ~ignore].any(axis=1)):
         candidates = np.where(free & good[index], overlap[index], 0.0)
         last_best = len(candidates) - 1 - int(np.argmax(candidates[::-1]))
         if candidates[last_best] > 0:
             free[last_best] = False
-            outcomes[index] = TRUE_POSITIVE
-    return outcomes
+            taken[index] = last_best
+    return taken
 
 
 def log_average_miss_rate(fppi: NDArray[np.float64], recall: NDArray[np.float64]) -> float:

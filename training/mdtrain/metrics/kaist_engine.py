@@ -15,12 +15,11 @@ from mdrun.engine import Engine
 from mdrun.errors import DataError, EngineError, OutputError
 from mdrun.files import PartialFile
 from mdtrain.data.records import CLASSES, Record, make_record
-from mdtrain.data.sets.kaist import HEIGHT, WIDTH
-from mdtrain.metrics.kaist import Annotations, PersonDetections
+from mdtrain.metrics.kaist import FIRST_PIXEL, Annotations, PersonDetections
+from mdtrain.metrics.kaist_images import HEIGHT, WIDTH
 from mdtrain.metrics.pairs import infer_pair, refuse_other_task
 
 PERSON = CLASSES.index("person")
-FIRST_PIXEL = 1.0
 Rows = list[tuple[float, float, float, float, float]]  # x, y, w, h in pixels counted from 1, score
 
 
@@ -54,16 +53,25 @@ def person_rows(path: Path, records: Sequence[Record], thermal_size: tuple[int, 
                 "choose an engine that detects persons"
             )
         for record in records:
-            height, width = record.visible.shape[:2]
-            if (width, height) != (WIDTH, HEIGHT):
-                raise DataError(
-                    f"{record.visible_file.path}: image is {width}x{height}, wanted KAIST's {WIDTH}x{HEIGHT}, "
-                    "whose pixels the annotations count; copy the original images"
-                )
+            refuse_other_size(record)
             found = infer_pair(engine, record, thermal_size)
             persons = found.classes == PERSON
             rows = zip(found.boxes_xyxy[persons].tolist(), found.scores[persons].tolist(), strict=True)
             yield [_row(box, score) for box, score in rows]
+
+
+def refuse_other_size(record: Record) -> None:
+    """Annotations count the pixels of KAIST's own images.
+
+    Raises:
+        DataError: the visible image has another size.
+    """
+    height, width = record.visible.shape[:2]
+    if (width, height) != (WIDTH, HEIGHT):
+        raise DataError(
+            f"{record.visible_file.path}: image is {width}x{height}, wanted KAIST's {WIDTH}x{HEIGHT}, "
+            "whose pixels the annotations count; copy the original images"
+        )
 
 
 def _row(box: list[float], score: float) -> tuple[float, float, float, float, float]:

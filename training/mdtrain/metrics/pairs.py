@@ -66,7 +66,7 @@ def refuse_other_task(engine: Engine, path: Path, wanted: str) -> None:
     Raises:
         EngineError: it is not the wanted one.
     """
-    commands = {"detect": "mdtrain eval msrs", "segment": "mdtrain eval mfnet", "classify": "mdtrain eval classes"}
+    commands = {"detect": "mdtrain eval boxes", "segment": "mdtrain eval mfnet", "classify": "mdtrain eval classes"}
     task = engine.manifest.task
     if task != wanted:
         way_out = f"`{commands[task]}` judges it" if task in commands else "choose another engine"

@@ -8,10 +8,11 @@ image for a lost camera; these numbers say what would happen if it did, and what
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -23,12 +24,22 @@ from mdtrain.data.street_set import LATEST_S, MOST_HIDDEN, is_night
 from mdtrain.metrics.label_pairs import GROUPS, group_json, group_pairs, judge_labels
 from mdtrain.metrics.pairs import Alter, pair_scores, run_engine
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 Image = NDArray[np.uint8]
 SIDE = 1 / 3  # share of the width that is black on a side
 SURROUND = 3 / 16  # share of each edge: 120 of 640 and 96 of 512 pixels
 SHIFTS_PX = (0, 2, 4, 8, 16)  # of the visible image
 SKEWS_MS = (0, 33, 67, 100, 150, 200)
 STREET_SIZE = (640, 480)
+PANELS = {  # of plots: title and what is below, by group
+    "blackout": ("blackout (dotted: without one)", ""),
+    "misalignment": ("misalignment", "thermal shift, pixels of the visible image"),
+    "skew": ("skew", "thermal age, ms"),
+}
+BARS = 0.8  # share of a condition's place that its bars take
+LABEL_WIDTH = 16  # letters
 
 
 class Outcome(NamedTuple):
@@ -204,25 +215,47 @@ def measure(
 
 
 def draw_curves(task: str, outcomes: Sequence[Outcome], title: str, path: Path) -> None:
-    """Accuracy against misalignment and against time difference, a line a curve of the task's measure, as a picture."""
+    """Accuracy with black images as bars, against misalignment and time difference as lines; a colour a curve."""
     import matplotlib as mpl  # noqa: PLC0415  # half a second that only plots need
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415
 
-    shown = MEASURES[task]
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
-    for axis, group, unit in zip(axes, ("misalignment", "skew"), ("pixels of the visible image", "ms"), strict=True):
+    figure, axes = plt.subplot_mosaic("BB;MS", figsize=(9, 7.2), sharey=True, layout="constrained")
+    for panel, group in (("B", "blackout"), ("M", "misalignment"), ("S", "skew")):
         chosen = [outcome for outcome in outcomes if outcome.group == group]
-        for name in shown.curves:
-            values = [shown.columns(outcome.scores)[name] for outcome in chosen]
-            if chosen and None not in values:
-                axis.plot([outcome.value for outcome in chosen], values, marker="o", label=name)
-        axis.set(title=group, xlabel=f"thermal {'shift' if group == 'misalignment' else 'age'}, {unit}", ylim=(0, 1))
-        axis.grid(visible=True, alpha=0.3)
-    axes[0].set_ylabel(shown.name)
-    axes[0].legend(frameon=False)
+        axes[panel].set_visible(bool(chosen))
+        _draw_group(axes[panel], MEASURES[task], group, chosen)
+    entries = {
+        name: sample for axis in axes.values() for sample, name in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(entries.values(), entries, frameon=False, ncols=len(entries) or 1, loc="outside lower center")
     figure.suptitle(title)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130, format="png")  # whatever the file is called
     plt.close(figure)
+
+
+def _draw_group(axis: Axes, shown: Measure, group: str, outcomes: Sequence[Outcome]) -> None:
+    """One panel; a curve without a number, as of a class that does not occur, is left out and keeps its colour."""
+    columns = [shown.columns(outcome.scores) for outcome in outcomes]
+    by_name = {name: np.array([column[name] for column in columns], np.float64) for name in shown.curves}
+    told = [(name, values, f"C{index}") for index, (name, values) in enumerate(by_name.items())]
+    curves = [curve for curve in told if outcomes and np.isfinite(curve[1]).all()]
+    if group == "blackout":
+        _draw_bars(axis, [outcome.condition for outcome in outcomes], curves)
+    else:
+        for name, values, colour in curves:
+            axis.plot([outcome.value for outcome in outcomes], values, marker="o", color=colour, label=name)
+    axis.set(title=PANELS[group][0], xlabel=PANELS[group][1], ylabel=shown.name, ylim=(0, 1))
+    axis.grid(axis="y" if group == "blackout" else "both", alpha=0.3)
+
+
+def _draw_bars(axis: Axes, conditions: Sequence[str], curves: Sequence[tuple[str, NDArray[np.float64], str]]) -> None:
+    """A cluster of bars a condition, and above each bar a line at what the curve has without a blackout."""
+    places, width = np.arange(len(conditions)), BARS / max(len(curves), 1)
+    for index, (name, heights, colour) in enumerate(curves):
+        lefts = places + (index - len(curves) / 2) * width
+        axis.bar(lefts, heights, width, align="edge", color=colour, label=name)
+        axis.hlines(np.full_like(lefts, heights[0]), lefts, lefts + width, colors=colour, linestyles="dotted")
+    axis.set_xticks(places, [textwrap.fill(condition, LABEL_WIDTH) for condition in conditions])

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mdrun.errors import EngineError
+from mdtrain.tensors import read_tensors
 
 PARTS = ("conv1.", "bn1.", "layer1.", "layer2.", "layer3.", "layer4.", "features.")  # the rest classifies ImageNet
 COUNTER = "num_batches_tracked"  # files written before batch norm counted its batches lack it
@@ -53,12 +54,12 @@ def read_backbone(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise EngineError(f"{path}: no such file of backbone weights; torchvision's resnet18 or vgg16_bn is one")
     try:
-        data = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        if path.suffix == ".safetensors":
+            data = load_file(path)
+        else:
+            data = read_tensors(path, "file of tensors", "save a plain state dict")
     except (SafetensorError, OSError) as error:
         raise EngineError(f"{path}: not a readable safetensors file ({error}); copy it again") from error
-    except Exception as error:  # torch raises half a dozen kinds for damaged files, and for pickles that want code
-        reason = str(error).strip().splitlines()[0][:120]
-        raise EngineError(f"{path}: not a readable file of tensors ({reason}); save a plain state dict") from error
     if not isinstance(data, dict) or not all(isinstance(value, Tensor) for value in data.values()):
         raise EngineError(f"{path}: holds no plain state dict; save model.state_dict() and nothing around it")
     return {name: value for name, value in data.items() if name.startswith(PARTS)}

@@ -151,9 +151,9 @@ export class Panels {
     const rows = Object.entries(this.status.sinks).map(([output, sink]) => [
       name(output, "b"),
       sink.alive ? badge("writing") : badge("failing"),
-      sink.written, sink.dropped, sink.errors, sink.message ? name(sink.message) : "–",
+      sink.written, sink.dropped, sink.errors, sink.lost, sink.message ? name(sink.message) : "–",
     ]);
-    byId("sinks").replaceChildren(table(["output", "state", "written", "dropped", "errors", "message"], rows));
+    byId("sinks").replaceChildren(table(["output", "state", "written", "dropped", "errors", "messages lost", "message"], rows));
   }
 
   notice(notice) {

@@ -39,7 +39,9 @@ def read_set(
         return read_kaist(root, split, kaist_labels)
     if name == "roadscene":
         if split != "train":
-            raise UsageError(f"roadscene has no split {split!r}, all of it is for training; validate on another set")
+            raise UsageError(
+                f"roadscene has no list {split!r}, all of it is 'train'; to choose by scores, validate on another set"
+            )
         return read_roadscene(root)
     readers = {
         "flir": read_flir,

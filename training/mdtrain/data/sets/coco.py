@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mdrun.errors import DataError, SourceError
+from mdrun.errors import DataError
 from mdtrain.data.records import CLASSES, Record, make_record
+from mdtrain.data.sets.lists import no_list
 from mdtrain.metrics.files import Entry, parse_json, read_text
 
 ALIASES = {"people": "person", "pedestrian": "person", "bike": "bicycle", "cyclist": "bicycle"}
@@ -28,7 +29,8 @@ def read_coco(root: Path, split: str) -> list[Record]:
     """
     path = root / f"{split}.json"
     if not path.is_file():
-        raise SourceError(f"{path}: no such file; the layout of own pairs is visible/, thermal/, train.json, val.json")
+        layout = "the layout of own pairs is visible/, thermal/, train.json, val.json"
+        raise no_list(f"{path}: no such file", layout, sorted(file.stem for file in root.glob("*.json")))
     where = str(path)
     data = Entry(parse_json(read_text(path, "annotations"), where), where)
     known = {}

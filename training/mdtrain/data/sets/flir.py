@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mdrun.errors import SourceError
 from mdtrain.data.records import Record, make_record
+from mdtrain.data.sets.lists import no_list, text_lists
 from mdtrain.data.sets.voc import read_voc
 from mdtrain.metrics.files import read_text
 
@@ -27,10 +27,10 @@ def read_flir(root: Path, split: str) -> list[Record]:
     """
     listing = root / LISTS.get(split, f"{split}.txt")
     if not listing.is_file():
-        raise SourceError(
-            f"{listing}: no such list of names; the FLIR-aligned layout is JPEGImages/, Annotations/, "
-            f"{', '.join(LISTS.values())}"
-        )
+        layout = f"the FLIR-aligned layout is JPEGImages/, Annotations/, {', '.join(LISTS.values())}"
+        published = {Path(file).stem: name for name, file in LISTS.items()}
+        there = [published.get(name, name) for name in text_lists(root)]
+        raise no_list(f"{listing}: no such list of names", layout, there)
     records = []
     for line in read_text(listing, "list of names").split():
         name = line.removesuffix(THERMAL)

@@ -15,6 +15,7 @@ import numpy as np
 
 from mdrun.errors import DataError, OutputError, SourceError, UsageError
 from mdtrain.data.records import Record, make_record
+from mdtrain.data.sets.lists import no_list, text_lists
 from mdtrain.metrics.files import read_text
 
 LAYOUT = "the layout is visible/CLASS/, thermal/CLASS/, train.txt, val.txt"
@@ -31,7 +32,8 @@ def read_folders(root: Path, split: str) -> list[Record]:
     """
     listing = root / f"{split}.txt"
     if not listing.is_file():
-        raise SourceError(f"{listing}: no such list of pairs; {LAYOUT}; `mdtrain data split {root}` writes both lists")
+        way_out = f"{LAYOUT}; `mdtrain data split {root}` writes both lists"
+        raise no_list(f"{listing}: no such list of pairs", way_out, text_lists(root))
     visible, thermal = find_files(root / "visible"), find_files(root / "thermal")
     lines = [line.strip() for line in read_text(listing, "list of pairs").splitlines()]
     return [_record(listing, line, visible, thermal) for line in lines if line]

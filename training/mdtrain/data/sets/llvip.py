@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mdrun.errors import SourceError
 from mdtrain.data.records import Record, make_record
+from mdtrain.data.sets.lists import no_list
 from mdtrain.data.sets.voc import read_voc
 
 NAMES = {"person": 0}
@@ -25,9 +25,9 @@ def read_llvip(root: Path, split: str) -> list[Record]:
     part = FOLDERS.get(split, split)
     folder = root / "visible" / part
     if not folder.is_dir():
-        raise SourceError(
-            f"{folder}: no such folder; the LLVIP layout is visible/, infrared/ with train/, test/, Annotations/"
-        )
+        layout = "the LLVIP layout is visible/, infrared/ with train/, test/, Annotations/"
+        there = sorted(path.name for path in folder.parent.glob("*") if path.is_dir())
+        raise no_list(f"{folder}: no such folder", layout, there)
     records = []
     for path in sorted(folder.glob("*.jpg")):
         boxes, classes = read_voc(root / "Annotations" / f"{path.stem}.xml", NAMES)

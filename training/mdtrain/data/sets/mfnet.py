@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mdrun.errors import SourceError
 from mdtrain.data.records import ImageFile, LabelFile, Record
+from mdtrain.data.sets.lists import no_list, text_lists
 from mdtrain.data.sets.msrs import NIGHT
 from mdtrain.metrics.files import read_text
 
@@ -28,7 +28,7 @@ def read_mfnet(root: Path, split: str) -> list[Record]:
     """
     listing = root / f"{split}.txt"
     if not listing.is_file():
-        raise SourceError(f"{listing}: no such list of names; {_hint(root, split)}")
+        raise no_list(f"{listing}: no such list of names", _hint(root, split), text_lists(root))
     return [_record(root, Path(name).stem) for name in read_text(listing, "list of names").split()]
 
 

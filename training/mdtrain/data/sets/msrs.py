@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mdrun.errors import SourceError
 from mdtrain.data.records import CLASSES, Record, make_record
+from mdtrain.data.sets.lists import no_list, text_lists
 from mdtrain.metrics.files import read_text
 from mdtrain.metrics.yolo import read_yolo_labels
 
@@ -26,7 +26,8 @@ def read_msrs(root: Path, split: str, labels: str = "fusion") -> list[Record]:
     """
     listing = root / f"{split}.txt"
     if not listing.is_file():
-        raise SourceError(f"{listing}: no such list of names; the MSRS layout is vi/, ir/, labels/, train.txt, val.txt")
+        layout = "the MSRS layout is vi/, ir/, labels/, train.txt, val.txt"
+        raise no_list(f"{listing}: no such list of names", layout, text_lists(root))
     records = []
     for name in read_text(listing, "list of names").split():
         stem = Path(name).stem
