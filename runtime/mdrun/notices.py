@@ -27,6 +27,7 @@ def tell(notice: Notice) -> Told:
         "ffc": _shutter,
         "ladder": _ladder,
         "drift": _drift,
+        "registration": _registration,
         "sink": _sink,
         "thermal": _thermal,
         "clock": _clock,
@@ -65,6 +66,11 @@ def _drift(data: Mapping[str, Any]) -> Told:
     else:
         shift = f"cameras shifted by {float(data['shift_px']):.1f} px against each other"
     return Told(TROUBLE, f"{shift}: calibrate again") if data.get("alarm") else Told(CALM, shift)
+
+
+def _registration(data: Mapping[str, Any]) -> Told:
+    error = f", median error {float(data['residual_px']):.2f} px" if "residual_px" in data else ""
+    return Told(CALM, f"registration {data.get('file')} is in use: {data.get('mapping')}{error}")
 
 
 def _sink(data: Mapping[str, Any]) -> Told:

@@ -141,7 +141,7 @@ def _wanted(problem: ErrorDetails) -> str:
     if template is None:
         return problem["msg"].removeprefix("Input should be ")
     limits = {
-        name: f"{limit:g}" if isinstance(limit, float) else limit for name, limit in problem.get("ctx", {}).items()
+        name: f"{limit:.15g}" if isinstance(limit, float) else limit for name, limit in problem.get("ctx", {}).items()
     }
     return template.format(**limits)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mdrun.frames import FfcState, Modality, Provenance, SourceState, TrackEvent
+from mdrun.frames import FfcState, Modality, Provenance, Segmentation, SourceState, TrackEvent
 from mdrun.monitor import SinkStatus
 from mdrun.registration import Registration
 from tests.browser.conftest import NewPage
@@ -304,11 +305,15 @@ def test_points_fit_overlay_and_save(
     rig: Rig, new_page: NewPage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    unknown = {"parallax_px": {"2": None, "5": None}, "drift": {"shift_px": None, "confidence": 0.1, "alarm": False}}
+    rig.monitor.set_registration(unknown)
     page = open_live(new_page(viewport={"width": 1280, "height": 1400}), rig)
     page.click("#tab-registration")
     until_js(page, "document.querySelector('#held').textContent.includes('held')")
     assert page.locator("#fit").is_disabled()
     assert "0.8" in page.locator("#current").inner_text()
+    assert "null" not in page.locator("#current").inner_text()  # of what is not known nothing is said
+    assert "shift" not in page.locator("#current").inner_text()
     pick(page)
     page.click("#fit")
     until_js(page, "document.querySelector('#fit-result').textContent.includes('Median error')")
@@ -343,6 +348,12 @@ def test_points_fit_overlay_and_save(
     until_js(page, "document.querySelector('#fit-result').textContent.includes('Saved as')")
     (path,) = rig.saved
     assert (Registration.load(tmp_path / path).residual_px or 9) < 1.0
+    until_js(page, "document.querySelector('#current').textContent.includes('points')")  # in use now, and shown
+    rig.monitor.set_registration({"method": "scene"})  # somebody else saves another one
+    rig.tell("registration", file="gate.yaml", mapping="homography", residual_px=0.423)
+    until_js(page, "document.querySelector('#current').textContent.includes('scene')")
+    words = "gate.yaml is in use: homography, median error 0.42 px"
+    until_js(page, f"document.querySelector('#notices').textContent.includes('{words}')")
     assert page.evaluate("sessionStorage.getItem('mdrun-token')") == TOKEN
     page.complaints.clear()  # the refused token
 
@@ -391,6 +402,24 @@ def test_phone(rig: Rig, new_page: NewPage, tmp_path: Path) -> None:
         assert page.evaluate(f"Math.max(...[...document.querySelectorAll('main *')].map({right}))") <= 360
     tops = page.evaluate("[...document.querySelectorAll('.pickers figure')].map(e => e.getBoundingClientRect().top)")
     assert tops[0] < tops[1]  # one below the other
+    until_js(page, "document.querySelector('#held').textContent.includes('held')")
+    pick(page)
+    page.click("#fit")
+    until_js(page, "document.querySelector('#fit-result').textContent.includes('Median error')")
+    edge = "e => e.getBoundingClientRect().right - e.closest('.scroll').getBoundingClientRect().right"
+    assert page.evaluate(f"[...document.querySelectorAll('#pairs button')].every(e => ({edge})(e) <= 0)")  # at hand
+
+
+def test_the_areas_of_a_segment_engine_are_what_it_has_found(
+    rig: Rig, new_page: NewPage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = np.zeros((VISIBLE_WH[1], VISIBLE_WH[0]), np.uint8)
+    labels[:, : VISIBLE_WH[0] // 4] = 2
+    seen, found = rig.result, Segmentation(labels)
+    changes: dict[str, Any] = {"task": "segment", "detections": None, "track_ids": None, "segmentation": found}
+    monkeypatch.setattr(rig, "result", lambda: replace(seen(), **changes))
+    page = open_live(new_page(), rig)
+    until_js(page, "document.querySelector('#results').textContent.includes('car 25 %')")
 
 
 def test_snapshot_and_opacity(rig: Rig, new_page: NewPage) -> None:

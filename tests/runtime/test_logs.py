@@ -81,6 +81,12 @@ def test_a_json_line_has_stable_keys() -> None:
         ("drift", {"shift_px": 4.25, "confidence": 0.9, "alarm": True}, "WARNING", "shifted by 4.2 px"),
         ("drift", {"shift_px": 0.5, "confidence": 0.9, "alarm": False}, "INFO", "shifted by 0.5 px"),
         ("drift", {"shift_px": None, "confidence": 0.05, "alarm": False}, "INFO", "cannot be told"),
+        (
+            "registration",
+            {"file": "a.yaml", "mapping": "homography", "residual_px": 0.423},
+            "INFO",
+            "registration a.yaml is in use: homography, median error 0.42 px",
+        ),
         ("sink", {"sink": "mqtt://b:1", "alive": False, "message": "no broker"}, "WARNING", "mqtt://b:1: no broker"),
         ("sink", {"sink": "mqtt://b:1", "alive": True, "message": ""}, "INFO", "output mqtt://b:1 works"),
         ("thermal", {"problem": "swapped bytes"}, "WARNING", "swapped bytes"),

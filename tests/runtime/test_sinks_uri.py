@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdrun.errors import MdrunError, OutputError, UsageError
-from mdrun.sinks import options, rotate, uri
+from mdrun.sinks import options, uri
 from mdrun.sinks.jsonl import to_line
 from mdrun.sinks.lines import event_lines, result_to_dict
 from mdrun.sinks.options import OPTIONS

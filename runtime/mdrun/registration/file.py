@@ -25,7 +25,7 @@ Side = Annotated[int, Field(ge=1, le=65_536)]
 Row = tuple[Number, Number, Number]
 Rows = tuple[Row, Row, Row]
 
-HEADER = "# Written by `mdrun calibrate registration`; a rig file names it as `calibration`. docs/registration.md\n"
+HEADER = "# Written by mdrun; a rig file names it as `calibration`. docs/registration.md\n"
 
 
 class LensEntry(Strict):

@@ -102,7 +102,7 @@ class CameraConfig(Strict):
 
     source: str = Field(min_length=1)
     role: Literal["visible", "thermal"]
-    offset_ms: float = Field(0.0, ge=-86_400_000, le=86_400_000)
+    offset_ms: float = Field(0.0, ge=-86_400_000, le=86_400_000, allow_inf_nan=False)
     timeout_s: float = Field(5.0, gt=0, le=300, description="without an image for so long the connection is dropped")
     reconnect_s: float = Field(0.5, gt=0, le=3600)
     normalise: NormaliseConfig | None = None
@@ -114,7 +114,7 @@ class CameraConfig(Strict):
     def _thermal_keys_are_thermal(self) -> CameraConfig:
         given = self.model_fields_set & THERMAL_KEYS
         if self.role != "thermal" and given:
-            raise ValueError(f"{', '.join(sorted(given))} are for a thermal camera, this one's role is {self.role}")
+            raise ValueError(f"only a thermal camera has {', '.join(sorted(given))}, this one's role is {self.role}")
         return self
 
 

@@ -205,7 +205,10 @@ class Session:
             CalibrationError: it cannot be used.
         """
         self._thermal.load_registration(path)
-        self.monitor.set_registration(self._thermal.describe())
+        found = self._thermal.describe()
+        self.monitor.set_registration(found)
+        data = {"file": str(path), "mapping": found["kind"], "residual_px": found["residual_px"]}
+        self.tell(Notice("registration", self.config.rig, self._feed.now_ns(), data))
 
     def check(self) -> None:
         """Hold the rig to its invariant: every captured visible frame is a result, a counted drop, or waits.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mdrun.errors import DataError, MdrunError, UsageError
 from mdrun.web.describe import describe_shot
-from mdrun.web.guard import SAFE_METHODS, Guard, check_token
+from mdrun.web.guard import SAFE_METHODS, Guard, check_token, error_answer
 from mdrun.web.pictures import VIEWS, Style
 from mdrun.web.registration import describe_registration, fit, parse_points, save
 from mdrun.web.snapshot import make_snapshot
@@ -49,6 +49,7 @@ Handler = Callable[["Request", RigView], Awaitable["Response"]]
 def make_app(rigs: dict[str, RigView]) -> ASGIApp:
     """The ASGI application for rigs that may come and go."""
     from starlette.applications import Starlette
+    from starlette.exceptions import HTTPException
     from starlette.middleware import Middleware
     from starlette.routing import Route
 
@@ -71,7 +72,8 @@ def make_app(rigs: dict[str, RigView]) -> ASGIApp:
         *(Route(f"/{kind}", partial(_health, rigs, kind)) for kind in PROBES),
     ]
     guard = Middleware(Guard, addresses=lambda: [rig.address for rig in list(rigs.values())])
-    return Starlette(routes=routes, middleware=[guard, Middleware(ReadOnly, rigs=rigs)])
+    middleware = [guard, Middleware(ReadOnly, rigs=rigs)]
+    return Starlette(routes=routes, middleware=middleware, exception_handlers={HTTPException: _no_route})
 
 
 class ReadOnly:
@@ -90,7 +92,7 @@ class ReadOnly:
             rig = self._rigs.get(parts[2]) if len(parts) > 3 and parts[1] == "api" else None
             refusal = await check_token(Headers(scope=scope), "" if rig is None else rig.address.token)
             if refusal is not None:
-                await _error(refusal, 403)(scope, receive, send)
+                await error_answer(refusal, 403)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
@@ -98,13 +100,18 @@ class ReadOnly:
 async def _for_rig(rigs: dict[str, RigView], handler: Handler, request: Request) -> Response:
     rig = rigs.get(request.path_params["rig"])
     if rig is None:
-        return _error(f"no rig of this name; there are: {', '.join(rigs) or 'none'}", 404)
+        return error_answer(f"no rig of this name; there are: {', '.join(rigs) or 'none'}", 404)
     try:
         return await handler(request, rig)
     except (UsageError, DataError) as error:
-        return _error(str(error), 400, error.code)
+        return error_answer(str(error), 400, error.code)
     except MdrunError as error:
-        return _error(str(error), 500, error.code)
+        return error_answer(str(error), 500, error.code)
+
+
+async def _no_route(_: Request, error: Exception) -> Response:
+    status: int = getattr(error, "status_code", 404)
+    return error_answer("no such address, or not by this method; docs/web.md lists them", status)
 
 
 async def _static(name: str, _: Request) -> Response:
@@ -255,9 +262,5 @@ def _json(data: Any, status: int = 200) -> Response:
     return JSONResponse(data, status, headers={"cache-control": "no-store"})
 
 
-def _error(message: str, status: int, code: str = "") -> Response:
-    return _json({"error": message, "code": code}, status)
-
-
 def _missing(error: ModuleNotFoundError) -> Response:
-    return _error(f"not in this installation: {error.name} is missing", 501)
+    return error_answer(f"not in this installation: {error.name} is missing", 501, MdrunError.code)

@@ -9,10 +9,12 @@ import socket
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from mdrun.errors import UsageError
 from mdrun.web.address import WebAddress
 
 if TYPE_CHECKING:
     from starlette.datastructures import Headers
+    from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 SAFE_METHODS = {"GET", "HEAD"}
@@ -105,7 +107,12 @@ def _with_headers(send: Send) -> Send:
 
 
 async def _refuse_host(scope: Scope, receive: Receive, send: Send) -> None:
-    from starlette.responses import PlainTextResponse
+    text = "mdrun does not answer to this host name; add it to the output: ?names=NAME"
+    await error_answer(text, 421)(scope, receive, send)
 
-    text = "mdrun does not answer to this host name; add it to the output: ?names=NAME\n"
-    await PlainTextResponse(text, 421)(scope, receive, send)
+
+def error_answer(message: str, status: int, code: str = UsageError.code) -> Response:
+    """An error in one line, as JSON."""
+    from starlette.responses import JSONResponse
+
+    return JSONResponse({"error": message, "code": code}, status, headers={"cache-control": "no-store"})

@@ -28,7 +28,7 @@ def describe_registration(rig: RigView) -> dict[str, Any]:
     """The registration now in use, the sizes of both images, and whether the page may save another."""
     visible, thermal = _sizes_or_none(rig)
     return {
-        "current": rig.status()["registration"],
+        "current": rig.registration(),
         "visible_size": visible,
         "thermal_size": thermal,
         "savable": bool(rig.address.token) and SET in rig.context.commands,

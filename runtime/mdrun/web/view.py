@@ -145,6 +145,12 @@ class RigView:
         with monitor.lock:
             return monitor.state()
 
+    def registration(self) -> dict[str, Any]:
+        """The registration in use at this very moment; a status may be older than what was just saved."""
+        monitor = self.context.monitor
+        with monitor.lock:
+            return dict(monitor.registration)
+
     def notices(self) -> list[dict[str, Any]]:
         """The last notices, oldest first."""
         monitor = self.context.monitor

@@ -94,7 +94,12 @@ class Page {
   events() {
     this.source = new EventSource(`${this.api}/events`);
     this.source.addEventListener("open", () => this.panels.reset());
-    this.source.addEventListener("notice", (event) => { this.contact(); this.panels.notice(JSON.parse(event.data)); });
+    this.source.addEventListener("notice", (event) => {
+      this.contact();
+      const notice = JSON.parse(event.data);
+      this.panels.notice(notice);
+      if (notice.kind === "registration" && !this.live) this.registration.describe(); // perhaps saved by somebody else
+    });
     this.source.addEventListener("status", (event) => {
       this.contact();
       const status = JSON.parse(event.data);
@@ -134,6 +139,7 @@ class Page {
     const { age_s: age, waited_s: waited, stale_s: stale, number } = frame.shot;
     const oldest = age + Math.max(0, now() - asked - waited);
     this.views.show(frame);
+    this.panels.areas = frame.shot.areas;
     this.pictureAt = now() - oldest;
     this.pictureStale = stale;
     if (oldest < stale) beat(stale - oldest);

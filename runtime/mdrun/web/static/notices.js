@@ -23,9 +23,11 @@ export function sentence(notice, cameras) {
     case "ffc": return `${notice.from} → ${notice.to}, ${notice.events} so far`;
     case "ladder": return `${notice.from ?? "none"} → ${notice.to ?? "none"}: ${reasonWords(notice.reason)}`;
     case "drift": return drift(notice);
+    case "registration": return registration(notice);
     case "sink": return notice.alive ? `${notice.sink} works again` : `${notice.sink} fails${why(notice.message, notice.code)}`;
     case "thermal": return notice.problem;
     case "clock": return `of ${notice.camera} ${name} is ${notice.ahead_ms} ms ahead of what can be: arrival times are used`;
+    case "track": return `${notice.event.class} #${notice.event.track_id} ${notice.event.kind}`;
     case "alarm": {
       const where = [notice.event, notice.place, notice.direction].filter(Boolean).join(" ");
       return `${notice.class} #${notice.track_id} ${where}, score ${notice.score.toFixed(2)}, thermal ${notice.thermal}`;
@@ -90,6 +92,9 @@ const DOING = {
 const bare = (message, ...names) => names.reduce((rest, name) => rest?.startsWith(`${name}: `) ? rest.slice(name.length + 2) : rest, message);
 const text = (message, code) => [message, code && `[${code}]`].filter(Boolean).join(" ");
 const why = (message, code) => message || code ? `: ${text(message, code)}` : "";
+
+const registration = ({ file, mapping, residual_px: error }) =>
+  `${file} is in use: ${mapping}${error === null ? "" : `, median error ${error.toFixed(2)} px of the thermal image`}`;
 
 function drift({ shift_px: shift, alarm }) {
   const words = shift === null || shift === undefined

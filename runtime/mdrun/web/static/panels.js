@@ -3,7 +3,7 @@
 import { latencyChart, skewChart } from "./charts.js";
 import { ago, badge, byId, clockTime, h, ms, now, table } from "./dom.js";
 import { isBad, problems, sentence, title } from "./notices.js";
-import { reasonWords } from "./views.js";
+import { areaWords, reasonWords } from "./views.js";
 
 const KEEP_S = 10;
 const NOTICES = 100; // and as many alarms: a busy night must not wash away what befell the cameras
@@ -17,6 +17,7 @@ export class Panels {
   // A new connection tells everything again.
   reset() {
     this.points = [];
+    this.areas = []; // of the latest picture, where its engine gives the class of every pixel
     this.logs = { notices: [], alarms: [] };
     this.untold = new Set(Object.keys(this.logs)); // waits for a status, which knows the time
     this.seen = {}; // of each camera: when its last image came
@@ -142,7 +143,7 @@ export class Panels {
     const status = this.status;
     byId("results").replaceChildren(
       h("p", {}, h("b", { class: "number" }, String(status.results)), " results in ", ago(status.uptime_s)),
-      h("p", {}, "found: ", causes(status.objects)),
+      h("p", {}, "found: ", this.areas.length ? `now ${this.areas.map(areaWords).join(", ")}` : causes(status.objects)),
       h("p", {}, "events: ", causes(status.events)),
       Object.keys(status.verdicts).length ? h("p", {}, "energy: ", causes(status.verdicts)) : "");
   }

@@ -57,7 +57,7 @@ export class Registration {
     this.about = body;
     const current = body.current ?? {};
     const rows = Object.entries(current)
-      .filter(([, value]) => value !== null && value !== "" && !(value instanceof Object && !Object.keys(value).length))
+      .filter(([, value]) => known(value))
       .map(([name, value]) => [name.replaceAll("_", " "), words(value)]);
     byId("current").replaceChildren(h("div", { class: "scroll" }, table(["", ""], rows, false)));
     byId("current").querySelector("thead").remove();
@@ -211,10 +211,13 @@ export class Registration {
 // An answer in any case: where there is none, the words that say so.
 const reach = (url, options) => ask(url, options).catch(() => ({ status: 0, body: { error: "no contact with mdrun; nothing was done" } }));
 
+// There is something to say; of what no list or object holds, nothing is.
+const known = (value) => value instanceof Object ? Object.values(value).some(known) : value !== null && value !== "";
+
 function words(value) {
   if (typeof value === "number") return String(Number(value.toFixed(3)));
   if (Array.isArray(value)) return value.join(" × ");
-  if (value instanceof Object) return Object.entries(value).map(([name, inner]) => `${name.replaceAll("_", " ")}: ${words(inner)}`).join(", ");
+  if (value instanceof Object) return Object.entries(value).filter(([, inner]) => known(inner)).map(([name, inner]) => `${name.replaceAll("_", " ")}: ${words(inner)}`).join(", ");
   if (typeof value === "boolean") return value ? "yes" : "no";
   return String(value);
 }

@@ -106,9 +106,12 @@ export function reasonWords(reason) {
   return camera ? `${camera} ${WORDS[bare]}` : WORDS[bare];
 }
 
-// A class of a label map, in the colour that tints its pixels.
-function area({ class: name, colour, share }) {
-  const chip = h("span", { class: "badge" }, `${name} ${share < 0.005 ? "<1" : (100 * share).toFixed(0)} %`);
+// The share of the image that a class of a label map has.
+export const areaWords = ({ class: name, share }) => `${name} ${share < 0.005 ? "<1" : (100 * share).toFixed(0)} %`;
+
+// The same in the colour that tints its pixels.
+function area({ colour, ...found }) {
+  const chip = h("span", { class: "badge" }, areaWords(found));
   chip.style.background = colour;
   return chip;
 }
