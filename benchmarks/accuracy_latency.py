@@ -128,7 +128,10 @@ def _draw(points: list[Point], path: Path) -> None:
     axis.scatter([p.p50_ms for p in points], [p.accuracy for p in points], s=[12 * p.megabytes for p in points])
     for point in points:
         axis.annotate(point.name, (point.p50_ms, point.accuracy), xytext=(6, 4), textcoords="offset points", fontsize=8)
+    axis.margins(0.25)
     axis.set(xscale="log", xlabel="milliseconds a pair, p50", ylabel=points[0].measure)
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter("{x:g}")
     axis.grid(visible=True, which="both", alpha=0.3)
     figure.savefig(path, dpi=130, format="png")
     plt.close(figure)
