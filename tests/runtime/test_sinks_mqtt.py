@@ -275,6 +275,18 @@ def test_the_last_will_arrives_when_the_process_is_killed(broker: Broker) -> Non
         assert late.wait(f"{TOPIC}/available") == ["offline"]  # retained
 
 
+def test_a_sink_that_is_given_up_is_offline_too(broker: Broker) -> None:
+    """As where another output of the same run cannot start."""
+    made = MqttSink(parse_output(f"mqtt://127.0.0.1:{broker.port}"), make_context(), Path())
+    with listening(broker) as listener:
+        made.start()
+        wait_for(lambda: listener.payloads(f"{TOPIC}/available") == ["online"], "the connection")
+        made.abandon()
+        wait_for(lambda: listener.payloads(f"{TOPIC}/available") == ["online", "offline"], "the goodbye")
+        made.abandon()
+    assert listener.payloads(f"{TOPIC}/available") == ["online", "offline"]
+
+
 def test_the_end_is_quick_without_a_broker(tmp_path: Path) -> None:
     context = make_context()
     broker = Broker(tmp_path)

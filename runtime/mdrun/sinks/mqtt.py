@@ -134,17 +134,20 @@ class MqttSink(Sink):
                 self._publish(f"status/{part}", status, state=True)
 
     def finish(self) -> None:
-        """Say goodbye; the last will is for ends that are none."""
-        if self.connected:
-            with suppress(
-                ValueError, RuntimeError
-            ):  # the connection is lost at this very moment: the last will goes out
-                parting = self._client.publish(f"{self._topic}/available", OFFLINE, qos=1, retain=self._retain)
-                parting.wait_for_publish(PARTING_S)  # behind everything that was published before
-        self.abandon()
+        """Say goodbye, and wait until everything is published."""
+        self._part(PARTING_S)
 
     def abandon(self) -> None:
-        """Disconnect."""
+        """Say goodbye, and wait for nothing."""
+        self._part(0.0)
+
+    def _part(self, wait_s: float) -> None:
+        """The last will is for ends that are none: a broker lets go of it where a client disconnects."""
+        if self.connected and not self._leaving:
+            with suppress(ValueError, RuntimeError):  # the connection is lost at this very moment: the will goes out
+                parting = self._client.publish(f"{self._topic}/available", OFFLINE, qos=1, retain=self._retain)
+                if wait_s:
+                    parting.wait_for_publish(wait_s)  # behind everything that was published before
         self._leaving = True
         self._client.disconnect()
         self._client.loop_stop()
