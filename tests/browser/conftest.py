@@ -65,4 +65,5 @@ def new_page(chromium: Any) -> Iterator[NewPage]:
     yield make
     for context, _ in opened:
         context.close()
-    assert [text for _, complaints in opened for text in complaints] == []
+    # a test's server may end before its page, which then asks once more
+    assert [text for _, complaints in opened for text in complaints if "ERR_CONNECTION_REFUSED" not in text] == []
