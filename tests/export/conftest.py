@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import resource
-import signal
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.disk import small_disk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,12 +66,8 @@ def ready(detector: Made) -> Ready:
     return prepare(detector.engine, parse_pairs(str(detector.pairs)))
 
 
-@pytest.fixture
-def small_disk() -> Iterator[None]:
-    """No file may grow beyond 100 kB: what a full disk looks like to one that writes."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    signal.signal(signal.SIGXFSZ, handler)
+@pytest.fixture(name="small_disk")
+def hold_files_small() -> Iterator[None]:
+    """No file may grow beyond 100 kB."""
+    with small_disk(100_000):
+        yield

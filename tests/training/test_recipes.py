@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import resource
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +24,7 @@ from mdtrain.models.weights import hash_weights
 from mdtrain.recipes import baseline, distill, teacher
 from mdtrain.state import TrainState, read_checkpoint, save_weights
 from mdtrain.tasks import DivergedError, Evaluation
+from tests.disk import small_disk
 from tests.training.tree import write_msrs
 
 TINY = (
@@ -249,28 +247,19 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
         read_checkpoint(path)
 
 
-@pytest.fixture
-def small_disk() -> Iterator[None]:
-    """No file may grow beyond 20 kB: what a full disk looks like to one that writes."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    signal.signal(signal.SIGXFSZ, handler)
-
-
-@pytest.mark.usefixtures("small_disk")
 def test_a_full_disk_leaves_the_older_checkpoint(tmp_path: Path) -> None:
     place = tmp_path / "run" / "checkpoints" / "last.ckpt"
     place.parent.mkdir(parents=True)
     place.write_bytes(b"older")
     state = TrainState(nn.Linear(100, 100), tiny(tmp_path))
-    with pytest.raises(OutputError, match=r"last\.ckpt: cannot be written \(File too large\); make room"):
+    with (
+        small_disk(20_000),
+        pytest.raises(OutputError, match=r"last\.ckpt: cannot be written \(File too large\); make room"),
+    ):
         state.save(place)
     assert [path.name for path in place.parent.iterdir()] == ["last.ckpt"]
     assert place.read_bytes() == b"older"
-    with pytest.raises(OutputError, match=r"weights\.safetensors: cannot be written"):
+    with small_disk(20_000), pytest.raises(OutputError, match=r"weights\.safetensors: cannot be written"):
         save_weights(tmp_path / "weights.safetensors", nn.Linear(100, 100), tiny(tmp_path), "student", {})
     assert not list(tmp_path.glob("*weights*"))
 
