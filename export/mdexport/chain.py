@@ -73,8 +73,9 @@ def export_all(
         scenes = gate_scenes(draft, pairs, split)
         single = _export_single(weights, folder, scenes[0].record, say)
         chain = Chain(folder, say, reduce_range=reduce_range)
-        chain.fill(prepare(single, pairs, split, scenes), calibrating, accept)
-        checked = check_engines(sorted([single, *chain.engines]), pairs, split, weights)
+        ready = prepare(single, pairs, split, scenes)
+        chain.fill(ready, calibrating, accept)
+        checked = check_engines(sorted([single, *chain.engines]), pairs, split, weights, ready.seen)
         kept = chain.keep_passing(checked, single)
         write_proof(kept, [single, *chain.engines], folder)
         return kept.report

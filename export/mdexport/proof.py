@@ -17,6 +17,7 @@ from mdrun.backends.base import Outputs
 from mdrun.backends.ort import CPU, import_onnxruntime, library_errors, words_of
 from mdrun.errors import DataError, EngineError, UsageError
 from mdrun.manifest import Manifest, Parity
+from mdrun.onnx_file import graph_sha256
 from mdrun.preprocess import thermal_rule
 from mdtrain.data.records import Record
 from mdtrain.data.sets import DEFAULT_LABELS
@@ -48,6 +49,7 @@ class Ready(NamedTuple):
         scenes: intact ones, and some with a failing camera.
         reference: what the engine says about each.
         data: where the scenes come from.
+        seen: what every graph that ran said about the scenes, by the graph's SHA-256.
     """
 
     path: Path
@@ -55,10 +57,12 @@ class Ready(NamedTuple):
     scenes: list[Scene]
     reference: list[Outputs]
     data: str
+    seen: dict[str, list[Outputs]]
 
     def judge(self, model: onnx.ModelProto, precision: str) -> Judged:
         """The verdict on a converted graph, and the energy threshold that goes with it."""
         outputs = run_model(model, self.scenes, f"{precision} on the gate's scenes")
+        self.seen[graph_sha256(model.SerializeToString())] = outputs
         names = f"{self.path.name} fp32", self.data
         parity = judge(self.engine.manifest, self.scenes, self.reference, outputs, precision, names)
         familiar, _ = energies(self.scenes, outputs)
@@ -85,7 +89,8 @@ def prepare(source: Path, pairs: PairSet, split: str = GATE_LIST, scenes: list[S
     reference = run_model(engine.model, scenes, "fp32 on the gate's scenes")
     boxes = engine.manifest.task == "detect" and pairs.name in DEFAULT_LABELS
     labels = f", {DEFAULT_LABELS[pairs.name]} labels" if boxes else ""
-    return Ready(source, engine, scenes, reference, f"{pairs} {split}{labels}")
+    seen = {graph_sha256(source): reference}
+    return Ready(source, engine, scenes, reference, f"{pairs} {split}{labels}", seen)
 
 
 def read_single(source: Path) -> OnnxEngine:

@@ -13,15 +13,17 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from mdexport.check import check_engines, find_engines
+from mdexport import check
+from mdexport.check import SPOT_SCENES, check_engines, find_engines
 from mdexport.cli import mdexport
 from mdexport.engine_file import read_engine, stamp, write_engine
 from mdexport.fp16 import convert_half
 from mdexport.int8 import Calibration, calibrate, convert_int8
-from mdexport.pairs import PairSet, parse_pairs
+from mdexport.pairs import PairSet, Scene, parse_pairs
 from mdexport.picture import CAPTION, HEADER, draw_check
 from mdexport.proof import Ready
 from mdrun.backends import LIBRARIES
+from mdrun.backends.base import Backend, Outputs
 from mdrun.command import run_command
 from mdrun.errors import EngineError, UsageError
 from mdrun.manifest import Build
@@ -171,6 +173,31 @@ def test_command_line_with_a_picture(
         assert words in shown
     assert "tiny_fp16_rtx.rtx was not run: " in shown
     assert [path.name for path in picture.parent.iterdir()] == ["check.jpg"]
+
+
+def test_what_a_graph_said_before_is_believed_where_the_file_repeats_it(
+    ready: Ready, engines: Path, detector: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same verdict as without; a file that says something else than its graph did is run on every scene."""
+    paths, runs = [engines / "tiny.onnx"], list[int]()
+    infer = check._infer
+
+    def counted(backend: Backend, scenes: list[Scene], title: str) -> tuple[list[Outputs], float]:
+        runs.append(len(scenes))
+        return infer(backend, scenes, title)
+
+    monkeypatch.setattr(check, "_infer", counted)
+    alone, helped = (check_engines(paths, pairs_of(detector), seen=seen) for seen in (None, ready.seen))
+    count = len(ready.scenes)
+    spots = len(ready.scenes[:: max(1, count // SPOT_SCENES)])
+    assert spots < count
+    assert runs == [count, count, spots, spots]  # as the reference, and as an engine
+    assert helped.report.verdicts[0].parity == alone.report.verdicts[0].parity
+    wrong = {key: [{**one, "scores": one["scores"] / 2} for one in outputs] for key, outputs in ready.seen.items()}
+    runs.clear()
+    doubted = check_engines(paths, pairs_of(detector), seen=wrong)
+    assert doubted.report.verdicts[0].parity == alone.report.verdicts[0].parity
+    assert runs == [spots, count] * 2
 
 
 def test_the_picture_shows_day_night_and_every_failing_camera(engines: Path, detector: Made, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from mdexport.commands.options import (
     type=click.IntRange(min=1),
     default=64,
     show_default=True,
-    help="How many of them, half by night where there are both.",
+    help="How many of them at most, half by night where there are both.",
 )
 @click.option("--degraded", is_flag=True, help="Measure also with a black or frozen camera, for engines that bear it.")
 @click.option(
