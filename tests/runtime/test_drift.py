@@ -122,6 +122,26 @@ def test_pairs_between_two_looks_are_dropped_and_the_unit_can_be_told() -> None:
     assert not monitor.offer(*pair, 99 * NS)
 
 
+def test_another_registration_starts_anew() -> None:
+    told: list[DriftReading] = []
+    monitor = DriftMonitor(limit_px=3, every_s=10, on_change=told.append)
+    try:
+        for turn in range(TO_RAISE):
+            _until(lambda turn=turn: monitor.offer(*_scene((5, 0)), turn * 10 * NS))  # type: ignore[misc]
+        _until(lambda: getattr(monitor.reading(), "alarm", False))
+        assert monitor.offer(*_scene((5, 0)), 90 * NS)
+        monitor.restart()  # while that pair is compared
+        assert monitor.reading() is None
+        assert monitor.offer(*_scene(), 91 * NS)  # at once, not after `every_s`
+        _until(lambda: monitor.reading() is not None)
+        reading = monitor.reading()
+    finally:
+        monitor.close()
+    assert reading is not None
+    assert (reading.at_ns, reading.alarm) == (91 * NS, False)
+    assert [(reading.at_ns, reading.alarm) for reading in told[-2:]] == [(20 * NS, True), (91 * NS, False)]
+
+
 def test_a_listener_that_fails_ends_nothing() -> None:
     def fail(_: DriftReading) -> None:
         raise RuntimeError("listener")

@@ -178,6 +178,19 @@ def test_zones_and_boxes_want_an_engine_that_detects(tmp_path: Path) -> None:
         check_rigs(read_rigs(path), [path])
 
 
+def test_a_wrong_zone_hides_no_mistake_of_other_alarms(tmp_path: Path) -> None:
+    wrong = GOOD.replace("[person]", "[truck]").replace("classes: [car]", "classes: [cat]")
+    path = write(tmp_path, wrong)
+    with pytest.raises(
+        RigError, match=r":11: zone road names the class truck[^;]*; [^;]*; line 15: alarm on cross at kerb"
+    ):
+        check_rigs(read_rigs(path), [path])
+    path = write(tmp_path, GOOD.replace("[person]", "[truck]"))
+    with pytest.raises(RigError) as caught:
+        check_rigs(read_rigs(path), [path])
+    assert "alarm" not in str(caught.value)  # on the zone that is told already
+
+
 def test_two_rigs_of_one_file_have_their_own_lines(tmp_path: Path) -> None:
     rig = "  - rig: {}\n    cameras: {{cam0: {{source: 'test://street', role: visible}}}}\n    outputs: [{}]\n"
     ladder = "    ladder: {engines: [md-r18-slim-visible_int8]}\n"

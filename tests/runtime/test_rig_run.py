@@ -87,6 +87,7 @@ def test_another_registration_is_told_everywhere(
         run = RigRun(_rig(bench, [f"jsonl:{tmp_path}/x.jsonl"]), pool)
         monkeypatch.setattr(run.dispatch, "notify", told.append)  # which hands it to every output
         with caplog.at_level("INFO"):
+            run.session.monitor.set_registration({"drift": {"shift_px": 9.0, "confidence": 0.9, "alarm": True}})
             run.session.set_registration(path)
         status = run.session.monitor.snapshot()
         run.stop()
@@ -95,5 +96,5 @@ def test_another_registration_is_told_everywhere(
     (notice,) = told
     assert (notice.kind, notice.data) == ("registration", data)
     assert {key: status["notices"][-1][key] for key in ("kind", *data)} == {"kind": "registration"} | data
-    assert status["registration"]["kind"] == "homography"
+    assert (status["registration"]["kind"], status["registration"]["drift"]) == ("homography", None)
     assert f"registration {path} is in use: homography, median error 0.42 px" in caplog.text

@@ -95,7 +95,7 @@ class RigCollector(Collector):
         drift = [
             ([m.rig], float(shift))
             for m in self._monitors
-            if (shift := m.registration.get("drift", {}).get("shift_px")) is not None
+            if (shift := (m.registration.get("drift") or {}).get("shift_px")) is not None
         ]
         name = "registration_residual_pixels"
         yield _gauge(name, "Shift between the cameras, pixels of the thermal image", ["rig"], drift)

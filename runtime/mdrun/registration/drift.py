@@ -68,6 +68,7 @@ class DriftMonitor:
     ) -> None:
         self.on_change = on_change
         self._every_ns = round(every_s * NS_PER_S)
+        self._limit_px = limit_px
         self._verdict = Verdict(limit_px)
         self._last: DriftReading | None = None
         self._taken_ns: int | None = None
@@ -105,6 +106,12 @@ class DriftMonitor:
         with self._wake:
             return self._last
 
+    def restart(self) -> None:
+        """Forget all readings, and the alarm with them: they were of another registration."""
+        with self._wake:
+            self._verdict = Verdict(self._limit_px)
+            self._last = self._taken_ns = self._offer = None
+
     def close(self) -> None:
         """End the thread; a comparison under way is hardly waited for, and told to nobody."""
         with self._wake:
@@ -121,8 +128,10 @@ class DriftMonitor:
                     return
                 offer = self._offer
             shift, confidence = measure_shift(offer.visible, offer.thermal)
-            reading = self._verdict.judge(shift * offer.pixels_across, confidence, offer.at_ns)
             with self._wake:
+                if self._offer is not offer:  # restarted meanwhile
+                    continue
+                reading = self._verdict.judge(shift * offer.pixels_across, confidence, offer.at_ns)
                 before, self._last, self._offer = self._last, reading, None
             if before is None or (before.alarm, before.known) != (reading.alarm, reading.known):
                 self._tell(reading)

@@ -150,9 +150,10 @@ class _Looks:
         for name, zone in config.zones.items():
             with self.at(f"tracking.zones.{name}"):
                 places += make_places({name: zone}, first.classes)
-        if len(places) < len(config.zones):
-            return  # an alarm may name the zone that is wrong
+        wrong = set(config.zones) - {place.name for place in places}
         for number, alarm in enumerate(config.alarms):
+            if wrong and (alarm.place in wrong or not alarm.place):
+                continue  # what it wants may be the zone that is told already
             with self.at(f"tracking.alarms.{number}"):
                 check_alarm(alarm, places, first.classes)
 

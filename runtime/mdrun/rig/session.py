@@ -205,8 +205,10 @@ class Session:
             CalibrationError: it cannot be used.
         """
         self._thermal.load_registration(path)
+        if self._drift is not None:
+            self._drift.restart()
         found = self._thermal.describe()
-        self.monitor.set_registration(found)
+        self.monitor.set_registration(found | {"drift": None})
         data = {"file": str(path), "mapping": found["kind"], "residual_px": found["residual_px"]}
         self.tell(Notice("registration", self.config.rig, self._feed.now_ns(), data))
 
