@@ -24,6 +24,7 @@ KEPT = 32  # thermal frames waiting for a visible one: half a second at 60 Hz, m
 # A Lepton gives each of its 9 images a second three times (26.3 Hz video, 8.8 Hz content): two repeats are normal.
 NORMAL_REPEATS = 2
 NO_THERMAL = "no_thermal"  # none yet, or none any more
+STALE = "stale"  # the newest is too old
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,8 @@ class Pairer:
         if past.captured_ns > time_ns:
             return None, Provenance.ABSENT, NO_THERMAL
         if self._hold and now_ns - past.captured_ns <= self._limits.age_ms * NS_PER_MS:
-            return _unless_shut(past, Provenance.HELD, "stale")
-        return None, Provenance.ABSENT, NO_THERMAL if self._ended else "stale"
+            return _unless_shut(past, Provenance.HELD, STALE)
+        return None, Provenance.ABSENT, NO_THERMAL if self._ended else STALE
 
 
 def _unless_shut(frame: Frame, provenance: Provenance, reason: str) -> tuple[Frame | None, Provenance, str]:

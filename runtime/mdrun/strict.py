@@ -57,6 +57,10 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
         lines = key_lines(text)
     except FileNotFoundError:
         raise
+    except RecursionError as error:
+        raise UsageError(
+            f"{path}: cannot be read as YAML: it holds itself, or far too many levels; write it out"
+        ) from error
     except yaml.MarkedYAMLError as error:
         where = "" if error.problem_mark is None else f":{error.problem_mark.line + 1}"
         raise UsageError(f"{path}{where}: cannot be read as YAML: {error.problem or error.context}") from error

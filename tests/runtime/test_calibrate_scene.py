@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 
 from mdrun.calibrate.scene import align_scene, climb
 from mdrun.calibrate.structure import Evidence, gather, grey_levels, orientation, scaling, shifted, transform
+from mdrun.cli import cli
+from mdrun.command import run_command
 from mdrun.errors import CalibrationError
+from mdrun.registration.model import Registration
 
 Image = NDArray[np.uint8]
 Matrix = NDArray[np.float64]
@@ -168,3 +171,19 @@ def test_a_real_rig_of_lepton_size_is_found_from_several_pairs(real_data: Path) 
         pairs.append((_read(clip / "vi" / "0005.jpg"), _seen(thermal, truth, (160, 120))))
     found = align_scene(pairs, initial=truth @ shifted(7, -5))
     assert np.median(_errors(found.homography, truth, (160, 120))) < 1
+
+
+@pytest.mark.realdata
+def test_the_command_measures_on_the_pixels_as_they_are(real_data: Path, tmp_path: Path) -> None:
+    """A stretched contrast gives other edges: of this pair too few would agree."""
+    folder = real_data / "rgbt" / "misregistered_msrs"
+    visible, thermal = folder / "vi" / "00028N.jpg", folder / "ir_warp" / "00028N.png"
+    output = tmp_path / "gate.yaml"
+    arguments = ["calibrate", "registration", "--scene", "--visible", str(visible), "--thermal", str(thermal)]
+    assert run_command(cli, "mdrun", [*arguments, "--output", str(output)]) == 0
+    found = align_scene([(_read(visible), _read(thermal)[..., 0])])
+    corners = np.array([[0, 0], [639, 0], [639, 479], [0, 479]], np.float64)
+    one, other = (
+        transform(homography, corners) for homography in (Registration.load(output).homography, found.homography)
+    )
+    assert np.abs(one - other).max() < 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -73,6 +74,32 @@ def test_a_camera_that_is_not_there_leaves_nothing(
     assert "without visible images nothing can be replayed [MDR-401]" in told
     assert "word" not in told
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("thermal", ["{silent}", f"{STREET}&duration=600"])
+def test_a_signal_before_the_first_visible_image_leaves_nothing(tmp_path: Path, thermal: str) -> None:
+    """Also where both cameras hang, and where thermal images have come."""
+    folder = tmp_path / "run"
+    with socket.create_server(("127.0.0.1", 0)) as server:  # accepts, and says nothing
+        silent = f"rtsp://127.0.0.1:{server.getsockname()[1]}/x"
+        command = [sys.executable, "-m", "mdrun", "record", "--visible", silent, "--output", str(folder)]
+        command += ["--thermal", thermal.format(silent=silent)]
+        environment = os.environ | {"PYTHONPATH": str(ROOT / "runtime")}
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        wanted = "visible.jsonl" if thermal == "{silent}" else "thermal.jsonl"
+        while not (folder / wanted).exists() or (thermal != "{silent}" and not read_index(folder / wanted)):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.02)
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=60)
+        took_s = time.monotonic() - began
+    assert process.returncode == 143, output
+    assert output.strip() == f"{folder}: stopped before the first visible image; nothing is left of it"
+    assert not folder.exists()
+    assert took_s < 4  # two cameras that hang are waited for side by side: 1.7 s, on a machine with nothing else to do
 
 
 @pytest.mark.slow

@@ -81,6 +81,7 @@ def test_everything_a_frame_tells_comes_back(tmp_path: Path) -> None:
 def test_counts_are_recorded_not_what_was_made_of_them(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path / "run", CAMERAS)
     raw = frame(THERMAL, 0)
+    recorder.put(frame(VISIBLE, 0))
     recorder.put(replace(raw, image=(raw.image >> 8).astype(np.uint8), counts=raw.image))
     recorder.close()
     recording = Recording(tmp_path / "run")

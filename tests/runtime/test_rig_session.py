@@ -161,6 +161,29 @@ def test_a_thermal_camera_that_ends_is_told(bench: Path) -> None:
     assert [(step["from"], step["to"]) for step in told] == [("blob", "constant")]
 
 
+def test_strict_gives_measured_results_or_drops_whatever_the_ladder_holds(bench: Path) -> None:
+    lost = change_at(Modality.THERMAL, SourceState.LOST, 3000, "MDR-401", "gone")
+    events = [item for item in cameras_from(0, 4.0, 9.0) if item[0] < 3000 or item[1].modality is Modality.VISIBLE]
+    events = sorted([*events, (3000.0, lost)], key=lambda item: item[0])
+    opened = OpenFeed(ScriptedFeed(events), realtime=True, shutter_told=False, lookahead=False)
+    told: list[dict[str, Any]] = []
+    config = rig(
+        bench, ["blob.onnx", "blind.onnx"], start="degraded", pairing={"policy": "strict", "skew_ms": 20, "wait_ms": 60}
+    )
+    with Session(config, opened=opened) as session:
+        session.on_notice = lambda notice: told.append(notice.data) if notice.kind == "ladder" else None
+        results = list(session)
+        drops = session.monitor.drops
+    assert {result.thermal_provenance for result in results} == {Provenance.MEASURED}
+    assert {result.rung for result in results} == {0}
+    assert len(results) + drops.total() == sum(
+        isinstance(event, Frame) and event.modality is Modality.VISIBLE for _, event in events
+    )
+    assert drops["thermal_stale"] > 20
+    assert drops["thermal_lost"] > 20
+    assert told == [{"from": "blob", "to": None, "reason": "thermal_lost"}]
+
+
 def test_open_gives_every_result_with_its_provenance(bench: Path) -> None:
     notices: list[Notice] = []
     with mdrun.open(rig(bench, ["blob.onnx"])) as session:

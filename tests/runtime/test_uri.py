@@ -92,6 +92,8 @@ def test_meaning(text: str, scheme: str, path: str, options: dict[str, str]) -> 
         ("gst:", "without a pipeline"),
         ("replay://", "without a folder"),
         ("rstp://cam/x", "did you mean 'rtsp'"),
+        ("rtsp://cam:99999/x", "has the port 99999, wanted one from 1 to 65535"),
+        ("http://u:p@[::1]:0/x", "has the port 0, wanted one from 1 to 65535"),
     ],
 )
 def test_refusals_name_the_way_out(text: str, told: str) -> None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mdrun.calibrate.collect import ImagePair, collect_motion, collect_pairs, read_boards, rig_of
 from mdrun.errors import CalibrationError, UsageError
 from mdrun.frames import Modality
@@ -102,7 +104,7 @@ def _scene(flags: dict[str, Any]) -> Calibrated:
     from mdrun.sinks.scene import thermal_rgb
 
     pairs = collect_pairs(rig_of(flags["visible"], flags["thermal"], flags["rig"]), flags["seconds"], SCENE_PAIRS)
-    eight_bit = [(visible, thermal_rgb(thermal)[..., 0]) for visible, thermal in pairs]
+    eight_bit = [(v, t if t.dtype == np.uint8 else thermal_rgb(t)[..., 0]) for v, t in pairs]
     visible_size, thermal_size = _size_of(pairs[0][0]), _size_of(pairs[0][1])
     initial = None
     if flags["initial"] is not None:

@@ -75,7 +75,10 @@ def record(
         raise UsageError(f"{rig} holds {len(rigs)} rigs; record one at a time, from a file of its own")
     with StopRequest(lambda: None) as stop, _progress() as progress:
         summary = run(rigs[0], output, RecordLimits(seconds, max_bytes), stop, progress)
-    _print_summary(summary)
+    if summary.is_empty:
+        click.echo(f"{output}: stopped before the first visible image; nothing is left of it", err=True)
+    else:
+        _print_summary(summary)
     return stop.exit_code
 
 

@@ -50,6 +50,11 @@ class RecordSummary:
     skew_ms: dict[str, float] | None
     failure: str = ""
 
+    @property
+    def is_empty(self) -> bool:
+        """Without a visible image nothing can be replayed: nothing is left of it."""
+        return Modality.VISIBLE in self.header.cameras and not self.header.cameras[Modality.VISIBLE].frames
+
 
 class Recorder:
     """One recording in the making. `put` may be called from any thread; one more thread writes.
@@ -141,7 +146,7 @@ class Recorder:
         }
 
     def close(self, stopped_by: str = "end") -> RecordSummary:
-        """Write what waits and finish the header; twice does no harm. Of a recording without any frame nothing stays.
+        """Write what waits and finish the header; twice does no harm. An empty recording is removed.
 
         `stopped_by` is the reason where none is known yet.
 
@@ -161,9 +166,9 @@ class Recorder:
             self._finish(stopped_by)
         finally:
             self._place.unlock()
-        if not any(self._captured.values()):
-            self._remove()
         self._summary = self._sum_up()
+        if self._summary.is_empty:
+            self._remove()
         return self._summary
 
     def _has_room(self, frame: Frame) -> bool:

@@ -47,6 +47,8 @@ def record(
 ) -> RecordSummary:
     """Record the cameras of a rig until they end, a limit is reached or `stop` has caught a signal.
 
+    Of one that was stopped before its first visible image nothing is left.
+
     Raises:
         UsageError: sources that cannot be meant, or variables that the environment does not have.
         SourceError: a camera that cannot be used, or gives no image.
@@ -58,7 +60,7 @@ def record(
         summary = _record_live(config, folder, limits, stop, progress)
     else:
         summary = _record_feed(config, folder, limits, stop, progress)
-    if not any(camera.frames for camera in summary.header.cameras.values()):
+    if stop.signal is None and summary.is_empty:
         raise OutputError(f"{folder}: no image was recorded; nothing is left of it")
     if summary.failure:
         raise OutputError(
@@ -121,7 +123,7 @@ class Watch:
 def _record_live(
     config: RigConfig, folder: Path, limits: RecordLimits, stop: StopRequest, progress: Progress | None
 ) -> RecordSummary:
-    from mdrun.sources.live import LiveReader, Pace, open_camera
+    from mdrun.sources.live import LiveReader, Pace, close_readers, open_camera
 
     found = {modality: camera for modality in Modality if (camera := config.camera(modality)) is not None}
     pace = Pace()  # recordings that are played as cameras keep step
@@ -144,11 +146,11 @@ def _record_live(
             time.sleep(LOOK_S)
             _tell(recorder, progress)
     finally:
-        for reader in readers.values():
-            reader.close()
+        close_readers(readers.values())
         _describe(recorder, readers)
         summary = recorder.close(_cause(stop))
-    watch.check()
+    if stop.signal is None:
+        watch.check()
     return summary
 
 

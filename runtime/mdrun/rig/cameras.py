@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -89,12 +88,10 @@ class LiveFeed(Feed):
         return len(self._events) > 0
 
     def close(self) -> None:
-        """Stop all cameras, side by side: each may take its time over a connection that is stuck."""
-        threads = [threading.Thread(target=reader.close, daemon=True) for reader in self._readers]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        """Stop all cameras."""
+        from mdrun.sources.live import close_readers
+
+        close_readers(self._readers)
         self.ended = True
 
 

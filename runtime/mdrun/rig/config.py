@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, NonNegativeInt, ValidationError, field_validator, model_validator
 
 from mdrun.errors import RigError, UsageError
 from mdrun.frames import Modality
@@ -107,7 +107,9 @@ class CameraConfig(Strict):
     reconnect_s: float = Field(0.5, gt=0, le=3600)
     normalise: NormaliseConfig | None = None
     radiometry: RadiometryConfig | None = None
-    bad_pixels: list[tuple[int, int]] = Field([], description="(x, y) of dead pixels; replaced by their neighbours")
+    bad_pixels: list[tuple[NonNegativeInt, NonNegativeInt]] = Field(
+        [], description="(x, y) of dead pixels; replaced by their neighbours"
+    )
     ffc: FfcConfig = FfcConfig()
 
     @model_validator(mode="after")

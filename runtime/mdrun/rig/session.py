@@ -32,6 +32,7 @@ from mdrun.frames import (
     Verdict,
 )
 from mdrun.monitor import CameraStatus, Monitor
+from mdrun.pairing import STALE
 from mdrun.postprocess import counted
 from mdrun.rig.active import ENERGY, ActiveEngine
 from mdrun.rig.cameras import OpenFeed, open_feed
@@ -266,10 +267,17 @@ class Session:
 
     def _process(self, pair: FramePair, started: int) -> Result | None:
         """The result of one pair; None for a counted drop."""
+        why = f"thermal_{pair.reason or 'missing'}"
+        if self.pairs.refuses(pair):
+            if pair.reason != STALE:  # which every other pair of unlike cameras may be: no engine is away
+                self._ladder.stop()
+                self._active.show(None, why, pair.visible.captured_ns)
+            self.monitor.add_drop(why)
+            return None
         choice = self._ladder.choose(pair)
-        if choice.rung is None or self.pairs.refuses(pair):
-            self._active.show(choice.rung, choice.reason, pair.visible.captured_ns)
-            self.monitor.add_drop(f"thermal_{pair.reason or 'missing'}")
+        if choice.rung is None:
+            self._active.show(None, choice.reason, pair.visible.captured_ns)
+            self.monitor.add_drop(why)
             return None
         stages = {"pair": (perf_counter_ns() - started) / 1e6}
         result = self._run(pair, choice.rung, choice.reason, stages)

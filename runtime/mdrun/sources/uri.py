@@ -227,8 +227,11 @@ def _parse_network(scheme: str, rest: str) -> SourceUri:
     options = _parse_options(scheme, "&".join(ours))
     uri = SourceUri(scheme, f"{address}?{'&'.join(theirs)}" if theirs else address, options)
     host = uri.address.partition("://")[2]
-    if not re.match(r"(\[[0-9a-fA-F:.]+\]|[^\s/?#:\[\]@]+)(:[0-9]{1,5})?(?=[/?#]|$)", host) or re.search(r"\s", host):
+    found = re.match(r"(?:\[[0-9a-fA-F:.]+\]|[^\s/?#:\[\]@]+)(?::([0-9]{1,5}))?(?=[/?#]|$)", host)
+    if found is None or re.search(r"\s", host):
         raise UsageError(f"{uri} names no camera; wanted {scheme}://HOST/PATH, with odd characters percent-encoded")
+    if found[1] is not None and not 0 < int(found[1]) < 2**16:
+        raise UsageError(f"{uri} has the port {found[1]}, wanted one from 1 to 65535")
     return uri
 
 

@@ -111,14 +111,16 @@ class FfcMonitor:
         self._move(self._now_ns, FfcState.UNKNOWN)
 
     def _repeats_count(self, frame: Frame, still_ns: int) -> bool:
-        """Telemetry goes before repeats, unless counts stand still for ever: their noise never repeats."""
+        """Telemetry goes before repeats, unless an image stands still for ever: its noise never repeats."""
         if not (self._telemetry or frame.ffc is not None):
             return True
-        return frame.image.dtype == np.uint16 and frame.captured_ns - still_ns > self._stuck_ns
+        return not self._is_encoded(frame) and frame.captured_ns - still_ns > self._stuck_ns
 
     def _repeats_prove(self, frame: Frame, still_ns: int) -> bool:
-        encoded = self._compressed and frame.image.dtype != np.uint16  # no encoder keeps 16 bits
-        return not encoded and frame.captured_ns - still_ns > SHORTEST_NS
+        return not self._is_encoded(frame) and frame.captured_ns - still_ns > SHORTEST_NS
+
+    def _is_encoded(self, frame: Frame) -> bool:
+        return self._compressed and frame.image.dtype != np.uint16  # no encoder keeps 16 bits
 
     def _doubt(self, at_ns: int, since_ns: int, *, proven: bool = False, told: FfcState = FfcState.RUNNING) -> None:
         """There is no live image; what is proven once stays so until there is one."""

@@ -12,7 +12,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from mdrun.errors import (
@@ -292,3 +292,12 @@ class Backoff:
             return 0.0
         wait_s = FIRST_WAIT_S * 2.0 ** min(attempt - 1, 30)  # 30: keeps the power finite
         return min(self._longest_s, wait_s) * random.uniform(0.5, 1.0)  # noqa: S311  # jitter, no secret
+
+
+def close_readers(readers: Iterable[LiveReader]) -> None:
+    """Close several side by side: each may take its time over a connection that is stuck."""
+    threads = [threading.Thread(target=reader.close, daemon=True) for reader in readers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
