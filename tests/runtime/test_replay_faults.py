@@ -18,7 +18,7 @@ from mdrun.record.faults.images import AddNoise, Bump, Dark, Darken, Move, Noise
 from mdrun.record.faults.losses import Drop, HalfRate, Kill, Swap
 from mdrun.record.index import Entry
 from mdrun.record.options import ReplayOptions
-from mdrun.record.plan import Change, Plan, Scene, Shot, Span, Step, ordered, shots_of
+from mdrun.record.plan import Change, Plan, Scene, Shot, Span, Step, as_recorded, ordered, shots_of
 from mdrun.record.replay import make_plan
 
 S, MS = 1_000_000_000, 1_000_000
@@ -28,10 +28,11 @@ START_NS = 5 * S  # a recording's clock does not begin at zero
 SECONDS = 10
 
 
-def make_scene(telemetry: bool = False, seed: int = 0) -> Scene:
+def make_scene(telemetry: bool = False, seed: int = 0, live_ns: int = START_NS) -> Scene:
+    """`live_ns`: when the cameras' state is noted; of live ones behind the arrival of their first image."""
     steps: list[Step] = [
-        Change(0, StateChange(VISIBLE, "cam0", SourceState.LIVE, START_NS)),
-        Change(1, StateChange(THERMAL, "cam1", SourceState.LIVE, START_NS)),
+        Change(0, StateChange(VISIBLE, "cam0", SourceState.LIVE, live_ns)),
+        Change(1, StateChange(THERMAL, "cam1", SourceState.LIVE, live_ns)),
     ]
     for modality, period_ns in PERIODS.items():
         for sequence in range(SECONDS * S // period_ns):
@@ -43,7 +44,7 @@ def make_scene(telemetry: bool = False, seed: int = 0) -> Scene:
             steps.append(
                 Shot(place, modality, sequence, captured_ns, entry.arrived_ns, Clock.SENDER, None, False, None, entry)
             )
-    plan = ordered(steps)
+    plan = as_recorded(steps)
     names = {VISIBLE: "cam0", THERMAL: "cam1"}
     return Scene(START_NS, plan[-1].at_ns, seed, telemetry, names, PERIODS, plan)
 
@@ -115,9 +116,9 @@ def test_a_fault_of_nothing_is_none(fault: Fault) -> None:
 
 
 @settings(max_examples=60)
-@given(st.lists(faults, max_size=5), st.integers(0, 1000))
-def test_any_faults_make_a_sound_plan(given_faults: list[Fault], seed: int) -> None:
-    scene = make_scene(seed=seed)
+@given(st.lists(faults, max_size=5), st.integers(0, 1000), st.sampled_from([0, 7, 200]))
+def test_any_faults_make_a_sound_plan(given_faults: list[Fault], seed: int, live_ms: int) -> None:
+    scene = make_scene(seed=seed, live_ns=START_NS + live_ms * MS)
     plan = play(*given_faults, scene=scene)
     assert plan == play(*given_faults, scene=scene)
     assert [step.at_ns for step in plan] == sorted(step.at_ns for step in plan)

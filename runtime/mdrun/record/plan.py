@@ -129,6 +129,23 @@ def ordered(steps: Iterable[Step]) -> Plan:
     return sorted(steps, key=lambda step: (step.at_ns, step.order))
 
 
+def as_recorded(steps: Iterable[Step]) -> Plan:
+    """By arrival, where each camera's own order is that of the recording.
+
+    A live camera's state is noted after the image that it is known by has arrived, and before that image.
+    """
+    found: list[Step] = []
+    arrived_ns: dict[Modality, int] = {}  # of the frame that follows
+    for step in sorted(steps, key=lambda step: step.order, reverse=True):
+        following_ns = arrived_ns.get(step.modality, step.at_ns)
+        if isinstance(step, Shot):
+            arrived_ns[step.modality] = min(step.arrived_ns, following_ns)
+            found.append(step)
+        else:
+            found.append(replace(step, change=replace(step.change, at_ns=min(step.at_ns, following_ns))))
+    return ordered(found)
+
+
 def shots_of(plan: Plan, modality: Modality) -> list[Shot]:
     """The frames of one camera."""
     return [step for step in plan if isinstance(step, Shot) and step.modality is modality]

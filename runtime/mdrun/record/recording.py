@@ -12,7 +12,7 @@ from mdrun.errors import SourceError, UsageError
 from mdrun.frames import Frame, Modality
 from mdrun.record.header import EVENTS, CameraHeader, Header, read_header
 from mdrun.record.index import Entry, read_events, read_index
-from mdrun.record.plan import Change, Plan, Scene, Shot, Step, ordered
+from mdrun.record.plan import Change, Plan, Scene, Shot, Step, as_recorded
 from mdrun.record.stream import StreamReader
 from mdrun.sources.uri import is_video, parse_uri
 
@@ -45,7 +45,7 @@ class Recording:
         except BaseException:
             self.close()
             raise
-        self.plan: Plan = ordered(steps)
+        self.plan: Plan = as_recorded(steps)
         if not any(isinstance(step, Shot) for step in self.plan):
             self.close()
             raise SourceError(f"{folder}: the recording holds no frame; record again")
