@@ -129,6 +129,13 @@ def test_two_rigs_want_two_names_and_no_cameras_from_flags(tmp_path: Path) -> No
 def test_secrets_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAM_PASSWORD", "s3cret")
     assert expand("rtsp://u:${CAM_PASSWORD}@h/x", "cam0") == "rtsp://u:s3cret@h/x"
+    monkeypatch.setenv("ODD", "é&a=b@c/d%26")
+    monkeypatch.setenv("BASE", "rtsp://u:p@h:8554/x?y=1")
+    encoded = "%C3%A9%26a%3Db%40c%2Fd%26"
+    assert expand("http://0.0.0.0:1?fps=2&token=${ODD}", "outputs") == f"http://0.0.0.0:1?fps=2&token={encoded}"
+    assert expand("mqtt://${ODD}:x${ODD}@h/${ODD}", "outputs") == f"mqtt://{encoded}:x{encoded}@h/é&a=b@c/d%26"
+    assert expand("${BASE}&z=1", "cam0") == "rtsp://u:p@h:8554/x?y=1&z=1"  # a whole source, as it is
+    assert expand("gst:rtspsrc location=${BASE} ! x", "cam0") == "gst:rtspsrc location=rtsp://u:p@h:8554/x?y=1 ! x"
     with pytest.raises(RigError, match="cam0: the environment has no NOT_THERE"):
         expand("rtsp://${NOT_THERE}@h", "cam0")
 

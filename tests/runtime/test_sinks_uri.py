@@ -116,6 +116,8 @@ SECRET = "hunter2"  # noqa: S105  # of nobody
         f"webhook:https://u:{SECRET}@host/?tokn={SECRET}",
         f"http://127.0.0.1:8080?token={SECRET}",
         f"http://127.0.0.1:8080?tokens={SECRET}",
+        f"http://127.0.0.1:8080?token=a&{SECRET}=b",
+        f"webhook:https://host/?query.key=a&{SECRET}=b",
         f"http://u:{SECRET}@127.0.0.1:8080",
         f"rtsp://user:{SECRET}@host/a",
         f"rtsp://user:{SECRET}@host/a?fps={SECRET * 0}x",

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from mdrun.errors import RigError
 from mdrun.sinks.uri import is_folder
@@ -14,16 +15,29 @@ if TYPE_CHECKING:
     from mdrun.rig.config import RigConfig
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_IN_OPTION = re.compile(r"[?&][^?&=]+=[^?&]*$")
+_IN_AUTHORITY = re.compile(r"://[^/?#]*$")
+_BEFORE_HOST = re.compile(r"[^/?#]*@")
 
 
 def expand(text: str, where: str) -> str:
     """Fill in `${NAME}` from the environment, where secrets belong.
 
+    A value in the place of a login or of an option is percent-encoded, so that no `@` or `&` in it ends it; a `%` stays
+    as it is, for values that are encoded already.
+
     Raises:
         RigError: naming the variables that are not set.
     """
     _check([(where, text)])
-    return _VARIABLE.sub(lambda found: os.environ[found[1]], text)
+    return _VARIABLE.sub(lambda found: _value(found, text), text)
+
+
+def _value(found: re.Match[str], text: str) -> str:
+    value, before, after = os.environ[found[1]], text[: found.start()], text[found.end() :]
+    option = _IN_OPTION.search(before) is not None and not text.startswith("gst:")
+    login = _IN_AUTHORITY.search(before) is not None and _BEFORE_HOST.match(after) is not None
+    return quote(value, safe="%") if option or login else value
 
 
 def has_missing(text: str) -> bool:

@@ -81,6 +81,8 @@ _ROTATE = {
 _PICTURE = {"fps": _number(0.1, 60), "width": _whole(160, 1920)}
 _YES = _choice("yes", "no")
 
+SECRETS = ("token", "secret", FORWARDED)  # options whose value nobody may see
+
 OPTIONS: dict[str, dict[str, Option]] = {
     "jsonl": {**_ROTATE, "sync": _choice("always", "second", "no")},
     "coco": {},
@@ -119,13 +121,17 @@ def parse_options(kind: str, query: str) -> dict[str, str]:
         UsageError: one line with every problem; values are not shown, for they may be secrets.
     """
     known, options, problems = OPTIONS[kind], dict[str, str](), list[str]()
+    before = ""
     for part in query.split("&") if query else []:
         name, _, raw = part.partition("=")
         value = unquote(raw)
         forwarded = kind == "webhook" and name.startswith(FORWARDED) and name != FORWARDED
         if name not in known and not forwarded:
             listed = ", ".join(known) or "none"
-            problems.append(f"unknown {kind} output option {name!r}{suggest(name, known)}, known: {listed}")
+            if before.startswith(SECRETS):  # what follows may be the rest of it
+                problems.append(f"an unknown {kind} output option after {before}; a & in {before} is written %26")
+            else:
+                problems.append(f"unknown {kind} output option {name!r}{suggest(name, known)}, known: {listed}")
         elif name in options:
             problems.append(f"output option {name} is given twice")
         elif not (TEXT if forwarded else known[name]).accepts(value):
@@ -133,6 +139,7 @@ def parse_options(kind: str, query: str) -> dict[str, str]:
             problems.append(f"output option {name} is {shown}, wanted {known.get(name, TEXT).wanted}")
         else:
             options[name] = value
+            before = name
     if problems:
         raise UsageError("; ".join(problems))
     return options
