@@ -6,7 +6,6 @@ Only click and the errors are imported here, so that help and mistakes answer at
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,6 +15,7 @@ import click
 from mdrun import __version__
 from mdrun.command import LazyGroup, leave, run_command, warn
 from mdrun.errors import UsageError
+from mdrun.numbers import FiniteRange
 from mdrun.signals import as_usual
 
 if TYPE_CHECKING:
@@ -48,22 +48,12 @@ COMMANDS = {
 RIG_FLAGS = ("rig", "calibration", "policy", "start", "log_level", "log_format", "print_config", "validate_config")
 
 
-class _Number(click.FloatRange):
-    """A number within limits; click lets NaN through, which is below and above nothing."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # click's
-        number: float = super().convert(value, param, ctx)
-        if math.isnan(number):
-            self.fail(f"{value} is not a number.", param, ctx)
-        return number
-
-
 def _score(flag: str, what: str) -> Callable[[F], F]:
-    return click.option(flag, type=_Number(0, 1), metavar="S", help=f"{what}, 0 to 1 [default: the engine's]")
+    return click.option(flag, type=FiniteRange(0, 1), metavar="S", help=f"{what}, 0 to 1 [default: the engine's]")
 
 
 def _milliseconds(flag: str, what: str) -> Callable[[F], F]:
-    return click.option(flag, type=_Number(0, 3_600_000), metavar="MS", help=what)
+    return click.option(flag, type=FiniteRange(0, 3_600_000), metavar="MS", help=what)
 
 
 def _filled(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:

@@ -69,6 +69,7 @@ def test_a_replay_with_faults_becomes_a_recording(tmp_path: Path) -> None:
     [
         (["--thermal", STREET], 2, "--visible is missing"),
         (["--visible", STREET, "--seconds", "0"], 2, "--seconds"),
+        (["--visible", STREET, "--seconds", "nan"], 2, "nan is not a finite number"),
         (["--visible", STREET, "--max-bytes", "20"], 2, "20G"),
         (["--visible", "nowhere"], 4, "nowhere"),
         (["--rig", "nowhere.yaml"], 2, "no such file"),

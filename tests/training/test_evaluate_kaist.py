@@ -263,7 +263,7 @@ def test_errors_bad_input(run: Eval, truth: Path, frames: Path, tmp_path: Path) 
     refused(run(*call, *folder), 2, "got --errors without --data")
     refused(run(*call, *folder, "--data", frames, "--thermal-size", "4x4"), 2, "got --thermal-size with --detections")
     refused(run(*call, "--worst", "3"), 2, "got --worst without --errors")
-    refused(run(*call, *folder, "--data", frames, "--error-threshold", "nan"), 2, "--error-threshold nan")
+    refused(run(*call, *folder, "--data", frames, "--error-threshold", "nan"), 2, "nan is not a finite number")
     small = frames / "images" / "set06" / "V000" / "visible" / "I00019.jpg"
     cv2.imwrite(str(small), np.full((256, 320, 3), (20, 60, 90), np.uint8))
     refused(run(*call, *folder, "--data", frames), 5, "wanted KAIST's 640x512")

@@ -12,6 +12,7 @@ import click
 from mdexport.commands.options import sign_of_life
 from mdexport.plan.options import HARDWARE_LEVELS, LEAST_SHARE, TARGETS, PlanOptions
 from mdrun.manifest import PRECISIONS
+from mdrun.numbers import FiniteRange
 
 if TYPE_CHECKING:
     from mdexport.plan.maker import Plan
@@ -37,7 +38,7 @@ EPILOG = (
 @click.option("--precision", type=click.Choice(PRECISIONS), help="Refuse an ONNX file in another precision.")
 @click.option(
     "--least-share",
-    type=click.FloatRange(0, 1),
+    type=FiniteRange(0, 1),
     default=LEAST_SHARE,
     show_default=True,
     help="Share of convolution and matrix layers that must be in that precision.",

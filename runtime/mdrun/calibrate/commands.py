@@ -6,7 +6,6 @@ Only click and the errors are imported here, so that help and mistakes answer at
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,6 +14,7 @@ import click
 
 from mdrun.command import warn
 from mdrun.errors import UsageError
+from mdrun.numbers import FiniteRange
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -55,20 +55,8 @@ def _pair(context: click.Context, option: click.Parameter, value: str | None) ->
     return int(parts[0]), int(parts[1])
 
 
-class _Above0(click.FloatRange):
-    """A finite number above 0; click lets NaN and infinity through."""
-
-    def __init__(self, most: float | None = None) -> None:
-        super().__init__(0, most, min_open=True)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        number: float = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"{value} is not a finite number.", param, ctx)
-        return number
-
-
 FILE = click.Path(path_type=Path)
+ABOVE_0 = FiniteRange(0, min_open=True)
 
 
 def _cameras(command: F) -> F:
@@ -90,7 +78,7 @@ def calibrate() -> None:
 @calibrate.command("registration", epilog=REGISTRATION_EPILOG)
 @click.option("--board", nargs=2, metavar="V T", help="Two folders: a checkerboard, as both cameras see it")
 @click.option("--pattern", callback=_pair, default="9x6", show_default=True, help="Inner corners of the board")
-@click.option("--square", type=_Above0(), default=0.03, show_default=True, metavar="M", help="Side of a square")
+@click.option("--square", type=ABOVE_0, default=0.03, show_default=True, metavar="M", help="Side of a square")
 @click.option("--visible-lens", type=FILE, metavar="FILE", help="Known intrinsics of the visible camera, for --board")
 @click.option("--thermal-lens", type=FILE, metavar="FILE", help="Known intrinsics of the thermal camera, for --board")
 @click.option("--points", type=FILE, metavar="FILE", help="CSV: visible_x,visible_y,thermal_x,thermal_y")
@@ -99,7 +87,7 @@ def calibrate() -> None:
 @click.option("--import", "imported", type=FILE, metavar="FILE", help="Kalibr, OpenCV, or nine numbers of a homography")
 @click.option("--visible-camera", metavar="NAME", help="Name of the visible camera in the imported file")
 @click.option("--thermal-camera", metavar="NAME", help="Name of the thermal camera in the imported file")
-@click.option("--unit", type=_Above0(), default=1.0, metavar="M", help="Unit of the imported file: 0.001 for mm")
+@click.option("--unit", type=ABOVE_0, default=1.0, metavar="M", help="Unit of the imported file: 0.001 for mm")
 @click.option(
     "--direction",
     type=click.Choice(["thermal-to-visible", "visible-to-thermal"]),
@@ -108,14 +96,25 @@ def calibrate() -> None:
     help="Of an imported homography",
 )
 @_cameras
-@click.option("--seconds", type=_Above0(3600), default=10.0, show_default=True, help="To look at the cameras")
+@click.option(
+    "--seconds",
+    type=FiniteRange(0, 3600, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="To look at the cameras",
+)
 @click.option(
     "--visible-size", callback=_pair, metavar="WxH", help="Of the image that points or an imported file belong to"
 )
 @click.option("--thermal-size", callback=_pair, metavar="WxH", help="The same of the thermal image")
-@click.option("--depth", type=_Above0(), metavar="M", help="Distance that it is for [default: far away]")
-@click.option("--baseline", type=_Above0(), metavar="M", help="Distance between the lenses: tells the parallax")
-@click.option("--thermal-fov", type=_Above0(170), metavar="DEG", help="Horizontal field of view: tells the parallax")
+@click.option("--depth", type=ABOVE_0, metavar="M", help="Distance that it is for [default: far away]")
+@click.option("--baseline", type=ABOVE_0, metavar="M", help="Distance between the lenses: tells the parallax")
+@click.option(
+    "--thermal-fov",
+    type=FiniteRange(0, 170, min_open=True),
+    metavar="DEG",
+    help="Horizontal field of view: tells the parallax",
+)
 @click.option("--output", type=FILE, default="calibration.yaml", show_default=True, help="Calibration file to write")
 @click.option("--picture", type=FILE, metavar="FILE", help="Picture of both images, before and after")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table")
@@ -156,7 +155,9 @@ def registration_command(output: Path, as_json: bool, **flags: Any) -> None:
 
 @calibrate.command("time", epilog=TIME_EPILOG)
 @_cameras
-@click.option("--seconds", type=_Above0(120), default=20.0, show_default=True, help="To look at the cameras")
+@click.option(
+    "--seconds", type=FiniteRange(0, 120, min_open=True), default=20.0, show_default=True, help="To look at the cameras"
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table")
 def time_command(visible: str | None, thermal: str | None, rig: Path | None, seconds: float, as_json: bool) -> None:
     """Find how much later one camera's clock runs than the other's, from what moves in both."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mdrun.errors import UsageError
+from mdrun.numbers import FiniteRange
 
 if TYPE_CHECKING:
     from mdrun.record.recorder import Recorder, RecordSummary
@@ -49,7 +50,7 @@ def _size(context: click.Context, option: click.Parameter, value: str | None) ->
 @click.option("--thermal", metavar="T", help="Thermal source")
 @click.option("--rig", type=click.Path(path_type=Path), metavar="FILE", help="Rig file with the cameras")
 @click.option("--output", type=click.Path(path_type=Path), metavar="DIR", required=True, help="Folder, is made")
-@click.option("--seconds", type=click.FloatRange(0, 10**7, min_open=True), metavar="S", help="Stop after S seconds")
+@click.option("--seconds", type=FiniteRange(0, 10**7, min_open=True), metavar="S", help="Stop after S seconds")
 @click.option("--max-bytes", callback=_size, metavar="N", help="Stop before the files are larger, for example 20G")
 def record(
     visible: str | None,

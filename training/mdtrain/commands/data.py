@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from mdrun.errors import SourceError, UsageError
+from mdrun.numbers import FiniteRange
 
 SHOWN = 5  # names of a kind; --json has all
 
@@ -88,7 +89,7 @@ def check(
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option(
     "--share",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=FiniteRange(0, 1, min_open=True, max_open=True),
     default=0.2,
     show_default=True,
     help="Of each class, for validation.",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mdrun.errors import UsageError
+from mdrun.numbers import FiniteRange
 from mdtrain.commands.shown import (
     EXISTING,
     WORST,
@@ -57,7 +57,9 @@ SUBSETS = ("reasonable", "near", "medium", "far", "occlusion-none", "occlusion-p
 @errors_option
 @worst_option
 @click.option(
-    "--error-threshold", type=float, help="With --errors: lowest score that counts. [default: that of the best F1]"
+    "--error-threshold",
+    type=FiniteRange(),
+    help="With --errors: lowest score that counts. [default: that of the best F1]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON with all, day, night in percent.")
 def kaist(
@@ -78,8 +80,6 @@ def kaist(
     of_images = {"--data": data, "--thermal-size": thermal_size, "--write": write}
     _refuse_mixed(detections, engine, of_images, drawn=errors is not None)
     only_with_errors(errors, {"--worst": worst, "--error-threshold": error_threshold})
-    if error_threshold is not None and not math.isfinite(error_threshold):
-        raise UsageError(f"got --error-threshold {error_threshold}, wanted a score; leave it out for the best F1's")
     from mdtrain.metrics import kaist as measure
     from mdtrain.metrics.box_pictures import draw_worst
     from mdtrain.metrics.error_folder import error_folder

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mdrun.errors import UsageError
+from mdrun.numbers import FiniteRange
 
 if TYPE_CHECKING:
     from mdtrain.metrics.error_folder import ErrorFolder
@@ -46,7 +47,7 @@ worst_option = click.option(
 
 error_threshold_option = click.option(
     "--error-threshold",
-    type=click.FloatRange(0, 1),
+    type=FiniteRange(0, 1),
     help="With --errors: lowest score that counts. [default: that of the best F1, class by class]",
 )
 
