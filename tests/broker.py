@@ -119,9 +119,13 @@ class Wire:
 
     Attributes:
         port: what the sink connects to.
+        swallow: what the broker is sent and begins like this never arrives; None: all arrives.
+        swallowed: something did not arrive.
     """
 
     def __init__(self, broker: Broker) -> None:
+        self.swallow: bytes | None = None
+        self.swallowed = threading.Event()
         self._far = broker.port
         self._ends: list[socket.socket] = []
         self.port = free_port()
@@ -148,14 +152,21 @@ class Wire:
                 near, _ = door.accept()
                 far = socket.create_connection(("127.0.0.1", self._far))
                 self._ends += [near, far]
-                for one, other in ((near, far), (far, near)):
-                    threading.Thread(target=_pump, args=(one, other), daemon=True).start()
+                threading.Thread(target=_pump, args=(near, far, self._passes), daemon=True).start()
+                threading.Thread(target=_pump, args=(far, near, lambda _: True), daemon=True).start()
+
+    def _passes(self, data: bytes) -> bool:
+        if self.swallow is None or not data.startswith(self.swallow):
+            return True
+        self.swallowed.set()
+        return False
 
 
-def _pump(source: socket.socket, sink: socket.socket) -> None:
+def _pump(source: socket.socket, sink: socket.socket, passes: Callable[[bytes], bool]) -> None:
     with suppress(OSError):
         while data := source.recv(65536):
-            sink.sendall(data)
+            if passes(data):
+                sink.sendall(data)
     with suppress(OSError):
         sink.shutdown(socket.SHUT_RDWR)
 

@@ -154,6 +154,7 @@ def _run_rigs(flags: dict[str, Any]) -> int:
         _print_config(rigs)
         return 0
     check_rigs(rigs, files, flags, deep=flags["validate_config"])
+    _tell_replaced_outputs(files, flags["output"])
     if flags["validate_config"]:
         click.echo(f"{', '.join(rig.rig for rig in rigs)}: nothing wrong")
         return 0
@@ -174,6 +175,15 @@ def _run_rigs(flags: dict[str, Any]) -> int:
     for report in reports:
         print_rig_report(report, aside=aside)
     return code
+
+
+def _tell_replaced_outputs(files: list[Path], given: tuple[str, ...]) -> None:
+    """`--output` may be meant as one more; whoever counts on MQTT must know that it is off."""
+    from mdrun.rig.config import read_rigs
+
+    outputs = [output for file in files for rig in read_rigs(file) for output in rig.outputs]
+    if given and (gone := [output for output in outputs if output not in given]):
+        warn(PROGRAM, f"--output goes in the place of {len(gone)} in {' and '.join(map(str, files))}, which are off")
 
 
 def _print_config(rigs: list[RigConfig]) -> None:

@@ -75,9 +75,8 @@ def _rig_table(summary: dict[str, Any]) -> Table:
     if summary["objects"]:
         table.add_row("objects", join_values(summary["objects"]))
     for name, sink in summary["sinks"].items():
-        table.add_row(
-            "output", f"{name}: {sink['written']} written, {sink['dropped']} dropped, {sink['errors']} errors"
-        )
+        counts = ", ".join(f"{sink[key]} {key}" for key in ("written", "dropped", "errors", "lost"))
+        table.add_row("output", f"{name}: {counts}")
     table.add_row("speed", f"{summary['fps']:.1f} results/s" if summary["fps"] else "none")
     return table
 

@@ -368,7 +368,7 @@ def test_points_by_keyboard_and_their_removal(rig: Rig, new_page: NewPage) -> No
         page.keyboard.press("Shift+ArrowRight")
         page.keyboard.press("ArrowUp")
         page.keyboard.press("Enter")
-    assert page.locator("#pairs td:nth-child(2)").inner_text() == "330.0, 255.0"
+    assert page.locator("#pairs td:nth-child(2)").inner_text() == "330, 255"
     assert page.locator("#pairs td:nth-child(3)").inner_text() == "90.0, 63.0"
     page.focus("#pick-visible")
     page.keyboard.press("ArrowUp")
@@ -406,6 +406,11 @@ def test_phone(rig: Rig, new_page: NewPage, tmp_path: Path) -> None:
     pick(page)
     page.click("#fit")
     until_js(page, "document.querySelector('#fit-result').textContent.includes('Median error')")
+    page.evaluate("""() => document.querySelectorAll('#pairs tr').forEach(row =>
+        ['88', '1275, 1019', '127.5, 101.9', '12.34', 'does not fit'].forEach((text, i) => { row.cells[i].textContent = text; }))""")
+    page.screenshot(path=tmp_path / "phone-pairs.png", full_page=True)
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    assert page.evaluate(STICKING_OUT) == []  # also with the numbers of a large camera
     edge = "e => e.getBoundingClientRect().right - e.closest('.scroll').getBoundingClientRect().right"
     assert page.evaluate(f"[...document.querySelectorAll('#pairs button')].every(e => ({edge})(e) <= 0)")  # at hand
 

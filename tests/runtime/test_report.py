@@ -11,6 +11,8 @@ from mdrun.manifest import Change, Parity
 from mdrun.manifest_report import print_manifest, print_models
 from mdrun.models import shipped
 from mdrun.onnx_file import read_manifest
+from mdrun.report import print_rig_report
+from mdrun.rig.run import RigReport
 from tests.runtime.engines import make_manifest, make_segment_manifest, save
 
 CLASSES_AND_MEAN = (
@@ -78,3 +80,28 @@ def test_of_label_maps_the_means_are_shown_and_of_boxes_every_score(
     assert "street_val/car/" not in text
     assert text.count("msrs_val/car/ap50 0.75, msrs_val/person/ap50 0.5") == 2
     assert len(printed.splitlines()) < 80
+
+
+def test_the_table_of_a_run_says_what_an_output_lost(capsys: pytest.CaptureFixture[str]) -> None:
+    sinks = {
+        "jsonl:a.jsonl": {"written": 39, "dropped": 0, "errors": 0, "lost": 0},
+        "mqtt://b:1": {"written": 0, "dropped": 7, "errors": 0, "lost": 9},
+    }
+    summary = {
+        "rig": "gate",
+        "ladder": {"engines": [], "transitions": []},
+        "captured": {"visible": 39, "thermal": 39},
+        "results": 39,
+        "cameras": {},
+        "thermal_provenance": {},
+        "skew_ms": None,
+        "objects": {},
+        "sinks": sinks,
+        "fps": None,
+        "stages_ms": {},
+        "latency_ms": None,
+    }
+    print_rig_report(RigReport(summary, []))
+    text = " ".join(capsys.readouterr().out.split())
+    assert "output jsonl:a.jsonl: 39 written, 0 dropped, 0 errors, 0 lost" in text
+    assert "output mqtt://b:1: 0 written, 7 dropped, 0 errors, 9 lost" in text

@@ -106,6 +106,15 @@ def test_the_file_of_these_tests_is_right(tmp_path: Path, capsys: pytest.Capture
     assert not (tmp_path / "runs").exists()
 
 
+def test_outputs_of_the_file_that_a_flag_puts_off_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["--rig", str(write(tmp_path, GOOD)), "--validate-config", "--output"]
+    assert run_command(cli, "mdrun", [*command, "jsonl:a.jsonl"]) == 0
+    assert "--output goes in the place of 2 in " in capsys.readouterr().err
+    same = ["jsonl:a.jsonl", "--output", "runs/gate", "--output", "http://127.0.0.1:0"]
+    assert run_command(cli, "mdrun", [*command, *same]) == 0
+    assert not capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_is_told_with_its_line(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     old, new, line, words = MISTAKES[name]

@@ -22,6 +22,8 @@ from mdrun.sinks.base import Sink
 from mdrun.sinks.context import SinkContext
 from mdrun.sinks.lines import context_line, event_line, event_lines, notice_to_dict
 from mdrun.sinks.options import option, seconds
+from mdrun.sinks.outbox import Message, Outbox
+from mdrun.sinks.share import Share
 from mdrun.sinks.uri import OutputUri
 
 if TYPE_CHECKING:
@@ -68,12 +70,13 @@ class MqttSink(Sink):
         self._address = (uri.host or "", uri.port or PORTS[uri.scheme])
         self._keepalive = round(option(given, "keepalive", seconds, KEEPALIVE_S))
         self._sent: dict[str, tuple[dict[str, Any], float]] = {}  # state, and when, by topic
+        self._delivered = 0
         self._leaving = False
+        self._up = False  # connected, and what the last connection left is in order
         self._renew = False  # the connection is new: every state goes out again
-        self._lock = threading.Lock()
+        self._handing = threading.Lock()  # one thread at a time gives messages to the client
         self._queue = option(given, "queue", int, QUEUE)
-        self._open: dict[int, int] = {}  # QoS of each message that is not acknowledged yet, by the client's number
-        self._early: set[int] = set()  # acknowledged before the client has told their number
+        self._outbox = Outbox(self._count)
         self._client = _client(uri, context, base)
         self._client.will_set(f"{self._topic}/available", OFFLINE, qos=1, retain=self._retain)
         self._client.on_connect = self._on_connect
@@ -87,9 +90,14 @@ class MqttSink(Sink):
         return self._name
 
     @property
+    def delivered(self) -> int:
+        """Results of which the broker has acknowledged everything that was to be told."""
+        return self._delivered
+
+    @property
     def waiting(self) -> int:
         """Messages that the broker has not acknowledged yet; of QoS 0, that are not sent yet."""
-        return len(self._open)
+        return len(self._outbox)
 
     @property
     def connected(self) -> bool:
@@ -101,12 +109,19 @@ class MqttSink(Sink):
         self._client.connect_async(*self._address, keepalive=self._keepalive)
         self._client.loop_start()
 
+    def wants(self, result: Result) -> bool:
+        """There is something to tell of it."""
+        return self._results == "all" or bool(result.events)
+
     def write(self, result: Result) -> None:
         """Publish the events of a result, and the result itself where that is asked for."""
-        for event in event_lines(result, self._context.rig):
-            self._publish("events", event)
-        if self._results == "all" or (self._results == "events" and result.events):
-            self._publish("results", context_line(result, self._context), qos=0)
+        events = event_lines(result, self._context.rig)
+        line = None if self._results == "none" else context_line(result, self._context)
+        share = Share(len(events) + (line is not None))
+        for event in events:
+            self._publish("events", event, share=share)
+        if line is not None:
+            self._publish("results", line, qos=0, share=share)
         if self._renew:
             self.tick()
 
@@ -134,7 +149,7 @@ class MqttSink(Sink):
                 self._publish(f"status/{part}", status, state=True)
 
     def finish(self) -> None:
-        """Say goodbye, and wait until everything is published."""
+        """Wait until everything is published, and say goodbye."""
         self._part(PARTING_S)
 
     def abandon(self) -> None:
@@ -143,47 +158,97 @@ class MqttSink(Sink):
 
     def _part(self, wait_s: float) -> None:
         """The last will is for ends that are none: a broker lets go of it where a client disconnects."""
+        end = time.monotonic() + wait_s
         if self.connected and not self._leaving:
+            self._outbox.wait(wait_s, lambda: not self._up)
             with suppress(ValueError, RuntimeError):  # the connection is lost at this very moment: the will goes out
-                parting = self._client.publish(f"{self._topic}/available", OFFLINE, qos=1, retain=self._retain)
-                if wait_s:
-                    parting.wait_for_publish(wait_s)  # behind everything that was published before
+                self._tell_availability(OFFLINE)
+            self._outbox.wait(max(0.0, end - time.monotonic()), lambda: not self._up)
         self._leaving = True
         self._client.disconnect()
+        self._outbox.give_up_all()  # before the client's thread has ended, which may take long
         self._client.loop_stop()
 
-    def _publish(self, part: str, message: Mapping[str, Any], *, qos: int | None = None, state: bool = False) -> None:
+    def _publish(
+        self,
+        part: str,
+        content: Mapping[str, Any],
+        *,
+        qos: int | None = None,
+        state: bool = False,
+        share: Share | None = None,
+    ) -> None:
         """Publish one message; a state is retained, and has its place however full the queue is."""
-        text = json.dumps(message, ensure_ascii=False).encode("utf-8", "backslashreplace")
-        if not self._send(part, text, self._qos if qos is None else qos, state=state):
-            self.lost += 1
+        text = json.dumps(content, ensure_ascii=False).encode("utf-8", "backslashreplace")
+        qos = self._qos if qos is None else qos
+        message = Message(f"{self._topic}/{part}", text, qos, state and self._retain, share)
+        if not state and self.waiting >= self._queue:
+            self._outbox.give_up(message)
+        elif qos == 0:
+            self._give(message)
+        else:
+            self._outbox.add(message)
+            self._hand_over()
 
-    def _send(self, part: str, text: bytes | str, qos: int, *, state: bool) -> bool:
-        """Hand a message to the client, which keeps it over an outage unless `qos` is 0; False: it is lost."""
+    def _tell_availability(self, word: str) -> None:
+        self._give(Message(f"{self._topic}/available", word.encode(), 1, self._retain, counts=False))
+
+    def _hand_over(self) -> None:
+        """Give the client those whose turn it is.
+
+        Never waits for another thread that is at it, for the client calls back with its own locks held; that one
+        looks again when it is done.
+        """
+        while self._up and self._outbox.next() is not None and self._handing.acquire(blocking=False):
+            try:
+                if self._up and (message := self._outbox.next()) is not None:
+                    self._give(message)
+            finally:
+                self._handing.release()
+
+    def _give(self, message: Message) -> None:
+        """Hand a message to the client, which keeps it over an outage unless its QoS is 0."""
         from paho.mqtt.enums import MQTTErrorCode
 
-        if not state and self.waiting >= self._queue:
-            return False
-        sent = self._client.publish(f"{self._topic}/{part}", text, qos, retain=state and self._retain)
-        kept = sent.rc == MQTTErrorCode.MQTT_ERR_NO_CONN and qos > 0
-        if sent.rc != MQTTErrorCode.MQTT_ERR_SUCCESS and not kept:
-            return False
-        with self._lock:
-            if sent.mid in self._early:
-                self._early.remove(sent.mid)
-            else:
-                self._open[sent.mid] = qos
-        return True
+        sent = self._client.publish(message.topic, message.payload, message.qos, message.retain)
+        kept = sent.rc == MQTTErrorCode.MQTT_ERR_NO_CONN and message.qos > 0
+        if sent.rc == MQTTErrorCode.MQTT_ERR_SUCCESS or kept:
+            self._outbox.sent(sent.mid, message)
+        else:
+            self._outbox.give_up(message)
+
+    def _count(self, message: Message, delivered: bool) -> None:
+        """A message was delivered or given up: a result is once all of it is either. Called by the outbox."""
+        if message.counts:
+            self.lost += not delivered
+        if (share := message.share) is not None:
+            share.open -= 1
+            share.whole &= delivered
+            if not share.open:
+                self._delivered += share.whole
+                self.given_up += not share.whole
+
+    def _recall(self) -> None:
+        """Take back what the client has not delivered, from a broker that knows nothing of it.
+
+        The client would send all of it at once, and release what the broker has forgotten; the broker would say that
+        it is done.
+        """
+        from paho.mqtt.enums import MessageState
+
+        with self._handing:
+            dropped = self._client.drop_out_messages()
+            released = {message.mid for message in dropped if message.state == MessageState.MQTT_MS_RESEND_PUBREL}
+            self._outbox.recall([message.mid for message in dropped], released)
 
     def _on_publish(
         self, _client: Client, _data: object, mid: int, _reason: ReasonCode, _properties: Properties
     ) -> None:
-        with self._lock:
-            if self._open.pop(mid, None) is None:
-                self._early.add(mid)
+        self._outbox.acknowledged(mid)
+        self._hand_over()
 
     def _on_connect(
-        self, _client: Client, _data: object, _flags: ConnectFlags, reason: ReasonCode, _properties: Properties | None
+        self, _client: Client, _data: object, flags: ConnectFlags, reason: ReasonCode, _properties: Properties | None
     ) -> None:
         if reason.is_failure:
             hint = ""
@@ -191,9 +256,12 @@ class MqttSink(Sink):
                 hint = "; give the right ones: mqtt://user:password@host"
             self.problem = f"the broker refuses the connection ({reason.getName()}){hint}"
             return
-        self._send("available", ONLINE, 1, state=True)
+        if not flags.session_present:
+            self._recall()
+        self._tell_availability(ONLINE)  # once it is acknowledged the rest follows
         self.problem = ""
         self._renew = True
+        self._up = True
 
     def _on_connect_fail(self, _client: Client, _data: object) -> None:
         self.problem = f"no connection to the broker ({_reason(sys.exc_info()[1])}); trying again"
@@ -206,10 +274,8 @@ class MqttSink(Sink):
         reason: ReasonCode,
         _properties: Properties | None,
     ) -> None:
-        with self._lock:  # the client forgets those of QoS 0 with the connection, and tells nobody
-            gone = [mid for mid, qos in self._open.items() if qos == 0]
-            self.lost += len(gone)
-            self._open = {mid: qos for mid, qos in self._open.items() if qos > 0}
+        self._up = False
+        self._outbox.connection_lost()
         if not self._leaving:
             self.problem = self.problem or f"connection lost ({reason.getName()}); trying again"
 

@@ -21,7 +21,6 @@ import urllib.error
 import urllib.request
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -33,6 +32,7 @@ from mdrun.sinks.context import SinkContext
 from mdrun.sinks.jsonl import SCHEMA_VERSION
 from mdrun.sinks.lines import context_line, event_line, event_lines, notice_to_dict
 from mdrun.sinks.options import FORWARDED, option, seconds
+from mdrun.sinks.share import Share
 from mdrun.sinks.uri import OutputUri
 
 BATCH = 50  # items in one POST: some ten kilobytes of events
@@ -46,17 +46,7 @@ TOO_MANY = 429  # the one refusal of a request that asks to come back (RFC 6585,
 SECRET_PREFIX = "whsec_"  # noqa: S105  # of Standard Webhooks; base64 follows
 
 Item = dict[str, Any]
-
-
-@dataclass
-class _Share:
-    """A result on its way: how many of its items are under way, and whether none of them was given up."""
-
-    open: int
-    whole: bool = True
-
-
-Queued = tuple[Item, _Share | None]  # None: a notice, which belongs to no result
+Queued = tuple[Item, Share | None]  # None: a notice, which belongs to no result
 
 
 class _Refused(Exception):  # noqa: N818  # no error of the program: an answer
@@ -125,7 +115,7 @@ class WebhookSink(Sink):
         else:
             events = event_lines(result, self._context.rig)
             items = [{"type": "event", **event} for event in events if self._tells(event["alarm"])]
-        self._add(items, _Share(len(items)))
+        self._add(items, Share(len(items)))
 
     def notice(self, notice: Notice) -> None:
         """Queue a notice, unless only alarms are asked for; an event that no result carries is an event."""
@@ -151,7 +141,7 @@ class WebhookSink(Sink):
     def _tells(self, alarm: bool) -> bool:
         return self._on != "alarms" or alarm
 
-    def _add(self, items: Iterable[Item], share: _Share | None = None) -> None:
+    def _add(self, items: Iterable[Item], share: Share | None = None) -> None:
         with self._changed:
             for item in items:
                 if len(self._items) == self._size:

@@ -109,14 +109,14 @@ export class Registration {
   }
 
   rows() {
-    const point = (x, y) => `${x.toFixed(1)}, ${y.toFixed(1)}`;
-    const pixels = (value) => typeof value === "number" ? `${value.toFixed(2)} px` : "–";
+    const point = (x, y, digits) => `${x.toFixed(digits)}, ${y.toFixed(digits)}`;
+    const pixels = (value) => typeof value === "number" ? value.toFixed(2) : "–";
     byId("pairs").replaceChildren(...this.pairs.map((pair, index) => {
       const button = h("button", { "aria-label": `remove pair ${index + 1}` }, "✕");
       button.addEventListener("click", () => this.remove(index));
       const off = this.result && !this.result.inliers[index];
-      return h("tr", { class: off ? "worst" : "" }, h("td", {}, String(index + 1)), h("td", {}, point(...pair.slice(0, 2))),
-        h("td", {}, point(...pair.slice(2))), h("td", {}, pixels(this.result?.residuals_px[index])),
+      return h("tr", { class: off ? "worst" : "" }, h("td", {}, String(index + 1)), h("td", {}, point(...pair.slice(0, 2), 0)),
+        h("td", {}, point(...pair.slice(2), 1)), h("td", {}, pixels(this.result?.residuals_px[index])),
         h("td", {}, off ? "does not fit" : pixels(this.result?.left_out_px[index])), h("td", {}, button));
     }));
     this.buttons();
