@@ -86,7 +86,7 @@ def prepare(source: Path, pairs: PairSet, split: str = GATE_LIST, scenes: list[S
     engine = read_single(source)
     if scenes is None:
         scenes = gate_scenes(engine.manifest, pairs, split)
-    reference = run_model(engine.model, scenes, "fp32 on the gate's scenes")
+    reference = run_model(engine.model, scenes, "fp32 on the gate's scenes", str(source))
     boxes = engine.manifest.task == "detect" and pairs.name in DEFAULT_LABELS
     labels = f", {DEFAULT_LABELS[pairs.name]} labels" if boxes else ""
     seen = {graph_sha256(source): reference}
@@ -138,8 +138,8 @@ def _refuse_unlabelled(manifest: Manifest, records: Sequence[Record]) -> None:
         )
 
 
-def run_model(model: onnx.ModelProto, scenes: Sequence[Scene], title: str) -> list[Outputs]:
-    """Outputs of a graph in memory for every scene, in ONNX Runtime.
+def run_model(model: onnx.ModelProto, scenes: Sequence[Scene], title: str, name: str | None = None) -> list[Outputs]:
+    """Outputs of a graph in memory for every scene, in ONNX Runtime; `name` of the file, for errors.
 
     Raises:
         EngineError: it does not take the graph: an operator or an operator set that it does not know.
@@ -150,7 +150,9 @@ def run_model(model: onnx.ModelProto, scenes: Sequence[Scene], title: str) -> li
     try:
         session: Any = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=[CPU])
     except library_errors() as error:
-        raise EngineError(f"{model.graph.name}: ONNX Runtime refuses it: {words_of(error)}; export it again") from error
+        raise EngineError(
+            f"{name or model.graph.name}: ONNX Runtime refuses it: {words_of(error)}; export it again"
+        ) from error
     names = [output.name for output in session.get_outputs()]
     return [dict(zip(names, session.run(names, scene.feeds), strict=True)) for scene in progress(scenes, title)]
 

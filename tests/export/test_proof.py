@@ -91,7 +91,7 @@ def test_a_graph_that_the_library_does_not_take(ready: Ready, tmp_path: Path, de
     for entry in model.opset_import:
         entry.version = 99 if not entry.domain else entry.version
     write_engine(model, stamp(model, ready.engine.manifest), tmp_path / "tomorrow.onnx")
-    with pytest.raises(EngineError, match=r"ONNX Runtime refuses it: .*Opset 99") as caught:
+    with pytest.raises(EngineError, match=r"tomorrow\.onnx: ONNX Runtime refuses it: .*Opset 99") as caught:
         prepare(tmp_path / "tomorrow.onnx", PairSet("msrs", detector.pairs))
     assert "onnxruntime_src" not in str(caught.value)
 
