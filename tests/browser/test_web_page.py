@@ -407,7 +407,9 @@ def test_phone(rig: Rig, new_page: NewPage, tmp_path: Path) -> None:
     page.click("#fit")
     until_js(page, "document.querySelector('#fit-result').textContent.includes('Median error')")
     page.evaluate("""() => document.querySelectorAll('#pairs tr').forEach(row =>
-        ['88', '1275, 1019', '127.5, 101.9', '12.34', 'does not fit'].forEach((text, i) => { row.cells[i].textContent = text; }))""")
+        ['88', '1275, 1019', '127.5, 101.9', '12.34', 'does not fit'].forEach((text, i) => {
+            row.cells[i].textContent = text;
+        }))""")
     page.screenshot(path=tmp_path / "phone-pairs.png", full_page=True)
     assert page.evaluate("document.documentElement.scrollWidth") == 360
     assert page.evaluate(STICKING_OUT) == []  # also with the numbers of a large camera

@@ -132,6 +132,56 @@ def test_the_end_does_not_wait_for_a_sink_that_hangs(
     assert _accounted(monitor, "stuck") == 4
 
 
+class Late(Recorder):
+    """Knows only later what has arrived: nothing, so far."""
+
+    delivered = 0
+
+    def finish(self) -> None:
+        self.gate.wait()
+        self.given_up = 3  # too late for the counts
+
+
+def test_what_a_sink_that_does_not_end_has_not_delivered_is_dropped(
+    run: Callable[..., Dispatch], monitor: Monitor
+) -> None:
+    late = Late("late")
+    made = run(late)
+    for sequence in range(3):
+        made.offer(make_live(sequence))
+    wait_for(lambda: len(late.sequences) == 3, "the results")
+    late.gate.clear()
+    made.finish(timeout_s=0.2)
+    status = monitor.sinks["late"]
+    assert (status.written, status.dropped, status.errors, status.message) == (0, 3, 0, "did not end in time")
+    late.gate.set()
+    made._workers[0].thread.join()  # noqa: SLF001, RUF100
+    assert monitor.sinks["late"] == status
+
+
+def test_pauses_grow_while_what_is_taken_arrives_nowhere(
+    run: Callable[..., Dispatch], monitor: Monitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "PAUSE_S", (0.01, 0.08))
+
+    class Every(Recorder):
+        def write(self, result: Result) -> None:
+            super().write(result)
+            if self.writes % 2 == 0:
+                self.problem = "nothing arrives"
+                raise SinkError(self.problem)
+
+    every = Every("every")
+    made = run(every)
+    end = time.monotonic() + LOOSE_S
+    while every.writes < 10:
+        assert time.monotonic() < end
+        made.offer(make_live())
+        time.sleep(0.005)
+    assert made._workers[0]._pause_s == 0.08  # noqa: SLF001, RUF100
+    assert [notice["alive"] for notice in monitor.notices] == [False]
+
+
 def test_a_failing_sink_is_told_once_and_comes_back(run: Callable[..., Dispatch], monitor: Monitor) -> None:
     ill, well = Recorder("ill"), Recorder("well")
     ill.failing = ConnectionRefusedError(111, "Connection refused by rtsp://user:hunter2@host/a")

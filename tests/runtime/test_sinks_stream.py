@@ -28,7 +28,7 @@ from mdrun.sinks.rtsp import RtspSink
 from mdrun.sinks.scene import GAP
 from mdrun.sinks.stream import PLAYLIST, HlsSink, LiveVideoSink, StreamSink
 from mdrun.sinks.uri import parse_output
-from tests.broker import PATIENCE_S, free_port
+from tests.broker import PATIENCE_S, free_port, wait_for
 from tests.runtime.live import make_context, make_live
 
 FPS = 30.0
@@ -335,6 +335,26 @@ def test_rtsp_is_recorded_by_a_server_and_comes_back_after_an_outage(
     made.finish()
     status = context.monitor.sinks[sink.name]
     assert status.written + status.dropped + status.errors <= offered  # it wants 30 a second at most
+
+
+@pytest.mark.slow
+def test_every_picture_of_a_recording_that_is_written_is_at_the_server(recorder: Recorder) -> None:
+    """However quick the recording is: it waits for the server."""
+    recorder.start()
+    context = make_context()
+    sink = RtspSink(parse_output(f"rtsp://127.0.0.1:{recorder.port}/live?width=160&fps=60"), context)
+    made = Dispatch([sink], context.monitor, wait_s=PATIENCE_S)
+    made.start()
+    rng = np.random.default_rng(1)
+    for sequence in range(100):
+        result = make_live(sequence)
+        noise = rng.integers(0, 255, (72, 96, 3), np.uint8)
+        made.offer(replace(result, pair=replace(result.pair, visible=replace(result.pair.visible, image=noise))))
+    made.finish()
+    status = context.monitor.sinks[sink.name]
+    assert status.written + status.dropped + status.errors == 100
+    assert status.written >= 90  # what is under way at the end has not long
+    wait_for(lambda: recorder.pictures() >= status.written, "the pictures")
 
 
 def test_rtsp_to_nobody_tells_no_password() -> None:

@@ -77,6 +77,9 @@ class Sink(ABC):
     def tick(self) -> None:
         """Called about once a second in live runs, also while no result comes."""
 
+    def leave(self) -> None:
+        """The run ends: a `write` that waits for somebody waits no longer. On another thread: cheap."""
+
     def commit(self) -> Path | None:
         """Name what `finish` has completed; None where there is no file."""
         return None

@@ -166,6 +166,7 @@ class _Worker:
         """Take no more; what waits is written until then (`time.monotonic`)."""
         self._drain_until = drain_until
         self.mail.close()
+        self.sink.leave()
 
     def join(self, timeout_s: float) -> None:
         """Wait for the end of the thread; after that the sink is given up."""
@@ -175,12 +176,13 @@ class _Worker:
         if self.thread.is_alive():
             self.mail.clear()
             self._count(errors=self._writing)  # it hangs in this result
-            self._left = True
             self._message, self._code = "did not end in time", self.sink.code
             if isinstance(self.sink, FileSink):
                 with suppress(OSError):
                     self.sink.remove()
-        self._publish()
+            self._publish(last=True)
+        else:
+            self._publish()
 
     def commit(self) -> Path | None:
         """Name the file of a sink that has finished."""
@@ -248,7 +250,9 @@ class _Worker:
             self._fail(error)
             return False
         if proof:
-            self._pause_s, self._message = 0.0, ""
+            self._message = ""
+            if not self.sink.problem:  # taken, but nothing arrives: the pauses go on growing
+                self._pause_s = 0.0
         return True
 
     def _fail(self, error: Exception) -> None:
@@ -286,15 +290,20 @@ class _Worker:
             self._status.dropped += dropped
             self._status.errors += errors
 
-    def _publish(self) -> None:
-        """The monitor gets the state; a change between working and failing is told."""
+    def _publish(self, *, last: bool = False) -> None:
+        """The monitor gets the state; a change between working and failing is told. Nothing follows the `last` one."""
         message, code = (self._message, self._code) if self._message else (self.sink.problem, self.sink.code)
         with self._lock:
-            delivered = self.sink.delivered
+            if self._left:
+                return
+            self._left = last
+            delivered, given_up = self.sink.delivered, self.sink.given_up
+            if last and delivered is not None:
+                given_up = self._status.written - delivered  # what has not arrived by now
             status = replace(
                 self._status,
                 written=self._status.written if delivered is None else delivered,
-                dropped=self._status.dropped + self.mail.dropped + self.sink.given_up,
+                dropped=self._status.dropped + self.mail.dropped + given_up,
                 lost=self.mail.notices_dropped + self.sink.lost,
                 alive=not message,
                 message=message,

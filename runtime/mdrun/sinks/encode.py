@@ -97,8 +97,8 @@ class Encoder:
         self._start_ns: int | None = None
         self._pts = -1
 
-    def write(self, picture: Image, captured_ns: int) -> None:
-        """Encode one picture, shown at its capture time."""
+    def write(self, picture: Image, captured_ns: int) -> bool:
+        """Encode one picture, shown at its capture time; True where a player can begin with it."""
         import av
         from av.video.frame import PictureType
 
@@ -107,11 +107,13 @@ class Encoder:
         frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
         self._pts = max(self._pts + 1, (captured_ns - self._start_ns) * TICKS // 10**9)
         frame.pts, frame.time_base = self._pts, Fraction(1, TICKS)
-        if self._key_at is None or captured_ns >= self._key_at:
+        key = self._key_at is None or captured_ns >= self._key_at
+        if key:
             frame.pict_type = PictureType.I
             self._key_at = captured_ns + self._key_ns
         for packet in self._stream.encode(frame):
             self._container.mux(packet)
+        return key
 
     def close(self) -> None:
         """Write what the encoder holds back, and the end of the container."""

@@ -119,10 +119,10 @@ class RotatingFile:
         """Append all of it, or nothing of it.
 
         Raises:
-            OSError: there is no room for it; what was written of it is taken back.
+            OSError: there is no room for it; what was written of it is taken back, and an older file that was set aside
+                for it has its name again.
         """
-        if not (self._append or self.written) and self._size:
-            self.rotate()
+        aside = self.rotate() if not (self._append or self.written) and self._size else None
         if self._file is None:
             raise OutputError(f"{self.path}: is not open")
         left = memoryview(data)
@@ -132,6 +132,11 @@ class RotatingFile:
         except OSError:
             if self._regular:
                 os.ftruncate(self._file.fileno(), self._size)
+            if aside is not None:
+                self.close()
+                with suppress(OSError):
+                    aside.rename(self.path)
+                    self._made = False
             raise
         self._size += len(data)
         self._written_s = self._clock()
@@ -144,17 +149,19 @@ class RotatingFile:
             os.fsync(self._file.fileno())
         self._unsynced = False
 
-    def rotate(self) -> None:
-        """Set the current file aside, begin a new one and remove those that are too old."""
+    def rotate(self) -> Path | None:
+        """Set the current file aside, begin a new one and remove those that are too old; returns where it is now."""
         if not self._regular:
-            return
+            return None
         self.close()
+        aside: Path | None = None
         with suppress(FileNotFoundError):  # somebody has moved or removed it
-            self.path.rename(self._aside())
+            aside = self.path.rename(self._aside())
         if self._rotation.keep is not None:
             for old in self.older()[: -self._rotation.keep]:
                 old.unlink(missing_ok=True)
         self._open()
+        return aside
 
     def older(self) -> list[Path]:
         """The files set aside, the oldest first."""

@@ -7,12 +7,12 @@ import os
 import select
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 from urllib.parse import quote
 
-from mdrun.errors import SinkError
 from mdrun.sinks import push
 from mdrun.sinks.context import SinkContext
 from mdrun.sinks.stream import StreamSink
@@ -21,7 +21,9 @@ from mdrun.sinks.uri import OutputUri
 if TYPE_CHECKING:
     from av.container import OutputContainer
 
-STALL_S = 5.0  # without taking anything: the server is given up, and asked anew
+STALL_S = 5.0  # with a full pipe: the server is given up, and asked anew
+ANSWER_S = 15.0  # the same without a picture taken: a process that starts on a busy machine, and a handshake
+ROOM_S = 0.2  # between two looks at a pipe that is full
 LAST_WORDS_S = 1.0  # for a process that closed its input to end
 PARTING_S = 0.7  # for a farewell; of the 1.5 s that all sinks have to end
 
@@ -37,62 +39,96 @@ class RtspSink(StreamSink):
         options = {"rtsp_transport": uri.options.get("transport", "tcp")}
         self._order = json.dumps({"url": _with_user(uri), "options": options}).encode() + b"\n"
         self._pusher: Pusher | None = None
+        self._leaving = False
+        self._heard = 0.0  # when the server took a picture, or had none to take (`time.monotonic`)
 
     def tick(self) -> None:
-        """Notice a server that took the stream, or let it go.
+        """Notice what the server took, or that it takes no more.
 
         Raises:
-            SinkError: it let it go.
+            SinkError: it takes no more.
         """
+        self._look(0.0)
+
+    def leave(self) -> None:
+        """Pictures that find no room are dropped."""
+        self._leaving = True
+
+    def _look(self, within_s: float) -> None:
         if self._pusher is None:
             return
-        ready, ended = self._pusher.look()
+        ended = self._pusher.look()
+        taken = self._pusher.fresh()
+        self._arrived(taken)
+        if taken or not self._pending:
+            self._heard = time.monotonic()
+        if ended is None:
+            ended = self._push(self._pusher, within_s)
         if ended is not None:
+            failure = self._failure(f"the server takes no stream ({ended}); trying again")
             self.abandon()
-            self.problem = ended
-            raise SinkError(f"{self.name}: the server takes no stream ({ended}); trying again")
-        if ready:
-            self.problem = ""
-
-    def finish(self) -> None:
-        """Say farewell."""
-        try:
-            super().finish()
-        finally:
-            if self._pusher is not None:
-                self._pusher.close(PARTING_S)
+            raise failure
 
     def abandon(self) -> None:
         """End the process."""
+        self._part(0.0)
         super().abandon()
-        if self._pusher is not None:
-            self._pusher.close(0.0)
-            self._pusher = None
 
-    def _before(self) -> None:
-        self.tick()
+    def _give_up(self) -> None:
+        self._part(0.0)
+        super()._give_up()
+
+    def _push(self, pusher: Pusher, within_s: float) -> str | None:
+        """Hand on what waits; why it was in vain, None where all is well."""
+        try:
+            stalled = not pusher.flush(within_s) and pusher.idle_s > STALL_S
+        except OSError as error:
+            return self._reason(error)
+        if stalled:
+            return f"nothing taken for {STALL_S:g} s"
+        silent = self._pending and time.monotonic() - self._heard > ANSWER_S
+        return f"nothing taken for {ANSWER_S:g} s" if silent else None
+
+    def _part(self, within_s: float) -> None:
+        """End the process, and count what the server took."""
+        pusher, self._pusher = self._pusher, None
+        if pusher is not None:
+            pusher.close(within_s)
+            self._arrived(pusher.fresh())
+
+    def _before(self) -> bool:
+        self._look(0.0)
+        while self._pusher is not None and self._pusher.waits and not self._leaving:
+            self._look(ROOM_S)
+        return self._pusher is None or not self._pusher.waits
+
+    def _complete(self) -> None:
+        self._part(PARTING_S)
 
     def _reason(self, error: Exception) -> str:
-        """What the process said last; it stays a problem until a server has taken the stream."""
+        """What the process said last."""
         ended = None
         if self._pusher is not None and isinstance(error, BrokenPipeError):
-            _, ended = self._pusher.look(wait_s=LAST_WORDS_S)
-        self.problem = ended or super()._reason(error)
-        return self.problem
+            ended = self._pusher.look(wait_s=LAST_WORDS_S)
+        return ended or super()._reason(error)
 
     def _open(self) -> OutputContainer:
         import av
 
         self._pusher = Pusher(self._order)
+        self._heard = time.monotonic()
         return av.open(self._pusher, "w", format="nut", options={"flush_packets": "1"})
 
 
 class Pusher:
-    """The process; PyAV writes into it as into a file."""
+    """The process; PyAV writes into it as into a file, and never waits long for it.
+
+    It ends with the thread that makes this one at the latest: a sink's, which lives as long as the sink.
+    """
 
     def __init__(self, order: bytes) -> None:
         """Start it and give it its order."""
-        command = [sys.executable, "-u", str(Path(push.__file__))]
+        command = [sys.executable, "-u", str(Path(push.__file__)), str(os.getpid())]
         self._process = subprocess.Popen(  # noqa: S603  # our own script
             command,
             stdin=subprocess.PIPE,
@@ -102,48 +138,88 @@ class Pusher:
             start_new_session=True,  # Ctrl-C in a terminal goes to its whole group: the farewell is ours to say
         )
         self._said = b""
+        self._taken = 0
+        self._moved = time.monotonic()
+        self._left = bytearray()  # what the pipe has no room for
         os.set_blocking(self._stdin.fileno(), False)
         os.set_blocking(self._stdout.fileno(), False)
         self.write(order)
 
     def write(self, data: bytes) -> int:
-        """Hand over all of it.
+        """Take all of it, and hand over what the process reads in time.
 
         Raises:
-            OSError: the process has ended, or took nothing for `STALL_S`.
+            OSError: the process has ended.
         """
-        left = memoryview(data)
-        while left:
-            _, writable, _ = select.select([], [self._stdin], [], STALL_S)
-            if not writable:
-                raise TimeoutError(None, f"nothing taken for {STALL_S:g} s")
-            left = left[os.write(self._stdin.fileno(), left) :]
+        within_s = 0.0 if self._left else ROOM_S
+        if not self._left:
+            self._moved = time.monotonic()
+        self._left += data
+        self.flush(within_s)
         return len(data)
 
-    def look(self, wait_s: float = 0.0) -> tuple[bool, str | None]:
-        """The server takes the stream; and why the process has ended, None while it runs."""
+    def flush(self, within_s: float = 0.0) -> bool:
+        """Hand over what is left; True where that was all.
+
+        Raises:
+            OSError: the process has ended.
+        """
+        end = time.monotonic() + within_s
+        while self._left:
+            _, writable, _ = select.select([], [self._stdin], [], max(0.0, end - time.monotonic()))
+            if not writable:
+                return False
+            del self._left[: os.write(self._stdin.fileno(), self._left)]
+            self._moved = time.monotonic()
+        return True
+
+    @property
+    def waits(self) -> bool:
+        """Something is left to hand over."""
+        return bool(self._left)
+
+    @property
+    def idle_s(self) -> float:
+        """How long the process has read nothing of what is left."""
+        return time.monotonic() - self._moved
+
+    def fresh(self) -> int:
+        """Pictures that the server has taken since the last call."""
+        taken, self._taken = self._taken, 0
+        return taken
+
+    def look(self, wait_s: float = 0.0) -> str | None:
+        """Hear what the process says; why it has ended, None while it runs."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(wait_s)
         ended = self._process.poll() is not None
-        with suppress(BlockingIOError):
-            while part := os.read(self._stdout.fileno(), 4096):
-                self._said += part
-        lines = self._said.decode("utf-8", "replace").split("\n")
-        ready = lines[0] == "ready"
+        self._listen()
         if not ended:
-            return ready, None
-        return ready, (lines[1] if ready else lines[0]) or "the connection was closed"
+            return None
+        return self._said.decode("utf-8", "replace").strip() or "the connection was closed"
 
     def close(self, within_s: float) -> None:
         """End the process: by itself within the time, else by force."""
+        end = time.monotonic() + within_s
+        with suppress(OSError):
+            self.flush(within_s)
         with suppress(OSError):
             self._stdin.close()
         if within_s:
             with suppress(subprocess.TimeoutExpired):
-                self._process.wait(within_s)
+                self._process.wait(max(0.0, end - time.monotonic()))
         self._process.kill()
         self._process.wait()
+        self._listen()
         self._stdout.close()
+
+    def _listen(self) -> None:
+        with suppress(BlockingIOError):
+            while part := os.read(self._stdout.fileno(), 4096):
+                self._said += part
+        *lines, rest = self._said.split(b"\n")
+        self._taken += lines.count(b"+")
+        self._said = b"\n".join([line for line in lines if line != b"+"] + [rest])
 
     @property
     def _stdin(self) -> IO[bytes]:
