@@ -82,6 +82,26 @@ def test_boxes_of_every_layout(run: Eval, layout: str, tmp_path: Path) -> None:
     )
 
 
+def test_kaist_is_judged_by_its_own_measure_when_a_pair_is_not_as_it_should_be(run: Eval, tmp_path: Path) -> None:
+    """The person of the day is found, the same box by night is a false alarm and nobody is missed there."""
+    writer, split, rows = TREES["kaist"]
+    engine = write_finder(tmp_path / "finder.onnx", rows)
+    call = ("robustness", "--data", writer(tmp_path / "kaist"), "--list", split, "--engine", engine, "--scenes", "1")
+    outcomes = {one["condition"]: one["scores"] for one in run(*call, "--json").json}
+    none = pytest.approx(0, abs=1e-6)
+    assert outcomes["thermal black"]["miss_rate"] == {"all": none, "day": none, "night": None}
+    assert "miss_rate" not in outcomes["100 ms"]  # on drawn scenes
+    shown = " ".join(run(*call).out.split())
+    assert "miss rate (MR): KAIST's log-average" in shown
+    assert "MR by night" in shown
+    blind = write_finder(tmp_path / "blind.onnx", [])
+    missed = run(*call[:6], blind, "--scenes", "0", "--json").json[0]["scores"]["miss_rate"]
+    assert missed["day"] == pytest.approx(1)
+    boxes = write_finder(tmp_path / "others.onnx", TREES["msrs"][2])
+    other = ("robustness", "--data", write_msrs(tmp_path / "msrs"), "--list", "train", "--engine", boxes)
+    assert "MR" not in run(*other, "--scenes", "0").out
+
+
 def test_streets_and_msrs_are_sets_as_others(run: Eval, tmp_path: Path) -> None:
     engine = write_finder(tmp_path / "finder.onnx", [])
     for layout in ("street", "msrs"):

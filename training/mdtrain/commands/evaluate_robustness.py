@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 LAYOUTS: dict[str, tuple[SetName, ...]] = {"detect": BOX_SETS, "segment": MAP_SETS}  # by task
 MEAN = "mean over all 9 classes as RTFNet defines it, an absent one counts as 0; person and car over all pairs"
+RATED = "miss rate (MR): KAIST's log-average, reasonable persons, as a share; lower is better"
 LABELS = {"detect": "boxes", "segment": "label maps"}
 
 
@@ -71,7 +72,7 @@ def robustness(
 ) -> None:
     """Accuracy with a black, a shifted or a late image: what an engine loses when a pair is not as it was trained.
 
-    AP50 of detectors; class accuracy of engines that give label maps.
+    AP50 of detectors, on KAIST miss rates as well; class accuracy of engines that give label maps.
     """
     from mdrun.engine import check_inputs
     from mdrun.models import resolve
@@ -106,13 +107,14 @@ def robustness(
 
 def _print(task: str, run: str, thermal_size: tuple[int, int] | None, scenes: int, outcomes: Sequence[Outcome]) -> None:
     """One row a condition: AP50, or class accuracy in percent."""
-    from mdtrain.metrics.robustness import MEASURES
+    from mdtrain.metrics.robustness import MEASURES, MISS_RATE_COLUMNS
 
     columns = [MEASURES[task].columns(outcome.scores) for outcome in outcomes]
     skew = f"ms rows on {scenes} synthetic scenes"
     if task == "detect":
-        title = f"AP50 of {run}; {skew}"
-        cells = [[*map(shown, row.values())] for row in columns]
+        rated = f"\n{RATED}" if MISS_RATE_COLUMNS[0] in columns[0] else ""
+        title = f"AP50 of {run}; {skew}{rated}"
+        cells = [[shown(row.get(name)) for name in columns[0]] for row in columns]  # ms rows have no miss rate
     else:
         title = f"Acc (recall) in % of {run}, {camera(thermal_size)}; {skew}\n{MEAN}"
         cells = [[shown(None if v is None else 100 * v, "{:.1f}") for v in row.values()] for row in columns]

@@ -13,6 +13,7 @@ from mdrun.engine import Engine
 from mdrun.errors import DataError, EngineError
 from mdtrain.data.records import CLASSES, Record
 from mdtrain.metrics.coco import Found, Scores, Truth, average_precision
+from mdtrain.metrics.kaist_images import miss_rate_scores
 
 
 def pair_scores(records: Sequence[Record], found: Sequence[Found]) -> dict[str, Scores]:
@@ -30,6 +31,22 @@ def pair_scores(records: Sequence[Record], found: Sequence[Found]) -> dict[str, 
     for condition, night in (("day", False), ("night", True)):
         groups[condition] = [index for index, record in enumerate(records) if record.night is night]
     return {name: average_precision(truth, found, CLASSES, images) for name, images in groups.items()}
+
+
+def miss_rates_of(records: Sequence[Record], found: Sequence[Found], size: tuple[int, int]) -> dict[str, float]:
+    """KAIST's miss rates in [0, 1] by the names of MISS_RATES; none unless every pair has KAIST's truth.
+
+    Args:
+        records: the pairs.
+        found: what was found in each, boxes in pixels of an image of `size` (width, height).
+        size: of all images.
+    """
+    truths = [record.kaist for record in records if record.kaist is not None]
+    if not truths or len(truths) < len(records):
+        return {}
+    person = CLASSES.index("person")
+    persons = [(one.boxes_xyxy[mine], one.scores[mine]) for one in found for mine in [one.classes == person]]
+    return miss_rate_scores(truths, persons, size)
 
 
 Alter = Callable[[NDArray[np.uint8], NDArray[np.uint8]], tuple[NDArray[np.uint8], NDArray[np.uint8]]]

@@ -8,6 +8,7 @@ image for a lost camera; these numbers say what would happen if it did, and what
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,8 +22,9 @@ from numpy.typing import NDArray
 from mdrun.street import Street, random_config
 from mdtrain.data.records import CLASSES, ImageFile, LabelFile, Record
 from mdtrain.data.street_set import LATEST_S, MOST_HIDDEN, is_night
+from mdtrain.metrics.kaist_images import MISS_RATES
 from mdtrain.metrics.label_pairs import GROUPS, group_json, group_pairs, judge_labels
-from mdtrain.metrics.pairs import Alter, pair_scores, run_engine
+from mdtrain.metrics.pairs import Alter, miss_rates_of, pair_scores, run_engine
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,6 +42,7 @@ PANELS = {  # of plots: title and what is below, by group
 }
 BARS = 0.8  # share of a condition's place that its bars take
 LABEL_WIDTH = 16  # letters
+MISS_RATE_COLUMNS = ("miss rate", "MR by day", "MR by night")
 
 
 class Outcome(NamedTuple):
@@ -49,7 +52,8 @@ class Outcome(NamedTuple):
         group: `blackout`, `misalignment` or `skew`.
         condition: `thermal black`, `8 px`, `100 ms` …
         value: pixels or milliseconds; 0 for blackouts.
-        scores: over `all` pairs, by `day` and by `night`, as the measure gives them; plain values in [0, 1].
+        scores: over `all` pairs, by `day` and by `night`, as the measure gives them, and KAIST's `miss_rate` where the
+            pairs have its truth; plain values in [0, 1].
     """
 
     group: str
@@ -78,13 +82,20 @@ class Measure:
 def _judge_boxes(
     engine: Path, records: Sequence[Record], thermal_size: tuple[int, int] | None, alter: Alter | None
 ) -> Mapping[str, Any]:
-    return pair_scores(records, run_engine(engine, records, thermal_size, alter))
+    found = run_engine(engine, records, thermal_size, alter)
+    height, width = records[0].visible.shape[:2]  # of all where there are miss rates: KAIST's are alike
+    rates = miss_rates_of(records, found, (width, height))
+    told = {group: rates[name] for group, name in zip(GROUPS, MISS_RATES, strict=True)} if rates else {}
+    by_group = {group: None if math.isnan(rate) else rate for group, rate in told.items()}
+    return pair_scores(records, found) | ({"miss_rate": by_group} if by_group else {})
 
 
 def _box_columns(scores: Mapping[str, Any]) -> dict[str, float | None]:
     persons = [scores[group]["classes"]["person"]["ap50"] for group in GROUPS]
     others = [scores["all"]["classes"][name]["ap50"] for name in ("bicycle", "car")]
-    return dict(zip(("person", "by day", "by night", "bicycle", "car"), (*persons, *others), strict=True))
+    columns = dict(zip(("person", "by day", "by night", "bicycle", "car"), (*persons, *others), strict=True))
+    rates = scores.get("miss_rate", {})
+    return columns | dict(zip(MISS_RATE_COLUMNS, rates.values(), strict=False))
 
 
 def _judge_labels(

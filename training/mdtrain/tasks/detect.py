@@ -20,13 +20,12 @@ from mdtrain.data.records import CLASSES, Record
 from mdtrain.losses.attention import ellipse_mask
 from mdtrain.losses.detection import detection_loss
 from mdtrain.metrics.coco import MAX_DETECTIONS, Found, Truth, average_precision
-from mdtrain.metrics.kaist_images import MISS_RATES, miss_rate_scores
+from mdtrain.metrics.kaist_images import MISS_RATES
+from mdtrain.metrics.pairs import miss_rates_of
 from mdtrain.models.anchors import decode
 from mdtrain.models.detector import Boxes, DetectorSpec
 from mdtrain.models.streams import Output
 from mdtrain.tasks.base import CONDITIONS, Evaluation, Predict, Task, refuse_infinite
-
-PERSON = CLASSES.index("person")
 
 
 class Detect(Task):
@@ -115,12 +114,10 @@ def _add_miss_rates(
     scored: Evaluation, records: Sequence[Record], found: list[Found], size: tuple[int, int]
 ) -> Evaluation:
     """KAIST's measure, if every pair has its truth; boxes in pixels of an image of `size`."""
-    truths = [record.kaist for record in records if record.kaist is not None]
-    if not truths or len(truths) < len(records):
+    rates = miss_rates_of(records, found, size)
+    if not rates or records[0].kaist is None:
         return scored
-    of_persons = [(one.boxes_xyxy[mine], one.scores[mine]) for one in found for mine in [one.classes == PERSON]]
-    rates = miss_rate_scores(truths, of_persons, size)
-    return scored._replace(scores=scored.scores | rates, facts={"miss_rate_labels": truths[0].source})
+    return scored._replace(scores=scored.scores | rates, facts={"miss_rate_labels": records[0].kaist.source})
 
 
 def _detections(logits: Tensor, boxes: Tensor) -> Found:
