@@ -46,6 +46,7 @@ def export_all(
     accept: str | None,
     *,
     reduce_range: bool = False,
+    max_batch: int | None = None,
 ) -> Report:
     """From a checkpoint to a bundle: FP32, half, INT8 for processors and for TensorRT, and plans where they build.
 
@@ -58,6 +59,7 @@ def export_all(
         say: is told what was done, a line each.
         accept: why engines that do not pass are wanted nevertheless.
         reduce_range: INT8 weights of 7 bits for processors, with which none of x86 saturates.
+        max_batch: graphs take any number of pairs at once, plans up to this one; None: exactly one.
 
     Returns:
         What the check of all engines found, and in `missing` what could not be made.
@@ -71,8 +73,8 @@ def export_all(
         draft = draft_manifest(trained.config, student.state_dict(), trained.facts)
         calibrating = calibration.read(draft)
         scenes = gate_scenes(draft, pairs, split)
-        single = _export_single(weights, folder, scenes[0].record, say)
-        chain = Chain(folder, say, reduce_range=reduce_range)
+        single = _export_single(weights, folder, scenes[0].record, say, dynamic_batch=max_batch is not None)
+        chain = Chain(folder, say, reduce_range=reduce_range, max_batch=max_batch)
         ready = prepare(single, pairs, split, scenes)
         chain.fill(ready, calibrating, accept)
         checked = check_engines(sorted([single, *chain.engines]), pairs, split, weights, ready.seen)
@@ -81,9 +83,10 @@ def export_all(
         return kept.report
 
 
-def _export_single(weights: Path, folder: Path, first: Record, say: Say) -> Path:
+def _export_single(weights: Path, folder: Path, first: Record, say: Say, *, dynamic_batch: bool) -> Path:
     draft = folder / "fp32.onnx"
-    name = export_onnx(weights, draft, *_parity_sources(first), pairs=FEWEST).name
+    sources = _parity_sources(first)
+    name = export_onnx(weights, draft, *sources, pairs=FEWEST, dynamic_batch=dynamic_batch).name
     single = draft.rename(folder / f"{name}.onnx")
     say(f"{single.name}: follows the checkpoint")
     return single
@@ -108,11 +111,11 @@ class Chain:
         missing: what is not there.
     """
 
-    def __init__(self, folder: Path, say: Say, *, reduce_range: bool = False) -> None:
-        """`folder` is filled; `say` is told what was done; `reduce_range`: see `export_all`."""
+    def __init__(self, folder: Path, say: Say, *, reduce_range: bool = False, max_batch: int | None = None) -> None:
+        """`folder` is filled; `say` is told what was done; `reduce_range` and `max_batch`: see `export_all`."""
         self.engines: dict[Path, Path] = {}
         self.missing: list[Missing] = []
-        self._folder, self._say, self._reduce_range = folder, say, reduce_range
+        self._folder, self._say, self._reduce_range, self._max_batch = folder, say, reduce_range, max_batch
 
     def fill(self, ready: Ready, calibrating: CalibrationScenes, accept: str | None) -> None:
         """Half, both INT8, and plans of those that TensorRT takes, by every library that builds here."""
@@ -128,7 +131,11 @@ class Chain:
         integers = self._attempt(f"{name}_int8_tensorrt.onnx", single, lambda path: quantise(path, "tensorrt"))
         for builder in _builders():
             for source in (half, integers):
-                self._attempt(source.stem + SUFFIXES[builder][0], source, partial(_plan, source, builder))
+                self._attempt(source.stem + SUFFIXES[builder][0], source, partial(self._plan, source, builder))
+
+    def _plan(self, source: Path, builder: str, path: Path) -> Path:
+        options = PlanOptions(target=builder, max_batch=self._max_batch)
+        return make_plan(source, path.parent, options, name_it=True).path
 
     def _attempt(self, name: str, source: Path, make: Callable[[Path], Path]) -> Path:
         """The engine that `make` wrote, or its place where there is none."""
@@ -184,10 +191,6 @@ def _half(ready: Ready, path: Path, accept: str | None) -> Path:
     """FP16 or BF16, named after what it is."""
     precision = convert_half(ready, path, accept=accept).origin.precision
     return path.rename(path.with_name(f"{ready.path.stem}_{precision}{path.suffix}"))
-
-
-def _plan(source: Path, builder: str, path: Path) -> Path:
-    return make_plan(source, path.parent, PlanOptions(target=builder), name_it=True).path
 
 
 def _builders() -> list[str]:

@@ -176,11 +176,26 @@ def test_everything_from_a_checkpoint(
     assert [(text or "").rpartition(" ")[2] for text in targets] == ["", "", "cpu", "tensorrt"]
 
 
+def test_everything_for_many_pairs_at_once(
+    detector: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rtx = find_spec("tensorrt_rtx") is not None
+    monkeypatch.setattr(chain, "_builders", lambda: ["rtx"] if rtx else [])
+    assert run_all(detector, tmp_path / "student", "--max-batch", "4") == 0
+    for stem in ("tiny", "tiny_fp16", "tiny_int8", "tiny_int8_tensorrt"):
+        graph = onnx.load(tmp_path / "student" / f"{stem}.onnx").graph
+        sizes = [value.type.tensor_type.shape.dim[0].dim_param for value in (*graph.input, *graph.output)]
+        assert set(sizes) == {"batch"}
+    plans = [read_manifest(path).build for path in (tmp_path / "student").glob("*.rtx")]
+    assert [build is not None and build.options.get("max-batch") for build in plans] == ["4"] * (2 * rtx)
+
+
 @pytest.fixture
 def exported(detector: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     """The FP32 engine as it was exported once already."""
 
-    def export(weights: Path, output: Path, *sources: str, pairs: int) -> Manifest:
+    def export(weights: Path, output: Path, *sources: str, pairs: int, dynamic_batch: bool) -> Manifest:
+        assert not dynamic_batch
         return read_manifest(Path(shutil.copy(detector.engine, output)))
 
     monkeypatch.setattr(chain, "export_onnx", export)

@@ -60,6 +60,12 @@ def bundle(
 )
 @list_option
 @click.option("--degraded", is_flag=True, help="Calibrate also with a black or frozen camera.")
+@click.option(
+    "--max-batch",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Graphs take any number of pairs at once, plans up to N.",
+)
 @reduce_range_option
 @accept_option
 @json_option
@@ -70,6 +76,7 @@ def everything(
     calibration_list: str,
     pairs: str | None,
     split: str,
+    max_batch: int | None,
     accept: str | None,
     *,
     degraded: bool,
@@ -90,7 +97,9 @@ def everything(
     def say(line: str) -> None:
         click.echo(line, err=as_json)
 
-    report = export_all(weights, output, ranges, judges, split, say, accept, reduce_range=reduce_range)
+    report = export_all(
+        weights, output, ranges, judges, split, say, accept, reduce_range=reduce_range, max_batch=max_batch
+    )
     show_report(report, as_json=as_json)
     if not as_json:
         click.echo(f"{output}: engines, manifests, parity.json, parity.jpg")
