@@ -141,6 +141,15 @@ def test_a_poor_registration_is_written_with_a_warning(tmp_path: Path, capsys: p
     assert "warning" in capsys.readouterr().err
 
 
+def test_a_thermal_camera_that_sees_next_to_nothing_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    thermal = np.array([(x, y) for x in (5, 80, 150) for y in (5, 60, 120)], np.float64)
+    rows = np.hstack([300 + thermal / 10, thermal]).tolist()
+    path = tmp_path / "pairs.csv"
+    path.write_text("\n".join([",".join(COLUMNS), *(",".join(map(str, row)) for row in rows)]))
+    assert run("registration", "--points", path, *SIZES, "--output", tmp_path / "gate.yaml") == 0
+    assert "warning: the thermal camera sees 0.0 % of the visible view" in capsys.readouterr().err
+
+
 def test_an_offset_needs_motion(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, shape in (("v", (48, 64, 3)), ("t", (24, 32))):
         (tmp_path / name).mkdir()

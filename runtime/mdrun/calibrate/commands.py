@@ -56,6 +56,7 @@ def _pair(context: click.Context, option: click.Parameter, value: str | None) ->
 
 
 FILE = click.Path(path_type=Path)
+LEAST_COVERAGE = 0.02  # of the visible view: a lens of 12 degrees beside one of 70 sees more
 ABOVE_0 = FiniteRange(0, min_open=True)
 
 
@@ -134,6 +135,9 @@ def registration_command(output: Path, as_json: bool, **flags: Any) -> None:
             "mdrun",
             f"the error is {registration.residual_px:.1f} thermal pixels; detectors bear {registration.limit_px:.1f}",
         )
+    if registration.coverage < LEAST_COVERAGE:
+        seen = f"{100 * registration.coverage:.1f} % of the visible view"
+        warn("mdrun", f"the thermal camera sees {seen}; look at the sizes, and at the direction of an import")
     _write(found, output, flags["picture"])
     lines = f"calibration: {output}"
     if as_json:
