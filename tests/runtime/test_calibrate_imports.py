@@ -110,6 +110,16 @@ def test_kalibr_with_mistakes(change: dict[str, Any], said: str, tmp_path: Path)
         import_calibration(write(tmp_path / "chain.yaml", chain))
 
 
+def test_sizes_that_cannot_be_those_of_the_file_are_refused(tmp_path: Path) -> None:
+    chain = write(tmp_path / "chain.yaml", kalibr(stereo()))
+    with pytest.raises(CalibrationError, match=r"says that the thermal image was .* of other proportions"):
+        import_calibration(chain, Choice(visible="cam0", thermal_size=(100, 10)))
+    exchanged = kalibr(stereo())
+    exchanged["cam1"]["resolution"] = [160, 120]
+    with pytest.raises(CalibrationError, match=r"not about the middle of an image of .*exchange"):
+        import_calibration(write(tmp_path / "exchanged.yaml", exchanged), Choice(visible="cam0"))
+
+
 def test_kalibr_with_something_missing(tmp_path: Path) -> None:
     for key in ("resolution", "T_cn_cnm1", "distortion_model"):
         chain = kalibr(stereo())

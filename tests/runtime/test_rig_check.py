@@ -12,8 +12,9 @@ import pytest
 import mdrun
 from mdrun.cli import cli
 from mdrun.command import run_command
-from mdrun.errors import EngineError, RigError, UsageError
+from mdrun.errors import CalibrationError, EngineError, RigError, UsageError
 from mdrun.models import default_ladder
+from mdrun.registration.model import Registration
 from mdrun.rig.check import check_rigs
 from mdrun.rig.config import read_rigs
 from mdrun.rig.flags import rigs_of
@@ -106,6 +107,14 @@ def test_the_file_of_these_tests_is_right(tmp_path: Path, capsys: pytest.Capture
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_calibration_by_which_nothing_is_seen_is_refused(tmp_path: Path) -> None:
+    away = np.array([[1.0, 0, 5000], [0, 1, 0], [0, 0, 1]])
+    Registration.from_homography(away, (640, 480), (160, 120)).save(tmp_path / "away.yaml")
+    path = write(tmp_path, GOOD.replace("ladder:", "calibration: away.yaml\nladder:"))
+    with pytest.raises(CalibrationError, match=r":5: .*away\.yaml: by it the thermal camera sees nothing"):
+        check_rigs(read_rigs(path), [path])
+
+
 def test_outputs_of_the_file_that_a_flag_puts_off_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["--rig", str(write(tmp_path, GOOD)), "--validate-config", "--output"]
     assert run_command(cli, "mdrun", [*command, "jsonl:a.jsonl"]) == 0
@@ -149,8 +158,8 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_the_lines(
 def test_a_mistake_of_a_flag_has_no_line_of_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write(tmp_path, GOOD)
     told = said(path, capsys, "--engine", "no.onnx", "--validate-config")
-    assert told.startswith(f"mdrun: error: {path}: no.onnx: does not exist")
-    assert said(path, capsys, "--output", "jsnl:x").startswith(f"mdrun: error: {path}: unknown output jsnl:")
+    assert told.startswith("mdrun: error: no.onnx: does not exist")
+    assert said(path, capsys, "--output", "jsnl:x").startswith("mdrun: error: unknown output jsnl:")
 
 
 def test_without_a_file_there_is_only_the_mistake() -> None:

@@ -31,6 +31,25 @@ def test_down_at_once_up_after_good_pairs_in_a_row() -> None:
     assert [choice.reason for choice in seen] == ["", "thermal_ffc", RETURNING, "thermal_ffc", *[RETURNING] * 2, "", ""]
 
 
+def test_a_stale_pair_between_measured_ones_is_no_switch() -> None:
+    """30 and 9 Hz, policy `lone`: two pairs of three have no thermal image, which neither the way down nor up minds."""
+
+    def at(ms: int, thermal: bool, reason: str = "stale") -> FramePair:
+        made = pair(thermal, reason)
+        return replace(made, visible=replace(made.visible, captured_ns=ms * 1_000_000))
+
+    ladder = Ladder([BOTH, VISIBLE], back_after=3, age_ns=250_000_000)
+    healthy = [ladder.choose(at(33 * index, index % 3 == 0)) for index in range(9)]
+    assert [(choice.rung, choice.passing) for choice in healthy] == [(0, False), (1, True), (1, True)] * 3
+    assert {choice.reason for choice in healthy if choice.passing} == {"thermal_stale"}
+    gone = [ladder.choose(at(300 + 50 * index, False)) for index in range(6)]
+    assert [choice.passing for choice in gone] == [True] * 3 + [False] * 3  # 250 ms after the last measured one
+    assert ladder.choose(at(700, False, "lost")).rung == 1
+    back = [ladder.choose(at(800 + 33 * index, index % 3 == 0)) for index in range(9)]
+    assert [choice.rung for choice in back] == [1, 1, 1, 1, 1, 1, 0, 1, 1]
+    assert [choice.passing for choice in back[6:]] == [False, True, True]
+
+
 def test_without_an_able_engine_nothing_runs_and_the_first_good_pair_is_used() -> None:
     ladder = Ladder([BOTH], back_after=5)
     seen = [ladder.choose(pair(there, "lost")) for there in (False, True, False, True)]

@@ -184,6 +184,22 @@ def test_strict_gives_measured_results_or_drops_whatever_the_ladder_holds(bench:
     assert told == [{"from": "blob", "to": None, "reason": "thermal_lost"}]
 
 
+def test_lone_uses_every_measured_image_and_tells_no_switch_between(bench: Path) -> None:
+    told: list[dict[str, Any]] = []
+    opened = OpenFeed(ScriptedFeed(cameras_from(0, 4.0, 9.0)), realtime=True, shutter_told=False, lookahead=False)
+    pairing = {"policy": "lone", "skew_ms": 60, "wait_ms": 0}
+    config = rig(bench, ["blob.onnx", "blind.onnx"], start="degraded", pairing=pairing)
+    with Session(config, opened=opened) as session:
+        session.on_notice = lambda notice: told.append(notice.data) if notice.kind == "ladder" else None
+        results = list(session)
+    later = results[10:]
+    measured = [result.thermal_provenance is Provenance.MEASURED for result in later]
+    assert 0.1 < np.mean(measured) < 0.8
+    assert [result.rung for result in later] == [0 if has else 1 for has in measured]
+    assert {result.rung_reason for result in later} == {"", "thermal_stale"}
+    assert [switch["reason"] for switch in told] == ["thermal_stale", "returned"]  # until the first measured image
+
+
 def test_open_gives_every_result_with_its_provenance(bench: Path) -> None:
     notices: list[Notice] = []
     with mdrun.open(rig(bench, ["blob.onnx"])) as session:
@@ -301,6 +317,49 @@ def test_a_missing_visible_camera_is_told_at_a_degraded_start(bench: Path) -> No
         ("constant", "blob", "returned"),
     ]
     assert [step["count"] for step in steps] == [1, 1]
+
+
+@pytest.mark.parametrize("mistake", ["bad pixel", "raw counts", "calibration"])
+def test_a_thermal_camera_of_no_use_is_given_up_where_the_rig_may_go_on_without(
+    bench: Path, tmp_path: Path, mistake: str
+) -> None:
+    """With `start: degraded`; a rig that requires both cameras ends with the error."""
+    events, keys = cameras_from(0, 1.0), dict[str, Any]()
+    if mistake == "bad pixel":
+        keys["bad_pixels"] = [[THERMAL_WH[0], 0]]
+    elif mistake == "raw counts":
+        events = [
+            (at_ms, replace(event, image=event.image.astype(np.uint16)) if is_thermal(event) else event)  # type: ignore[union-attr]
+            for at_ms, event in events
+        ]
+    config = rig(bench, ["blob.onnx", "blind.onnx"], start="degraded")
+    cameras = {name: camera.model_copy() for name, camera in config.cameras.items()}
+    cameras["cam1"] = type(cameras["cam1"]).model_validate(cameras["cam1"].model_dump(exclude_unset=True) | keys)
+    config = config.model_copy(update={"cameras": cameras})
+    if mistake == "calibration":
+        path = tmp_path / "square.yaml"
+        Registration.from_homography(np.diag([2.0, 2.0, 1.0]), VISIBLE_WH, (40, 40)).save(path)
+        config = config.model_copy(update={"calibration": path})
+
+    def run(config: RigConfig) -> tuple[list[Any], list[dict[str, Any]]]:
+        opened = OpenFeed(ScriptedFeed(events), realtime=True, shutter_told=False, lookahead=False)
+        told: list[dict[str, Any]] = []
+        with Session(config, opened=opened) as session:
+            session.on_notice = lambda notice: told.append(notice.data) if notice.kind == "source" else None
+            return list(session), told
+
+    results, told = run(config)
+    frames = sum(isinstance(event, Frame) and event.modality is Modality.VISIBLE for _, event in events)
+    assert len(results) == frames
+    assert {result.rung for result in results[3:]} == {1}
+    failed = [data for data in told if data["state"] == "failed"]
+    assert [(data["camera"], bool(data["code"]), bool(data["message"])) for data in failed] == [("thermal", True, True)]
+    with pytest.raises(MdrunError):
+        run(config.model_copy(update={"start": "require"}))
+
+
+def is_thermal(event: Event) -> bool:
+    return isinstance(event, Frame) and event.modality is Modality.THERMAL
 
 
 def test_the_calibration_moves_the_thermal_image(bench: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from mdrun.calibrate.opencv_file import is_opencv, read_opencv
 from mdrun.errors import CalibrationError, UsageError
 from mdrun.registration import Origin, Registration, Stereo
-from mdrun.registration.geometry import Size
+from mdrun.registration.geometry import ASPECT_TOLERANCE, Size, in_words
 from mdrun.registration.lens import Lens
 from mdrun.strict import read_yaml
 
@@ -30,6 +30,7 @@ VISIBLE_HINTS = ("visible", "color", "colour", "rgb", "eo", "mono", "grey", "gra
 THERMAL_HINTS = ("thermal", "boson", "lepton", "flir", "lwir", "ir", "infrared", "tir", "seek", "tau", "hadron")
 # Cameras of one housing are centimetres apart, of one mast a metre or two: more is a file in millimetres or squares.
 FARTHEST_M = 5.0
+CENTRE = 0.2, 0.8  # shares of an image between which a lens looks
 
 
 @dataclass(frozen=True)
@@ -196,6 +197,8 @@ def _stereo(path: Path, cameras: list[Camera], choice: Choice) -> Registration:
             ("thermal", thermal, choice.thermal_size),
         )
     ]
+    for flag, camera, size in zip(("visible", "thermal"), (visible, thermal), sizes, strict=True):
+        _check_centre(path, flag, camera.lens, size)
     plane_m = math.inf if choice.depth_m is None else choice.depth_m
     try:
         mapping = Stereo(visible.lens, thermal.lens, pose[:3, :3], translation_m, plane_m)
@@ -291,7 +294,31 @@ def _pose(rotation: NDArray[np.float64], translation: NDArray[np.float64]) -> ND
     return pose
 
 
+def _check_centre(path: Path, camera: str, lens: Lens, size: Size) -> None:
+    """A lens looks about at the middle of its image: else the size is another camera's, or that of another resolution.
+
+    Raises:
+        CalibrationError: naming both.
+    """
+    centre = lens.matrix[:2, 2] / size
+    if ((centre < CENTRE[0]) | (centre > CENTRE[1])).any():
+        x, y = lens.matrix[:2, 2]
+        raise CalibrationError(
+            f"{path}: the {camera} lens looks at ({x:.0f}, {y:.0f}), which is not about the middle of an image of "
+            f"{in_words(size)}; give the size that it was calibrated at (--visible-size, --thermal-size), or exchange "
+            "the cameras"
+        )
+
+
 def _size(path: Path, camera: str, found: Size | None, told: Size | None) -> Size:
+    if found is not None and told is not None:
+        if is_opencv(path):  # which has one size for two cameras
+            return told
+        if abs(told[0] * found[1] / (told[1] * found[0]) - 1) > ASPECT_TOLERANCE:
+            raise CalibrationError(
+                f"{path}: says that the {camera} image was {in_words(found)}, got {in_words(told)} of other "
+                f"proportions; leave out --{camera}-size, or look at the images"
+            )
     size = found or told
     if size is None:
         raise CalibrationError(

@@ -25,7 +25,11 @@ class StandardFault:
 
 
 STANDARD = (
-    StandardFault("none", "", "every visible frame has a result; no engine switch, no drop; twice the same bytes"),
+    StandardFault(
+        "none",
+        "",
+        "every visible frame has a result; no engine switch once both cameras run, no drop; twice the same bytes",
+    ),
     StandardFault(
         "thermal_pulled",
         "kill_thermal=8s-12s",

@@ -15,7 +15,7 @@ from typing import Any
 
 from mdrun.backends.choice import check_backend, choose
 from mdrun.engine import Engine, check_scores
-from mdrun.errors import EngineError, MdrunError, RigError, UsageError
+from mdrun.errors import CalibrationError, EngineError, MdrunError, RigError, UsageError
 from mdrun.files import check_place
 from mdrun.frames import Modality
 from mdrun.manifest import Manifest
@@ -37,6 +37,7 @@ from mdrun.tracking.places import Place, make_places
 from mdrun.tracking.tracker import check_alarm
 from mdrun.verified import check_verified
 
+NO_FILE: tuple[Path, dict[str, int]] = (Path(), {})
 RUN_FILES = ("results.jsonl", "overlay.mp4")  # of an output folder
 # What a flag puts in the place of the file's; the line of the file would be that of something else.
 SECTIONS = {
@@ -131,7 +132,11 @@ class _Looks:
     def calibration(self) -> None:
         if self.rig.calibration is not None:
             with self.at("calibration"):
-                Registration.load(self.rig.calibration)
+                if not Registration.load(self.rig.calibration).coverage:
+                    raise CalibrationError(
+                        f"{self.rig.calibration}: by it the thermal camera sees nothing of the visible view; look at "
+                        "its sizes and direction, or calibrate again"
+                    )
 
     def tracking(self, first: Manifest) -> None:
         config = self.rig.tracking
@@ -196,12 +201,13 @@ def check_rigs(
         mistakes[name].append(mistake)
     if not any(mistakes.values()):
         return
-    lines = _lines(files, flags or {})
+    of_flags = tuple(section for flag, section in SECTIONS.items() if (flags or {}).get(flag))
+    lines = _lines(files, of_flags)
     told = [
         (path, Problem("", str(mistake.error), _line(known, mistake.key)), mistake.error)
         for rig, found in mistakes.items()
-        for path, known in [lines.get(rig, (Path(), {}))]
         for mistake in found
+        for path, known in [NO_FILE if mistake.key.startswith(of_flags) else lines.get(rig, NO_FILE)]
     ]
     told.sort(key=lambda one: (str(one[0]), one[1].line is None, one[1].line or 0))
     texts = [
@@ -290,9 +296,8 @@ def _named(text: str) -> str:
     return text if is_folder(text) else str(parse_output(text))
 
 
-def _lines(files: Sequence[Path], flags: Mapping[str, Any]) -> dict[str, tuple[Path, dict[str, int]]]:
+def _lines(files: Sequence[Path], gone: tuple[str, ...]) -> dict[str, tuple[Path, dict[str, int]]]:
     """File and lines of each rig, by its name; without the keys that a flag has set."""
-    gone = tuple(section for flag, section in SECTIONS.items() if flags.get(flag))
     found = {}
     for path in files:
         data, lines = read_yaml(path)

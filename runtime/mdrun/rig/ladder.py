@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mdrun.errors import EngineError, UsageError
-from mdrun.frames import FramePair, Modality
+from mdrun.frames import FramePair, Modality, Provenance
 from mdrun.manifest import Manifest
+from mdrun.pairing import STALE
 from mdrun.rig.config import RigConfig
 
 RETURNING = "returning"  # a better engine could run, but has not been able to for long enough
@@ -25,10 +26,12 @@ class Choice:
     Attributes:
         rung: its place in the ladder, from 0; None where no engine can run.
         reason: why it is not the first, else empty.
+        passing: for this pair only, of two cameras whose frames do not fall together: no switch of engines.
     """
 
     rung: int | None
     reason: str
+    passing: bool = False
 
 
 def name_rungs(manifests: Sequence[Manifest]) -> list[str]:
@@ -77,21 +80,40 @@ def check_cameras(config: RigConfig, manifests: Sequence[Manifest]) -> None:
 class Ladder:
     """Chooses by what the engines need. Used by one thread."""
 
-    def __init__(self, needs: Sequence[frozenset[str]], back_after: int) -> None:
-        """`needs` of each engine, the preferred one first; `back_after` good pairs in a row before a better one."""
+    def __init__(self, needs: Sequence[frozenset[str]], back_after: int, age_ns: int = 0) -> None:
+        """Begin with none.
+
+        Args:
+            needs: of each engine, the preferred one first.
+            back_after: good pairs in a row before a better one.
+            age_ns: how long after a measured thermal image a pair without one is merely `stale`.
+        """
         self._needs = [need - EVERY_PAIR_HAS for need in needs]
         self._back_after = back_after
+        self._age_ns = age_ns
         self._rung: int | None = None
         self._good = 0
+        self._measured_ns: int | None = None
 
     def choose(self, pair: FramePair) -> Choice:
         """The engine for this pair."""
         before, able = self._rung, self._able(pair)
         best = able[0] if able else None
+        if pair.provenance is Provenance.MEASURED:
+            self._measured_ns = pair.visible.captured_ns
+        if self.passes(pair):  # it says nothing about the camera, neither for nor against a return
+            rung = before if before in able else best
+            return Choice(rung, f"thermal_{STALE}" if rung != 0 else "", passing=True)
         self._good = self._good + 1 if before in able and best != before else 0
         if before not in able or self._good >= self._back_after:
             self._rung, self._good = best, 0
         return Choice(self._rung, self._reason(best, pair))
+
+    def passes(self, pair: FramePair) -> bool:
+        """There is no thermal image for this pair, and was one a moment ago: the cameras are unlike, and both well."""
+        if pair.thermal is not None or pair.reason != STALE or self._measured_ns is None:
+            return False
+        return 0 <= pair.visible.captured_ns - self._measured_ns <= self._age_ns
 
     def stop(self) -> None:
         """No engine can run until the next pair, which goes to the best that can: nothing alternates meanwhile."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Protocol
 
+from mdrun.errors import MdrunError
 from mdrun.feeds import Event, Feed
 from mdrun.frames import Clock, FfcState, Frame, FramePair, Modality, Notice, Provenance, SourceState, StateChange
 from mdrun.monitor import Monitor
@@ -96,6 +97,7 @@ class LivePairs:
         *,
         chain: Chain | None,
         realtime: bool,
+        forgiving: bool = False,
         tell: Callable[[Notice], None],
         offsets_ns: Mapping[Modality, int] | None = None,
     ) -> None:
@@ -107,6 +109,7 @@ class LivePairs:
             monitor: of the rig; its cameras are those that count.
             chain: of the thermal camera.
             realtime: what is late is dropped.
+            forgiving: a thermal image that cannot be used ends its camera, not the run.
             tell: given the notices of camera states and shutter events.
             offsets_ns: what was added to the capture times of a camera, on purpose.
         """
@@ -119,6 +122,8 @@ class LivePairs:
         self._monitor = monitor
         self._chain = chain
         self._realtime = realtime
+        self._forgiving = forgiving
+        self._thermal_refused = False
         self._tell = tell
         self._waiting: deque[Frame] = deque()
         self._behind = False  # the engine: frames have come faster than it took the last pair
@@ -201,6 +206,8 @@ class LivePairs:
     def _take(self, event: Event) -> None:
         if event.modality not in self._monitor.cameras:  # a replay has both cameras, the rig may have one
             return
+        if self._thermal_refused and event.modality is Modality.THERMAL:
+            return
         if isinstance(event, StateChange):
             self._take_state(event)
             return
@@ -211,10 +218,29 @@ class LivePairs:
             self._waiting.append(event)
             return
         self.captured_thermal += 1
-        frame = event if self._chain is None else self._chain.prepare(event)
+        try:
+            frame = event if self._chain is None else self._chain.prepare(event)
+        except MdrunError as error:
+            self.refuse_thermal(event, error)
+            return
         self._thermal_ns = frame.captured_ns
         self._pairer.add_thermal(frame)
         self._tell_shutter(frame.captured_ns)
+
+    def refuse_thermal(self, frame: Frame, error: MdrunError) -> None:
+        """The camera's images cannot be used: it is given up, as one that is no thermal camera.
+
+        Raises:
+            MdrunError: the same, where the run wants both cameras.
+        """
+        if not self._forgiving:
+            raise error
+        if self._thermal_refused:  # an image of before
+            return
+        self._take_state(
+            StateChange(Modality.THERMAL, frame.source, SourceState.FAILED, self._feed.now_ns(), error.code, str(error))
+        )
+        self._thermal_refused = True
 
     def _not_from_the_future(self, frame: Frame) -> Frame:
         """Nothing is captured after it has arrived: the clock that says so is wrong, and arrival is what is known."""

@@ -32,7 +32,6 @@ from mdrun.frames import (
     Verdict,
 )
 from mdrun.monitor import CameraStatus, Monitor
-from mdrun.pairing import STALE
 from mdrun.postprocess import counted
 from mdrun.rig.active import ENERGY, ActiveEngine
 from mdrun.rig.cameras import OpenFeed, open_feed
@@ -42,6 +41,7 @@ from mdrun.rig.gate import EnergyGate
 from mdrun.rig.ladder import Ladder, check_cameras, name_rungs
 from mdrun.rig.pairs import LivePairs, why_absent
 from mdrun.rig.thermal import ThermalPath
+from mdrun.sources.base import NS_PER_MS
 from mdrun.tracking import Tracker
 from mdrun.tracking.lines import event_to_dict
 
@@ -123,11 +123,12 @@ class Session:
             self.monitor,
             chain=self._thermal.chain,
             realtime=self.realtime,
+            forgiving=self.realtime and config.start == "degraded",
             tell=self.tell,
             offsets_ns=opened.offsets_ns,
         )
         needs = [frozenset(shared.manifest.needs) for shared in self.engines]
-        self._ladder = Ladder(needs, config.ladder.back_after)
+        self._ladder = Ladder(needs, config.ladder.back_after, round(config.pairing.age_ms * NS_PER_MS))
         self._gates = [EnergyGate(shared.manifest, config.ladder.strange == "fallback") for shared in self.engines]
         own = [shared.manifest.thresholds.display for shared in self.engines]
         self._displays = [config.display(rung, score) for rung, score in enumerate(own)]
@@ -267,29 +268,43 @@ class Session:
 
     def _process(self, pair: FramePair, started: int) -> Result | None:
         """The result of one pair; None for a counted drop."""
+        pair = self._with_fitting_thermal(pair)
         why = f"thermal_{pair.reason or 'missing'}"
         if self.pairs.refuses(pair):
-            if pair.reason != STALE:  # which every other pair of unlike cameras may be: no engine is away
+            if not self._ladder.passes(pair):
                 self._ladder.stop()
                 self._active.show(None, why, pair.visible.captured_ns)
             self.monitor.add_drop(why)
             return None
         choice = self._ladder.choose(pair)
         if choice.rung is None:
-            self._active.show(None, choice.reason, pair.visible.captured_ns)
+            if not choice.passing:
+                self._active.show(None, choice.reason, pair.visible.captured_ns)
             self.monitor.add_drop(why)
             return None
         stages = {"pair": (perf_counter_ns() - started) / 1e6}
         result = self._run(pair, choice.rung, choice.reason, stages)
         if result.verdict is Verdict.FALLBACK:
             result = self._fall_back(result, stages)
-        self._active.show(result.rung, result.rung_reason, pair.visible.captured_ns)
+        if not choice.passing:
+            self._active.show(result.rung, result.rung_reason, pair.visible.captured_ns)
         result = self._track(result)
         if self.realtime:
             result = replace(result, produced_ns=self._feed.now_ns())
         self._count(result)
         self._watch_drift(result.pair)
         return result
+
+    def _with_fitting_thermal(self, pair: FramePair) -> FramePair:
+        """The pair, without a thermal image of other proportions than the calibration's."""
+        if pair.thermal is None:
+            return pair
+        try:
+            self._thermal.check(pair)
+        except MdrunError as error:
+            self.pairs.refuse_thermal(pair.thermal, error)
+            return FramePair(pair.sequence, pair.visible, None, Provenance.ABSENT, "failed")
+        return pair
 
     def _watch_drift(self, pair: FramePair) -> None:
         if self._drift is None or pair.thermal is None or pair.provenance is not Provenance.MEASURED:

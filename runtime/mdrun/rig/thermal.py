@@ -60,6 +60,15 @@ class ThermalPath:
         """The registration as pages and metrics show it."""
         return {"kind": "none"} if self._registration is None else self._registration.describe()
 
+    def check(self, pair: FramePair) -> None:
+        """Refuse a thermal image that the calibration cannot lay on the visible one.
+
+        Raises:
+            CalibrationError, UsageError: it was made for other images.
+        """
+        if pair.thermal is not None and self._registration is not None:
+            _fitted(self._registration, pair.visible.image, pair.thermal.image)
+
     def align(self, pair: FramePair) -> FramePair:
         """The pair with the thermal image on the visible view; without a calibration both see the same already."""
         frame = pair.thermal
