@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -247,6 +248,44 @@ def test_a_full_disk_ends_it_with_whole_frames(tmp_path: Path) -> None:
     counts = check_whole(folder)
     assert counts[VISIBLE] == header.cameras[VISIBLE].frames > 10
     assert (folder / "visible.nut").stat().st_size <= 200_000
+
+
+FULL_DISKS = """
+import subprocess, sys
+from pathlib import Path
+from tests.runtime.test_record_recorder import CAMERAS, THERMAL, VISIBLE, check_whole, frame
+from mdrun.record.header import read_header
+from mdrun.record.recorder import Recorder
+for size in range(28, 120, 4):
+    disk = Path(sys.argv[1])
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", disk], check=True)
+    recorder = Recorder(disk / "run", CAMERAS, live=False)
+    sequence = 0
+    while recorder.stopped_by is None:
+        recorder.put(frame(VISIBLE, sequence))
+        recorder.put(frame(THERMAL, sequence))
+        sequence += 1
+    if not recorder.close().is_empty:
+        header = read_header(disk / "run")
+        assert (header.finished, header.stopped_by) == (True, "disk"), size
+        assert check_whole(disk / "run") == {role: camera.frames for role, camera in header.cameras.items()}
+        assert not (disk / "run" / "recording.json").read_bytes().endswith(b" ")
+        print(size, flush=True)
+    subprocess.run(["umount", disk], check=True)
+"""
+
+
+def test_however_full_the_disk_is_the_header_is_finished(tmp_path: Path) -> None:
+    root = Path(__file__).resolve().parents[2]
+    space = ["unshare", "--map-root-user", "--mount"]  # disks of this test's own
+    trial = [*space, "mount", "-t", "tmpfs", "none", str(tmp_path)]
+    if shutil.which("unshare") is None or subprocess.run(trial, capture_output=True, check=False).returncode:
+        pytest.skip("no disks may be made here")
+    environment = os.environ | {"PYTHONPATH": f"{root}:{root / 'runtime'}"}
+    command = [*space, sys.executable, "-c", FULL_DISKS, str(tmp_path)]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.split()) > 10
 
 
 @pytest.mark.parametrize("cut", [1, 100, 3000, 9000])

@@ -15,7 +15,9 @@ import pytest
 from mdrun.frames import Detections, Provenance, Result
 from mdrun.sinks import SinkWorker
 from mdrun.sinks.coco import CocoSink
+from mdrun.sinks.uri import build_sink
 from tests.runtime.engines import CLASSES
+from tests.runtime.live import make_context
 from tests.runtime.test_statistics import make_result
 
 CORE = ["image_id", "category_id", "bbox", "score"]
@@ -143,6 +145,12 @@ def test_discard_leaves_nothing_and_the_older_file(tmp_path: Path) -> None:
     sink.discard()
     assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
     assert (tmp_path / "x.json").read_text(encoding="utf-8") == "older"
+
+
+def test_it_is_called_as_it_was_asked_for(tmp_path: Path) -> None:
+    sink = build_sink("coco:out/c.json", make_context(), tmp_path)
+    assert sink.name == "coco:out/c.json"
+    assert CocoSink(tmp_path / "c.json", CLASSES).name == "c.json"
 
 
 def test_a_worker_writes_it(tmp_path: Path) -> None:

@@ -265,11 +265,45 @@ def test_a_file_on_a_full_disk_is_dead_and_leaves_nothing(
     wait_for(lambda: len(well.sequences) == 20, "the other sink")
     wait_for(lambda: _accounted(monitor, "out.json") == 20, "the dead sink")
     status = monitor.sinks["out.json"]
-    assert (status.written, status.errors, status.alive) == (2, 18, False)
+    assert (status.written, status.errors, status.alive) == (0, 20, False)  # the first two went with the file
     assert status.message == "No space left on device"
     assert [notice.data["code"] for notice in well.notices] == [OutputError.code]
     assert full.writes == 3  # not tried again
     assert made.finish() == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("moment", ["finish", "commit", "end"])
+def test_a_file_that_is_removed_at_the_end_has_nothing_written(
+    run: Callable[..., Dispatch], monitor: Monitor, tmp_path: Path, moment: str
+) -> None:
+    """The last bytes find no room, it cannot have its name, or it does not end in time."""
+    go = threading.Event()
+
+    class Last(FileSink):
+        def write(self, result: Result) -> None:
+            self._file.part.write_text("half a file", encoding="utf-8")
+
+        def finish(self) -> None:
+            if moment == "finish":
+                raise OSError(28, "No space left on device")
+            if moment == "end":
+                go.wait()
+
+        def commit(self) -> Path | None:
+            raise OutputError("cannot be replaced")
+
+        def abandon(self) -> None:
+            pass
+
+    made = run(Last(tmp_path / "out.json"), queue_size=100)
+    for sequence in range(20):
+        made.offer(make_live(sequence))
+    wait_for(lambda: monitor.sinks["out.json"].written == 20, "the results")
+    assert made.finish(timeout_s=0.3 if moment == "end" else LOOSE_S) == []
+    go.set()
+    status = monitor.sinks["out.json"]
+    assert (status.written, status.dropped, status.errors, status.alive) == (0, 0, 20, False)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -322,13 +356,16 @@ def test_two_of_the_same_name_are_counted_apart(run: Callable[..., Dispatch], mo
     }
 
 
-def test_discard_finishes_nothing(run: Callable[..., Dispatch], tmp_path: Path) -> None:
+def test_discard_finishes_nothing(run: Callable[..., Dispatch], monitor: Monitor, tmp_path: Path) -> None:
     recorder = Recorder()
     made = run(recorder, JsonlSink(tmp_path / "results.jsonl", CLASSES, "gate", thermal_used=True))
     made.offer(make_live())
+    wait_for(lambda: monitor.sinks["results.jsonl"].written == 1, "the result")
     made.discard()
     assert recorder.ended == "abandoned"
     assert list(tmp_path.iterdir()) == []
+    status = monitor.sinks["results.jsonl"]
+    assert (status.written, status.dropped, status.errors) == (0, 1, 0)
 
 
 def test_a_replay_may_wait_for_its_sinks(monitor: Monitor) -> None:

@@ -20,6 +20,7 @@ from mdrun.sinks.context import SinkContext
 from mdrun.sinks.dispatch import Dispatch
 from mdrun.sinks.mqtt import MqttSink
 from mdrun.sinks.uri import parse_output
+from mdrun.sources.uri import redact
 from tests.broker import PATIENCE_S, Broker, Listener, Wire, running_broker, wait_for
 from tests.runtime.live import TRACK_END, make_context, make_event, make_live, make_track_end
 
@@ -241,12 +242,90 @@ def test_what_is_not_acknowledged_at_the_end_is_lost(broker: Broker, query: str,
     assert status.written + status.dropped + status.errors == wanted
     assert status.errors == 0
     if ends == "dead":
-        assert (status.written, status.lost) == (0, 10 if query == "?results=all" else 4)
+        assert (status.written, status.lost) == (0, 4)  # the events; a result's own line is a dropped result
     elif query == "?qos=0":
         assert (status.written, status.lost) == (3, 0)
     else:
         assert status.written == (3 if query == "?results=all" else 0)  # those without an event, of QoS 0
         assert status.lost >= 4  # states that changed go along
+
+
+def test_a_restart_loses_results_and_no_events(broker: Broker) -> None:
+    """The lines of results are of QoS 0: those of the outage are dropped results, and nothing else."""
+    context = make_context()
+    name = f"mqtt://127.0.0.1:{broker.port}"
+    with running(f"{name}?results=all", context) as (sink, made):
+        _connected(sink)
+        wait_for(lambda: sink.waiting == 0, "the first states")
+        broker.stop()
+        wait_for(lambda: not context.monitor.sinks[name].alive, "the loss")
+        for sequence in range(4):
+            made.offer(make_live(sequence, events=(make_event(),) if sequence == 0 else ()))
+        wait_for(lambda: sink.given_up == 3 and sink.waiting == 1, "the event that waits")
+        broker.start()
+        wait_for(lambda: sink.waiting == 0 and context.monitor.sinks[name].alive, "the acknowledgements")
+    status = context.monitor.sinks[name]
+    assert (status.written, status.dropped, status.errors, status.lost) == (0, 4, 0, 0)
+
+
+def test_at_the_end_retained_states_have_the_counts_of_the_whole_run(broker: Broker) -> None:
+    context = make_context()
+    with listening(broker) as listener:
+        with running(f"mqtt://127.0.0.1:{broker.port}", context) as (sink, _):
+            listener.wait(f"{TOPIC}/status/pair")
+            wait_for(lambda: sink.waiting == 0, "the first states")
+            context.monitor.results = 335
+        wait_for(lambda: listener.payloads(f"{TOPIC}/available")[-1:] == ["offline"], "the goodbye")
+        topics = [topic for topic, _, _ in listener.messages]
+    assert topics[-1] == f"{TOPIC}/available"
+    assert {topics.count(f"{TOPIC}/status/{part}") for part in ("visible", "thermal", "pair")} == {2}
+    with listening(broker) as late:
+        late.wait(f"{TOPIC}/status/pair")
+        assert late.objects(f"{TOPIC}/status/pair")[0]["results"] == 335
+
+
+def test_a_broker_that_acknowledges_nothing_is_a_problem(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mqtt, "SILENT_S", 0.5)
+    context = make_context()
+    wire = Wire(broker)
+    name = f"mqtt://127.0.0.1:{wire.port}"
+    try:
+        with running(name, context) as (sink, made):
+            _connected(sink)
+            wait_for(lambda: sink.waiting == 0, "the first states")
+            time.sleep(0.6)  # nothing is to be acknowledged: that is no silence
+            wire.swallow = b"\x32"  # PUBLISH of QoS 1
+            made.offer(make_live(0, events=(make_event(0),)))
+            wait_for(lambda: not context.monitor.sinks[name].alive, "the problem")
+            assert context.monitor.sinks[name].message == mqtt.SILENT
+            assert sink.connected
+            wire.swallow = None
+            made.offer(make_live(1, events=(make_event(1),)))
+            wait_for(lambda: context.monitor.sinks[name].alive, "the acknowledgement")
+    finally:
+        wire.cut()
+
+
+def test_a_client_that_fails_is_told_once(broker: Broker) -> None:
+    context = make_context()
+    sink = MqttSink(parse_output(f"mqtt://127.0.0.1:{broker.port}"), context, Path())
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("broken")
+
+    sink._client.on_connect = fail
+    notices: list[Notice] = []
+    made = Dispatch([sink], context.monitor, on_notice=notices.append)
+    made.start()
+    try:
+        wait_for(lambda: "RuntimeError: broken" in context.monitor.sinks[sink.name].message, "the message")
+        made.offer(make_live(0, events=(make_event(0),)))
+        wait_for(lambda: sink.waiting == 1, "the event")
+    finally:
+        made.finish()
+    assert [notice.data["alive"] for notice in notices] == [False]
+    status = context.monitor.sinks[sink.name]
+    assert (status.alive, status.dropped, status.lost) == (False, 1, 1)
 
 
 def test_a_broker_that_was_restarted_knows_everything_again(broker: Broker) -> None:
@@ -298,7 +377,7 @@ def test_what_a_frozen_broker_never_read_takes_no_place_for_ever(broker: Broker)
         wait_for(lambda: sink.waiting == 0, "the first states")
         broker.freeze()
         for _ in range(10):
-            sink._publish("results", {"x": "x" * 2_000_000}, qos=0)  # more than the sockets hold
+            sink._publish("notices", {"x": "x" * 2_000_000}, qos=0)  # more than the sockets hold
         assert sink.waiting
         broker.stop()
         wait_for(lambda: not context.monitor.sinks[name].alive, "the loss")
@@ -319,8 +398,9 @@ def test_a_wrong_password_is_one_clear_line(tmp_path: Path) -> None:
             wait_for(lambda: "refuses" in context.monitor.sinks[name].message, "the refusal")
             status = context.monitor.sinks[name]
         assert status.message == (
-            "the broker refuses the connection (Not authorized); give the right ones: mqtt://user:password@host"
+            "the broker refuses the connection (Not authorized); check the user name and password in its address"
         )
+        assert redact(status.message) == status.message  # the log makes no nonsense of it
         assert not status.alive
         assert "hunter2" not in json.dumps(context.monitor.snapshot())
         with running(f"mqtt://rig:right@127.0.0.1:{broker.port}", context) as (sink, _):

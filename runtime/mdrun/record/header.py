@@ -15,6 +15,7 @@ from mdrun.frames import Modality
 SCHEMA_VERSION = 1
 HEADER = "recording.json"
 EVENTS = "events.jsonl"
+ROOM = 4096  # bytes that a header of a recording in the making ends with, for what is still to be told in it
 
 
 class _Part(BaseModel):
@@ -88,16 +89,35 @@ def describe_camera(
 def write_header(folder: Path, header: Header) -> None:
     """Put the header in its place, whole: a reader sees the older one or this one.
 
+    A full disk has no room for a second file. Then the one that is there takes the header: until it is finished it
+    ends with blanks, which JSON allows, so that it need not grow.
+
     Raises:
         OutputError: it cannot be written.
     """
+    data = (header.model_dump_json(indent=2) + "\n").encode()
     file = PartialFile(folder / HEADER)
     try:
-        file.part.write_text(header.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        file.part.write_bytes(data if header.finished else data + b" " * ROOM)
         file.commit()
     except OSError as error:
         file.discard()
-        raise OutputError(f"{file.path}: cannot be written ({error.strerror}); free some space") from error
+        if not _write_over(file.path, data, cut=header.finished):
+            raise OutputError(f"{file.path}: cannot be written ({error.strerror}); free some space") from error
+
+
+def _write_over(path: Path, data: bytes, *, cut: bool) -> bool:
+    """Write into the room that a file has already, in one piece; `cut` off what is behind it. False: it has none."""
+    try:
+        with path.open("r+b", buffering=0) as file:
+            size = path.stat().st_size
+            if len(data) > size or file.write(data.ljust(size)) != size:
+                return False
+            if cut:
+                file.truncate(len(data))
+    except OSError:
+        return False
+    return True
 
 
 def read_header(folder: Path) -> Header:

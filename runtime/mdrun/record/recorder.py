@@ -255,7 +255,10 @@ class Recorder:
         """From here on the stream can be read, also if this process ends at once."""
         with self._ready:
             self._header.cameras[modality] = writer.describe(self._header.cameras[modality])
-        write_header(self._folder, self._header)
+        try:
+            write_header(self._folder, self._header)
+        except OutputError as error:  # the disk, which ends the recording as it does anywhere else
+            raise error.__cause__ or error from None
 
     def _finish(self, stopped_by: str) -> None:
         self.stopped_by = self.stopped_by or stopped_by

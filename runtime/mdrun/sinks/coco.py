@@ -29,19 +29,26 @@ class CocoSink(FileSink):
     number (`000000397133.jpg`), it is that, which is how COCO's own truth files know it.
     """
 
-    def __init__(self, path: Path, classes: list[str]) -> None:
+    def __init__(self, path: Path, classes: list[str], name: str = "") -> None:
         """Prepare the files; they are opened by the first result or at the end.
 
         Args:
             path: final path of the detections.
             classes: names, in the order of the class index.
+            name: how summaries call it; empty: by the file's name.
         """
         super().__init__(path)
+        self._name = name or path.name
         self._classes = classes
         self._dataset = PartialFile(path.with_suffix(".dataset.json"))
         self._results = _JsonList(self._file)
         self._images = _JsonList(self._dataset, '{"info": {"description": "mdrun"}, "images": ')
         self._by_name: bool | None = None
+
+    @property
+    def name(self) -> str:
+        """As it was asked for."""
+        return self._name
 
     def write(self, result: Result) -> None:
         """Append the image and its detections."""

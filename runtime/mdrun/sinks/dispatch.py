@@ -178,6 +178,7 @@ class _Worker:
             self._count(errors=self._writing)  # it hangs in this result
             self._message, self._code = "did not end in time", self.sink.code
             if isinstance(self.sink, FileSink):
+                self._lose()
                 with suppress(OSError):
                     self.sink.remove()
             self._publish(last=True)
@@ -278,9 +279,21 @@ class _Worker:
     def _let_go(self) -> None:
         with suppress(Exception):  # the failure that led here is the one to tell
             if isinstance(self.sink, FileSink):
+                self._lose()
                 self.sink.discard()
             else:
                 self.sink.abandon()
+
+    def _lose(self) -> None:
+        """A file that is removed takes with it what was written: errors after a failure, else dropped."""
+        with self._lock:
+            if self._left:
+                return
+            lost, self._status.written = self._status.written, 0
+            if self._message:
+                self._status.errors += lost
+            else:
+                self._status.dropped += lost
 
     def _count(self, written: int = 0, dropped: int = 0, errors: int = 0) -> None:
         with self._lock:

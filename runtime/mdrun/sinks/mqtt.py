@@ -11,7 +11,7 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +37,8 @@ ONLINE, OFFLINE = "online", "offline"  # what Home Assistant takes an availabili
 STATUS_S = 30.0  # a listener that came late, and a broker that forgot, know again within this
 KEEPALIVE_S = 30.0  # a machine that loses its power is offline after one and a half of it
 RECONNECT_S = (1, 30)
+SILENT_S = 10.0  # a broker that hangs keeps its connections; the keepalive finds out much later
+SILENT = "the broker is connected, but acknowledges nothing"
 QUEUE = 1000  # messages kept for a broker that is away
 PARTING_S = 0.8  # of the 1.5 s that all sinks have to end
 # What makes a new state; the rest of a status, such as counts, goes along.
@@ -72,12 +74,13 @@ class MqttSink(Sink):
         self._sent: dict[str, tuple[dict[str, Any], float]] = {}  # state, and when, by topic
         self._delivered = 0
         self._leaving = False
+        self._dead = False  # the client's thread has failed: nothing is sent any more
         self._up = False  # connected, and what the last connection left is in order
         self._renew = False  # the connection is new: every state goes out again
         self._handing = threading.Lock()  # one thread at a time gives messages to the client
         self._queue = option(given, "queue", int, QUEUE)
         self._outbox = Outbox(self._count)
-        self._client = _client(uri, context, base)
+        self._client = _client(uri, context, base, self._on_death)
         self._client.will_set(f"{self._topic}/available", OFFLINE, qos=1, retain=self._retain)
         self._client.on_connect = self._on_connect
         self._client.on_connect_fail = self._on_connect_fail
@@ -102,7 +105,7 @@ class MqttSink(Sink):
     @property
     def connected(self) -> bool:
         """The broker has taken the connection."""
-        return self._client.is_connected()
+        return self._client.is_connected() and not self._dead
 
     def start(self) -> None:
         """Begin to connect; the client's own thread goes on trying, with pauses of 1 s to 30 s."""
@@ -138,6 +141,8 @@ class MqttSink(Sink):
         """Publish the states that changed, and every one that was last told half a minute ago."""
         if not self.connected:
             return
+        if self._up and self.problem in {"", SILENT}:
+            self.problem = SILENT if self._outbox.silent_s >= SILENT_S else ""
         if self._renew:
             self._renew = False
             self._sent.clear()
@@ -160,6 +165,9 @@ class MqttSink(Sink):
         """The last will is for ends that are none: a broker lets go of it where a client disconnects."""
         end = time.monotonic() + wait_s
         if self.connected and not self._leaving:
+            if self._up and wait_s:  # what is retained are the counts of the whole run
+                self._sent.clear()
+                self.tick()
             self._outbox.wait(wait_s, lambda: not self._up)
             with suppress(ValueError, RuntimeError):  # the connection is lost at this very moment: the will goes out
                 self._tell_availability(OFFLINE)
@@ -181,7 +189,7 @@ class MqttSink(Sink):
         """Publish one message; a state is retained, and has its place however full the queue is."""
         text = json.dumps(content, ensure_ascii=False).encode("utf-8", "backslashreplace")
         qos = self._qos if qos is None else qos
-        message = Message(f"{self._topic}/{part}", text, qos, state and self._retain, share)
+        message = Message(f"{self._topic}/{part}", text, qos, state and self._retain, share, part == "results")
         if not state and self.waiting >= self._queue:
             self._outbox.give_up(message)
         elif qos == 0:
@@ -218,8 +226,11 @@ class MqttSink(Sink):
             self._outbox.give_up(message)
 
     def _count(self, message: Message, delivered: bool) -> None:
-        """A message was delivered or given up: a result is once all of it is either. Called by the outbox."""
-        if message.counts:
+        """A message was delivered or given up: a result is once all of it is either. Called by the outbox.
+
+        An event that does not arrive is lost, and its result dropped; a result's own line is no more than the latter.
+        """
+        if message.counts and not message.is_result:
             self.lost += not delivered
         if (share := message.share) is not None:
             share.open -= 1
@@ -253,11 +264,12 @@ class MqttSink(Sink):
         if reason.is_failure:
             hint = ""
             if reason.getName() in {"Not authorized", "Bad user name or password"}:
-                hint = "; give the right ones: mqtt://user:password@host"
+                hint = "; check the user name and password in its address"  # an example would be taken for real ones
             self.problem = f"the broker refuses the connection ({reason.getName()}){hint}"
             return
         if not flags.session_present:
             self._recall()
+        self._outbox.connection_made()
         self._tell_availability(ONLINE)  # once it is acknowledged the rest follows
         self.problem = ""
         self._renew = True
@@ -277,7 +289,14 @@ class MqttSink(Sink):
         self._up = False
         self._outbox.connection_lost()
         if not self._leaving:
-            self.problem = self.problem or f"connection lost ({reason.getName()}); trying again"
+            before = "" if self.problem == SILENT else self.problem
+            self.problem = before or f"connection lost ({reason.getName()}); trying again"
+
+    def _on_death(self, error: Exception) -> None:
+        """The client's thread has ended: nobody tries again."""
+        self._dead, self._up = True, False
+        self._outbox.connection_lost()
+        self.problem = f"the client failed ({type(error).__name__}: {error}); check the output's address, start again"
 
 
 def _reason(error: BaseException | None) -> str:
@@ -287,17 +306,26 @@ def _reason(error: BaseException | None) -> str:
     return str(getattr(error, "strerror", None) or error or "no answer")
 
 
-def _client(uri: OutputUri, context: SinkContext, base: Path) -> Client:
+def _client(uri: OutputUri, context: SinkContext, base: Path, on_death: Callable[[Exception], None]) -> Client:
     try:
         from paho.mqtt.client import Client
-        from paho.mqtt.enums import CallbackAPIVersion
+        from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
     except ImportError:
         raise OutputError(f"{uri}: wants paho-mqtt 2; pip install 'mdrun[mqtt]'") from None
+
+    class WatchedClient(Client):
+        def loop_forever(self, timeout: float = 1.0, retry_first_connection: bool = False) -> MQTTErrorCode:
+            try:
+                return super().loop_forever(timeout, retry_first_connection)
+            except Exception as error:  # the thread ends with it, and would tell nobody but stderr
+                on_death(error)
+                return MQTTErrorCode.MQTT_ERR_UNKNOWN
+
     # Exactly once wants a session that outlives the connection, and so a name that does not change.
     exactly_once = uri.options.get("qos") == "2"
     default = f"mdrun-{context.rig}" + ("" if exactly_once else f"-{secrets.token_hex(4)}")
     name = uri.options.get("client_id", default)
-    client = Client(CallbackAPIVersion.VERSION2, client_id=name, clean_session=not exactly_once)
+    client = WatchedClient(CallbackAPIVersion.VERSION2, client_id=name, clean_session=not exactly_once)
     if uri.user is not None:
         client.username_pw_set(uri.user, uri.password)
     if uri.scheme == "mqtts":

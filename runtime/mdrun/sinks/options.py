@@ -14,6 +14,7 @@ from mdrun.errors import UsageError
 
 DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 SIZE_UNITS = {"kB": 10**3, "MB": 10**6, "GB": 10**9}
+SHOWN = 60  # most characters of a bad value in its error
 FORWARDED = "query."  # `query.key=value` goes on to a webhook's server as `key=value`
 
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)(ms|s|m|h|d)", re.ASCII)
@@ -73,6 +74,16 @@ def _rotation(text: str) -> bool:
     return SIZE_UNITS["kB"] <= (size(text) or 0) or 60 <= seconds(text) <= 366 * 86_400
 
 
+def _utf8(low: int, high: int) -> Option:
+    def accepts(text: str) -> bool:
+        try:
+            return low <= len(text.encode()) <= high and "\0" not in text
+        except UnicodeEncodeError:  # bytes of the command line that are no UTF-8
+            return False
+
+    return Option(f"{low} to {high} bytes of UTF-8 without NUL", accepts)
+
+
 TEXT = Option("some text", bool)
 _ROTATE = {
     "rotate": Option("a time such as 1h or 1d (1m at least) or a size such as 100MB (1kB at least)", _rotation),
@@ -95,7 +106,7 @@ OPTIONS: dict[str, dict[str, Option]] = {
         "retain": _YES,
         "queue": _whole(1, 100_000),
         "keepalive": _time("5s", "10m"),
-        "client_id": TEXT,
+        "client_id": _utf8(1, 1024),  # the protocol has room for 65535; what is longer is a mistake
         "ca": TEXT,
     },
     "webhook": {
@@ -135,7 +146,7 @@ def parse_options(kind: str, query: str) -> dict[str, str]:
         elif name in options:
             problems.append(f"output option {name} is given twice")
         elif not (TEXT if forwarded else known[name]).accepts(value):
-            shown = "empty" if known.get(name, TEXT) is TEXT else repr(value)
+            shown = "empty" if known.get(name, TEXT) is TEXT else _short(value)
             problems.append(f"output option {name} is {shown}, wanted {known.get(name, TEXT).wanted}")
         else:
             options[name] = value
@@ -143,6 +154,10 @@ def parse_options(kind: str, query: str) -> dict[str, str]:
     if problems:
         raise UsageError("; ".join(problems))
     return options
+
+
+def _short(value: str) -> str:
+    return repr(value) if len(value) <= SHOWN else f"{value[:SHOWN]!r}… ({len(value)} characters)"
 
 
 def suggest(word: str, known: Iterable[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -20,8 +21,10 @@ class Message:
 
     Attributes:
         share: the result that it tells of.
+        is_result: it is the line of that result itself, which counts as a result and as nothing else.
         counts: to be counted where it does not arrive. False: availability, for which there is a last will.
         settled: it has been counted.
+        sent_at: when the client took it (`time.monotonic`), or the connection came back since.
     """
 
     topic: str
@@ -29,8 +32,10 @@ class Message:
     qos: int
     retain: bool = False
     share: Share | None = None
+    is_result: bool = False
     counts: bool = True
     settled: bool = False
+    sent_at: float = 0.0
 
 
 class Outbox:
@@ -42,11 +47,19 @@ class Outbox:
         self._waiting: deque[Message] = deque()
         self._open: dict[int, Message] = {}  # given to the client, by the client's number
         self._early: set[int] = set()  # acknowledged before the client has told their number
+        self._heard_at = 0.0  # an acknowledgement by the broker: not of QoS 0, of which it knows nothing
         self._changed = threading.Condition()
 
     def __len__(self) -> int:
         with self._changed:
             return len(self._waiting) + len(self._open)
+
+    @property
+    def silent_s(self) -> float:
+        """For how long nothing has been acknowledged although something is on its way."""
+        with self._changed:
+            oldest = next(iter(self._open.values()), None)
+            return 0.0 if oldest is None else time.monotonic() - max(self._heard_at, oldest.sent_at)
 
     def add(self, message: Message) -> None:
         """Let a message wait for its turn."""
@@ -68,6 +81,7 @@ class Outbox:
                 self._early.remove(number)
                 self._settle(message, delivered=True)
             elif not message.settled:
+                message.sent_at = time.monotonic()
                 self._open[number] = message
 
     def acknowledged(self, number: int) -> None:
@@ -77,6 +91,8 @@ class Outbox:
             if message is None:
                 self._early.add(number)
             else:
+                if message.qos:
+                    self._heard_at = time.monotonic()
                 self._settle(message, delivered=True)
 
     def give_up(self, message: Message) -> None:
@@ -84,6 +100,12 @@ class Outbox:
         with self._changed:
             self._no_longer_waits(message)
             self._settle(message, delivered=False)
+
+    def connection_made(self) -> None:
+        """Nobody could acknowledge anything before."""
+        with self._changed:
+            for message in self._open.values():
+                message.sent_at = time.monotonic()
 
     def connection_lost(self) -> None:
         """The client forgets messages of QoS 0 with the connection, and tells nobody."""

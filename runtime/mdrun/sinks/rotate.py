@@ -112,7 +112,9 @@ class RotatingFile:
         return self._file is not None
 
     def due(self, more: int = 0) -> bool:
-        """It makes room before `more` bytes are added."""
+        """It makes room before `more` bytes are added; one that the first `write` sets aside makes none of its own."""
+        if not (self._append or self.written):
+            return False
         return self._regular and self._rotation.due(self._size, more, self._written_s, self._clock())
 
     def write(self, data: bytes) -> int:

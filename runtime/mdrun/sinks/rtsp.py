@@ -8,6 +8,7 @@ import select
 import subprocess
 import sys
 import time
+from collections import deque
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 
 STALL_S = 5.0  # with a full pipe: the server is given up, and asked anew
 ANSWER_S = 15.0  # the same without a picture taken: a process that starts on a busy machine, and a handshake
-ROOM_S = 0.2  # between two looks at a pipe that is full
+ROOM_S = 0.2  # between two looks at a server that is behind
+LATE_S = 0.5  # with a picture so long on its way, no other follows: what waits here is newer when its time comes
+SLOW_S = 2.0  # of a server that is late time and again, until that is told
+QUICK_S = 5.0  # without being late, until it is no longer told
 LAST_WORDS_S = 1.0  # for a process that closed its input to end
 PARTING_S = 0.7  # for a farewell; of the 1.5 s that all sinks have to end
 
@@ -41,6 +45,9 @@ class RtspSink(StreamSink):
         self._pusher: Pusher | None = None
         self._leaving = False
         self._heard = 0.0  # when the server took a picture, or had none to take (`time.monotonic`)
+        self._sent: deque[float] = deque()  # when each pending picture was
+        self._connected = False  # this process has taken a picture
+        self._late_since = self._late_until = float("-inf")
 
     def tick(self) -> None:
         """Notice what the server took, or that it takes no more.
@@ -48,13 +55,13 @@ class RtspSink(StreamSink):
         Raises:
             SinkError: it takes no more.
         """
-        self._look(0.0)
+        self._look()
 
     def leave(self) -> None:
         """Pictures that find no room are dropped."""
         self._leaving = True
 
-    def _look(self, within_s: float) -> None:
+    def _look(self) -> None:
         if self._pusher is None:
             return
         ended = self._pusher.look()
@@ -63,11 +70,25 @@ class RtspSink(StreamSink):
         if taken or not self._pending:
             self._heard = time.monotonic()
         if ended is None:
-            ended = self._push(self._pusher, within_s)
+            ended = self._push(self._pusher)
         if ended is not None:
             failure = self._failure(f"the server takes no stream ({ended}); trying again")
             self.abandon()
             raise failure
+
+    def _late(self) -> bool:
+        """The server is behind."""
+        return bool(self._sent) and time.monotonic() - self._sent[0] > LATE_S
+
+    def _judge(self) -> None:
+        """Tell of a server that is late time and again; a handshake may take its time."""
+        now = time.monotonic()
+        if self._late() and self._connected:
+            if now - self._late_until > QUICK_S:
+                self._late_since = now
+            self._late_until = now
+        if now - self._late_until < QUICK_S and self._late_until - self._late_since > SLOW_S:
+            self.problem = f"{self.name}: the server is too slow, and pictures are dropped; lower fps or width"
 
     def abandon(self) -> None:
         """End the process."""
@@ -77,11 +98,19 @@ class RtspSink(StreamSink):
     def _give_up(self) -> None:
         self._part(0.0)
         super()._give_up()
+        self._sent.clear()
 
-    def _push(self, pusher: Pusher, within_s: float) -> str | None:
+    def _arrived(self, count: int) -> None:
+        super()._arrived(count)
+        while len(self._sent) > self._pending:
+            self._sent.popleft()
+        self._connected = self._connected or count > 0
+        self._judge()
+
+    def _push(self, pusher: Pusher) -> str | None:
         """Hand on what waits; why it was in vain, None where all is well."""
         try:
-            stalled = not pusher.flush(within_s) and pusher.idle_s > STALL_S
+            stalled = not pusher.flush() and pusher.idle_s > STALL_S
         except OSError as error:
             return self._reason(error)
         if stalled:
@@ -97,10 +126,17 @@ class RtspSink(StreamSink):
             self._arrived(pusher.fresh())
 
     def _before(self) -> bool:
-        self._look(0.0)
-        while self._pusher is not None and self._pusher.waits and not self._leaving:
-            self._look(ROOM_S)
-        return self._pusher is None or not self._pusher.waits
+        self._look()
+        while self._pusher is not None and self._behind(self._pusher) and not self._leaving:
+            self._pusher.wait(ROOM_S)
+            self._look()
+        return self._pusher is None or not self._behind(self._pusher)
+
+    def _behind(self, pusher: Pusher) -> bool:
+        return pusher.waits or self._late()
+
+    def _look_back(self, *, key: bool) -> None:  # noqa: ARG002  # the server tells
+        self._sent.append(time.monotonic())
 
     def _complete(self) -> None:
         self._part(PARTING_S)
@@ -116,6 +152,7 @@ class RtspSink(StreamSink):
         import av
 
         self._pusher = Pusher(self._order)
+        self._connected = False
         self._heard = time.monotonic()
         return av.open(self._pusher, "w", format="nut", options={"flush_packets": "1"})
 
@@ -172,6 +209,10 @@ class Pusher:
             del self._left[: os.write(self._stdin.fileno(), self._left)]
             self._moved = time.monotonic()
         return True
+
+    def wait(self, within_s: float) -> None:
+        """For a word of the process, or for room in the pipe where that is wanted."""
+        select.select([self._stdout], [self._stdin] if self._left else [], [], within_s)
 
     @property
     def waits(self) -> bool:

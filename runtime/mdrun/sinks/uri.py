@@ -19,6 +19,8 @@ SERVERS = {"mqtt": "mqtt", "mqtts": "mqtt", "rtsp": "rtsp", "rtsps": "rtsp", "ht
 SUFFIXES = {".jsonl": "jsonl", ".json": "coco", ".mp4": "video", ".m3u8": "hls"}
 WORDS = (*FILES, "file", *SERVERS, "webhook")  # what an output may begin with
 WANTED = "wanted a folder, jsonl:FILE, coco:FILE, video:FILE, hls:FOLDER, mqtt://, rtsp://, http:// or webhook:https://"
+MQTT_TEXT = 65535  # bytes of a user name or password, by the protocol
+MQTT_PREFIX = 1024  # bytes; leaves the rest of the 65535 of a topic to the name of the rig
 
 _WORD = re.compile(r"([A-Za-z][A-Za-z0-9]+)(?:\+https?)?:(.*)", re.DOTALL)  # one letter: a drive or a short name
 _QUERY = re.compile(r"(.*?)\?([\w.]+=.*)", re.DOTALL)  # a `?` of a file name has no `name=` behind it
@@ -109,7 +111,10 @@ def build_sink(text: str, context: SinkContext, base: Path) -> Sink:
 
 
 def _file(kind: str, path: str, query: str) -> OutputUri:
-    if not path.strip() or (path.endswith("/") and kind != "hls"):
+    if kind == "hls":
+        if not path.strip():
+            raise UsageError("hls: names no folder; wanted for example hls:live")
+    elif not path.strip() or path.endswith("/"):
         raise UsageError(f"{kind}:{path} names no file; wanted for example {kind}:results.{_suffix(kind)}")
     return OutputUri(kind, "", path, options=parse_options(kind, query))
 
@@ -132,6 +137,8 @@ def _server(kind: str, text: str) -> OutputUri:
         raise UsageError(f"{shown}: the live page has neither users nor a path; wanted {_example(kind)}")
     options = parse_options(kind, parts.query)
     user, password = _decoded(parts.username), _decoded(parts.password)
+    if kind == "mqtt" and any(len((text or "").encode("utf-8", "replace")) > MQTT_TEXT for text in (user, password)):
+        raise UsageError(f"{shown}: user name or password is longer than the {MQTT_TEXT} bytes that MQTT has room for")
     return OutputUri(kind, parts.scheme, _path(kind, parts), parts.hostname, port, user, password, options)
 
 
@@ -142,6 +149,8 @@ def _path(kind: str, parts: SplitResult) -> str:
     prefix = unquote(parts.path).strip("/")
     if re.search(r"[+#\0]", prefix) or prefix.startswith("$"):
         raise UsageError(f"mqtt topic prefix {prefix!r} holds +, # or a leading $; wanted for example mdrun")
+    if len(prefix.encode("utf-8", "replace")) > MQTT_PREFIX:
+        raise UsageError(f"mqtt topic prefix is longer than {MQTT_PREFIX} bytes; wanted for example mdrun")
     return prefix
 
 
@@ -157,7 +166,7 @@ def _kind_of(path: str) -> str:
 
 
 def _suffix(kind: str) -> str:
-    return {"jsonl": "jsonl", "coco": "json", "video": "mp4", "hls": "m3u8"}[kind]
+    return {"jsonl": "jsonl", "coco": "json", "video": "mp4"}[kind]
 
 
 def _example(kind: str) -> str:
@@ -195,7 +204,7 @@ def _coco(uri: OutputUri, context: SinkContext, base: Path) -> Sink:
             f"coco:{uri.path}: COCO holds boxes, and the task of {context.look.engine} is {context.look.task}; "
             "wanted jsonl:FILE"
         )
-    return CocoSink(base / uri.path, context.classes)
+    return CocoSink(base / uri.path, context.classes, str(uri))
 
 
 def _video(uri: OutputUri, context: SinkContext, base: Path) -> Sink:
