@@ -328,10 +328,7 @@ def test_a_thermal_camera_of_no_use_is_given_up_where_the_rig_may_go_on_without(
     if mistake == "bad pixel":
         keys["bad_pixels"] = [[THERMAL_WH[0], 0]]
     elif mistake == "raw counts":
-        events = [
-            (at_ms, replace(event, image=event.image.astype(np.uint16)) if is_thermal(event) else event)  # type: ignore[union-attr]
-            for at_ms, event in events
-        ]
+        events = [(at_ms, with_counts(event)) for at_ms, event in events]
     config = rig(bench, ["blob.onnx", "blind.onnx"], start="degraded")
     cameras = {name: camera.model_copy() for name, camera in config.cameras.items()}
     cameras["cam1"] = type(cameras["cam1"]).model_validate(cameras["cam1"].model_dump(exclude_unset=True) | keys)
@@ -358,8 +355,11 @@ def test_a_thermal_camera_of_no_use_is_given_up_where_the_rig_may_go_on_without(
         run(config.model_copy(update={"start": "require"}))
 
 
-def is_thermal(event: Event) -> bool:
-    return isinstance(event, Frame) and event.modality is Modality.THERMAL
+def with_counts(event: Event) -> Event:
+    """A thermal image of 16 bits."""
+    if isinstance(event, Frame) and event.modality is Modality.THERMAL:
+        return replace(event, image=event.image.astype(np.uint16))
+    return event
 
 
 def test_the_calibration_moves_the_thermal_image(bench: Path, tmp_path: Path) -> None:
