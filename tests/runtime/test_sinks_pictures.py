@@ -245,8 +245,10 @@ def test_a_full_disk_is_told_once_and_counts_only_what_is_in_the_files(
     assert all(_pictures(path) for path in left)
     if kind.startswith("video"):
         assert sum(map(_pictures, left)) == status.written
-    else:  # the first segment has left the list
-        assert first < sum(map(_pictures, left)) + first == status.written
+    else:  # the first segment has left the list; so have more where the disk was full again
+        again = len(context.monitor.notices) > 2
+        seen = sum(map(_pictures, left)) + first
+        assert first < seen <= status.written if again else first < seen == status.written
     assert paths == [tiny / ("full.mp4" if kind.startswith("video") else f"hls/{PLAYLIST}")]
     assert capfd.readouterr().err == ""
 

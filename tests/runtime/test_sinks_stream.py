@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import threading
@@ -15,8 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mdrun.errors import OutputError
+from mdrun.errors import OutputError, SinkError
 from mdrun.frames import Result
+from mdrun.sinks import stream
 from mdrun.sinks.encode import BAR, Rate
 from mdrun.sinks.rotate import RotatingFile, Rotation
 from mdrun.sinks.scene import GAP
@@ -242,3 +244,35 @@ def test_a_full_disk_is_told_and_tried_again() -> None:
         with pytest.raises(OutputError, match="No space left"):
             _write(sink, 600)
     sink.abandon()
+
+
+@pytest.mark.parametrize("fails", [b"#EXT-X-ENDLIST", b"#EXTM3U"])
+def test_what_a_list_names_is_written_and_what_none_names_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bytes
+) -> None:
+    """The disk is full when the run ends, for the last list or for every list."""
+    write = stream._HlsFile.write
+
+    def full(file: stream._HlsFile, data: bytes) -> int:
+        if file.path.name == PLAYLIST and fails in bytes(data):
+            file._files.stop(OSError(errno.ENOSPC, "No space left on device"))
+            return len(data)
+        return write(file, data)
+
+    monkeypatch.setattr(stream._HlsFile, "write", full)
+    sink = HlsSink(tmp_path, parse_output(f"hls:{tmp_path}?segment=1s&width=160&fps=10"), make_context())
+    sink.start()
+
+    def run() -> None:
+        for sequence in range(75):
+            _offer(sink, make_live(sequence))
+        sink.finish()
+
+    with pytest.raises(SinkError, match="No space left"):
+        run()
+    sink.abandon()
+    left = [path for path in tmp_path.iterdir() if path.suffix == ".ts"]
+    assert sink.delivered == sum(len(_times(path)) for path in left)
+    assert (sink.delivered > 0) == (fails == b"#EXT-X-ENDLIST")
+    assert all(path.name in (tmp_path / PLAYLIST).read_text(encoding="utf-8") for path in left)
+    assert sink.given_up > 0

@@ -183,12 +183,12 @@ class HlsSink(StreamSink):
         files = self._files
         if files is None:
             return
-        if files.error is not None:
-            raise files.error
-        if files.listed:
+        if files.listed:  # also where what came behind it has failed
             files.listed = False
             self._arrived(self._pending)
             self._tidy()
+        if files.error is not None:
+            raise files.error
 
     def _complete(self) -> None:
         self._look_back(key=False)
@@ -249,6 +249,7 @@ class _HlsFiles:
         self.error: Exception | None = None
         self._folder = folder
         self._open: set[_HlsFile] = set()
+        self._unlisted: list[Path] = []  # whole segments that no list names yet
 
     def open(self, url: str, _flags: int, _options: dict[str, str]) -> _HlsFile:
         """For libavformat, by the address that it got from us."""
@@ -259,14 +260,22 @@ class _HlsFiles:
     def closed(self, file: _HlsFile) -> None:
         """A file is whole, and has its name."""
         self._open.discard(file)
-        self.listed |= file.path.name == PLAYLIST
+        if file.path.name == PLAYLIST:
+            self.listed = True
+            self._unlisted.clear()
+        else:
+            self._unlisted.append(file.path)
 
     def stop(self, error: Exception) -> None:
-        """Take nothing more, and remove what is not whole."""
+        """Take nothing more, and remove what is not whole or what no list names."""
         self.error = self.error or error
         for file in self._open:
             file.discard()
         self._open.clear()
+        for path in self._unlisted:
+            with suppress(OSError):
+                path.unlink()
+        self._unlisted.clear()
 
 
 class _HlsFile:
