@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
 from mdtrain.build import build_student, build_teacher, spec_of
 from mdtrain.config import load_config
+from mdtrain.data.augment import simulate_sensor
+from mdtrain.data.batches import normalise_thermal
 from mdtrain.models.backbone import BackboneName
 from mdtrain.models.detector import DetectorSpec
 from mdtrain.models.sizes import SIZES, SizeName
@@ -73,12 +77,17 @@ def test_a_student_of_both_sensors_wants_both() -> None:
     assert Student(SPEC, "visible").eval()(torch.randn(1, 3, 64, 64), None).output.logits.shape[0] == 1
 
 
-def test_low_resolution_thermal_is_the_upsampled_one() -> None:
-    """The deployed low-resolution input and the paper's down-and-up image give the same tensor."""
-    visible, low = torch.randn(1, 3, 96, 128), torch.randn(1, 1, 24, 32)
-    up = torch.nn.functional.interpolate(low, (96, 128), mode="bilinear", align_corners=False)
-    student = Student(SPEC)
-    torch.testing.assert_close(student.fuse_images(visible, low), student.fuse_images(visible, up))
+@pytest.mark.parametrize("seed", range(4))  # the sensor of a training is drawn
+def test_low_resolution_thermal_is_the_reduced_and_enlarged_one(seed: int) -> None:
+    """The graph's small thermal input and the paper's image, reduced and enlarged bilinearly, give the same tensor."""
+    rng, visible = np.random.default_rng(seed), torch.randn(1, 3, 96, 128)
+    full = rng.integers(0, 256, (96, 128), np.uint8)
+    reduced = cv2.resize(full, (32, 24), interpolation=cv2.INTER_LINEAR).astype(np.float32)
+    enlarged = cv2.resize(reduced, (128, 96), interpolation=cv2.INTER_LINEAR)
+    paper = torch.cat([visible, *3 * [normalise_thermal(torch.from_numpy(enlarged)[None])]], 1)
+    sensor = simulate_sensor(full, (32, 24), rng, coarser_share=0, shrink="bilinear")
+    graph = Student(SPEC).fuse_images(visible, normalise_thermal(torch.from_numpy(sensor)[None]))
+    torch.testing.assert_close(graph, paper, rtol=0, atol=1e-4)
 
 
 def test_gaff_is_all_that_two_streams_with_gaff_have_more_than_their_sum() -> None:

@@ -194,7 +194,7 @@ def test_the_published_annotations_judge_where_they_have_every_frame(data: Path)
     assert sources() == {"annotations_sanitized"}
     write_annotations(path, one | {"set03/V001/I00041": []})
     assert sources() == {"KAIST_annotation.json"}
-    assert len(read_kaist(data / "kaist", "train")[0].boxes) == 1  # what is learnt stays
+    assert len(read_kaist(data / "kaist", "train")[0].boxes) == 1  # the truth is what is learnt, too
 
 
 def test_split_and_join(tmp_path: Path) -> None:

@@ -1,16 +1,26 @@
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
+from mdrun.command import run_command
 from mdrun.errors import DataError, MdrunError, SourceError
-from mdtrain.data.records import MAX_WIDTH, check_records, keep_images, read_image
+from mdrun.thermal.normalise import Rule
+from mdtrain.cli import mdtrain
+from mdtrain.commands.labelled import read_labelled
+from mdtrain.config import load_config
+from mdtrain.data.records import MAX_WIDTH, check_command, check_records, keep_images, read_image
 from mdtrain.data.sets.mfnet import read_mfnet
 from mdtrain.data.sets.msrs import read_msrs
+from mdtrain.loop import read_records
+from mdtrain.tasks import make_task
 from tests.training.tree import write_mfnet, write_msrs
 
 
@@ -76,6 +86,41 @@ def test_missing_images_are_counted_before_a_training(tmp_path: Path) -> None:
     (tmp_path / "vi" / "00002N.jpg").unlink(missing_ok=True)
     with pytest.raises(SourceError, match=r"00002N\.jpg and 1 more files are missing"):
         check_records(read_msrs(tmp_path, "train"), tmp_path)
+
+
+def test_the_command_that_lists_all_missing_files(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """What the error suggests names the missing file itself: another list, other labels, a folder of another name."""
+    root = write_msrs(tmp_path / "my pairs")
+    (root / "labels" / "fusion").rename(root / "labels" / "infrared")
+    (root / "ir" / "00006N.jpg").unlink()
+    with pytest.raises(SourceError, match=r"00006N\.jpg is missing; `mdtrain (.*)` lists all$") as caught:
+        read_labelled("msrs", root, "val", "infrared")
+    command = str(caught.value).split("`")[1]
+    assert command == f"mdtrain data check '{root}' --set msrs --split val --labels infrared"
+    assert run_command(mdtrain, "mdtrain", [*shlex.split(command)[1:], "--json"]) == 4
+    assert json.loads(capfd.readouterr().out)["missing"] == [str(root / "ir" / "00006N.jpg")]
+
+
+@pytest.mark.parametrize(
+    ("layout", "options", "shown"),
+    [
+        ("street", {}, ""),
+        ("msrs", {"labels": "fusion", "kaist_labels": "paired"}, ""),
+        ("kaist", {"labels": "visible", "kaist_labels": "paired"}, " --kaist-labels paired"),
+        ("coco", {"rule": Rule.parse("percentile(1,99)")}, " --normalisation 'percentile(1,99)'"),
+    ],
+)
+def test_the_suggested_command_has_the_options_that_matter(layout: str, options: dict[str, Any], shown: str) -> None:
+    command = f"mdtrain data check set --set {layout} --split val{shown}"
+    assert check_command(layout, Path("set"), "val", **options) == command
+
+
+def test_a_training_suggests_the_command_of_the_set_that_lacks_a_file(tmp_path: Path) -> None:
+    root = write_msrs(tmp_path / "street7")
+    (root / "vi" / "00001D.jpg").unlink()
+    config = load_config(None, (f"data.root={tmp_path}", "data.sets=[]", f"data.street={root}"))
+    with pytest.raises(SourceError, match=f"`mdtrain data check {root} --set street --split train` lists all"):
+        read_records(config, make_task(config))
 
 
 def swap(root: Path) -> None:

@@ -106,7 +106,7 @@ def test_what_is_no_rule_is_a_problem_of_the_configuration(text: str) -> None:
 
 def test_a_set_of_counts_is_checked_by_its_rule(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     check = ["data", "check", str(write_counts(tmp_path / "coco")), "--json"]
-    assert run_command(mdtrain, "mdtrain", check) == 4
+    assert run_command(mdtrain, "mdtrain", check) == 5
     assert "raw counts" in json.loads(capsys.readouterr().out)["unreadable"][0]
     assert run_command(mdtrain, "mdtrain", [*check, "--normalisation", "percentile(1,99)"]) == 0
     assert json.loads(capsys.readouterr().out)["thermal_sizes"] == {"64x48": 2}

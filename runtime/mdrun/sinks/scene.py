@@ -38,6 +38,7 @@ PAPER: Colour = (236, 238, 241)
 MUTED: Colour = (150, 156, 166)
 WARN: Colour = (240, 228, 66)
 NOTHING = "nothing found"
+NO_LABELS = "no labels"
 MEASURED = f"thermal · {Provenance.MEASURED.value}"  # the one caption that calls for no attention
 GAP = 6  # between the two panes
 LABEL_PX = 11
@@ -56,6 +57,7 @@ class Look:
         display: lowest score that is drawn, of results that have none of their own.
         thermal_used: the engine takes the thermal image.
         task: of the engine.
+        labels: what is drawn was not found but labelled, for sure and not by an engine.
     """
 
     engine: str
@@ -63,6 +65,7 @@ class Look:
     display: float
     thermal_used: bool
     task: str = "detect"
+    labels: bool = False
 
     def colour(self, index: int) -> Colour:
         """Colour of one class; the background of label maps has none of the palette."""
@@ -73,6 +76,10 @@ class Look:
     def shown(self, detections: Detections, result: Result) -> Detections:
         """Those of a result that are drawn."""
         return above(detections, self.display if result.display is None else result.display)
+
+    def caption(self, index: int, score: float) -> str:
+        """Class and score of a result, the class of a label."""
+        return self.classes[index] if self.labels else f"{self.classes[index]} {score:.2f}"
 
     def legend(self) -> list[tuple[str, Colour]]:
         """Name and colour of every class that is drawn."""
@@ -117,7 +124,7 @@ def draw_scene(result: Result, look: Look, pane_wh: tuple[int, int]) -> Image:
             _draw_boxes(right, found, placed, look)
     chip(left, "visible", PAPER)
     caption = thermal_caption(result, look.thermal_used)
-    chip(right, caption, PAPER if caption == MEASURED else WARN)
+    chip(right, "thermal" if look.labels else caption, PAPER if caption == MEASURED else WARN)
     return canvas
 
 
@@ -154,7 +161,7 @@ def class_caption(classification: Classification, result: Result, look: Look) ->
     """Classes from the display threshold, the best first: `night 0.98`."""
     least = look.display if result.display is None else result.display
     rows = zip(classification.classes.tolist(), classification.scores.tolist(), strict=True)
-    return SEPARATOR.join(f"{look.classes[index]} {score:.2f}" for index, score in rows if score >= least) or NOTHING
+    return SEPARATOR.join(look.caption(index, score) for index, score in rows if score >= least) or NOTHING
 
 
 def pane_size(visible_wh: tuple[int, int], width: int) -> tuple[int, int]:
@@ -213,7 +220,7 @@ def _tags(found: Detections, corners: list[list[int]], look: Look) -> list[Tag]:
     """Class and score of every box in the colour of its class."""
     kinds = found.classes.tolist()
     return [
-        Tag(f"{look.classes[kind]} {score:.2f}", look.colour(kind), corner)
+        Tag(look.caption(kind, score), look.colour(kind), corner)
         for kind, score, corner in zip(kinds, found.scores, corners, strict=True)
     ]
 

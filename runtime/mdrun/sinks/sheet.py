@@ -11,7 +11,7 @@ from mdrun.errors import OutputError
 from mdrun.frames import Result
 from mdrun.sinks import legend
 from mdrun.sinks.base import FileSink
-from mdrun.sinks.scene import GAP, MUTED, PAPER, Look, count_caption, draw_scene, pane_size
+from mdrun.sinks.scene import GAP, MUTED, NO_LABELS, NOTHING, PAPER, Look, count_caption, draw_scene, pane_size
 from mdrun.sinks.text import BOLD, Colour, Image, draw_text, shorten, text_width
 
 MOMENTS = 6
@@ -116,7 +116,10 @@ class SheetSink(FileSink):
         frame = visible.name or f"frame {visible.sequence}"
         if self._timed:
             frame += f" · {visible.captured_ns / 1e9:.2f} s"
-        return Moment(draw_scene(result, self._look, pane_wh), frame, count_caption(result, self._look))
+        found = count_caption(result, self._look)
+        if self._look.labels and found == NOTHING:
+            found = NO_LABELS
+        return Moment(draw_scene(result, self._look, pane_wh), frame, found)
 
     def _layout(self, moments: list[Moment]) -> Image:
         height, width = moments[0].scene.shape[:2]
@@ -135,8 +138,8 @@ class SheetSink(FileSink):
     def _header(self, width: int) -> Image:
         """Engine and length of the run on the left, the classes in their colours on the right or below."""
         look = self._look
-        title = f"{self._results} results"
-        if look.task != "segment":
+        title = f"{self._results} {'labelled pairs' if look.labels else 'results'}"
+        if look.task != "segment" and not look.labels:
             title += f" · {'boxes' if look.task == 'detect' else 'classes'} from {look.display:.2f}"
         after = MARGIN + text_width(look.engine, 22, BOLD) + 14
         end = after + text_width(title, 14)

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from mdrun.errors import SourceError, UsageError
+from mdrun.errors import DataError, SourceError, UsageError
 from mdrun.numbers import FiniteRange
 
 SHOWN = 5  # names of a kind; --json has all
@@ -49,12 +49,13 @@ def check(
     sheet: Path | None,
     as_json: bool,
 ) -> None:
-    """Report missing and unpaired files, sizes, classes of boxes and pixels, day and night.
+    """Report missing, damaged and unpaired files, sizes, classes of boxes and pixels, day and night.
 
     Fails if a pair is unusable.
     """
     from mdrun.thermal.normalise import Rule  # noqa: PLC0415
     from mdtrain.data.check import check_set, draw_sheet  # noqa: PLC0415
+    from mdtrain.data.problems import all_problems  # noqa: PLC0415
     from mdtrain.data.records import refuse_swapped, use_rule  # noqa: PLC0415
     from mdtrain.data.sets import SET_NAMES, read_set  # noqa: PLC0415
     from mdtrain.outputs import result_file  # noqa: PLC0415
@@ -68,20 +69,19 @@ def check(
     except ValueError as error:
         raise UsageError(f"--normalisation: {error}") from error
     with result_file(sheet) if sheet is not None else nullcontext():
-        records = read_set(layout, folder, split, labels, kaist)
+        with all_problems() as problems:
+            records = read_set(layout, folder, split, labels, kaist)
         use_rule(records, rule)
-        report, usable = check_set(records, (640, 512))
+        report, usable = check_set(records, (640, 512), problems)
         if as_json:
             click.echo(json.dumps(report.to_json()))
         else:
             _show(f"{folder}, {split}", report)
         if sheet is not None and usable:
             draw_sheet(usable, f"{layout} {split}", sheet)
-    if not report.usable:
-        raise SourceError(
-            f"{folder}: {len(usable)} of {report.pairs} pairs of {split} can be used; "
-            "copy the files named above again or take their names out of the list"
-        )
+    if not report.pairs:
+        raise SourceError(f"{folder}: the list {split} is empty, wanted one pair at least; fill it or check another")
+    _refuse(report, f"{folder}: {len(usable)} of {report.pairs} pairs of {split} can be used")
     refuse_swapped(usable, folder)
 
 
@@ -103,6 +103,21 @@ def split(folder: Path, share: float, seed: int) -> None:
     click.echo(f"{folder}: {', '.join(f'{name}.txt {len(names)} pairs' for name, names in lists.items())}")
 
 
+def _refuse(report: Any, found: str) -> None:
+    """Fail where a pair of the list cannot be used.
+
+    Raises:
+        SourceError: a file is missing or damaged.
+        DataError: all files are whole, and some contradict each other or their camera.
+    """
+    if report.swapped:
+        raise DataError(f"{found}; the images of {report.swapped} seem to be swapped: exchange their two folders")
+    if report.lost:
+        raise SourceError(f"{found}; copy the files named above again or take their names out of the list")
+    if not report.usable:
+        raise DataError(f"{found}; correct the files named above or take their names out of the list")
+
+
 def _show(title: str, report: Any) -> None:
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
@@ -115,8 +130,9 @@ def _show(title: str, report: Any) -> None:
         ("missing files", _names(report.missing)),
         ("unreadable files", _names(report.unreadable)),
         ("files without a partner", _names(report.unpaired)),
-        ("visible sizes", _counts(report.visible_sizes)),
-        ("thermal sizes", _counts(report.thermal_sizes)),
+        ("sizes that do not fit", _names(report.mismatched)),
+        ("visible sizes", _counts(report.visible_sizes, SHOWN)),
+        ("thermal sizes", _counts(report.thermal_sizes, SHOWN)),
         ("day, night, unknown", f"{report.day}, {report.night}, {unknown}"),
     ]
     if report.classes:
@@ -138,11 +154,12 @@ def _show(title: str, report: Any) -> None:
     )
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    Console(markup=False, emoji=False).print(table)  # names of files are no markup
 
 
-def _counts(counter: Any) -> str:
-    return ", ".join(f"{name} {count}" for name, count in counter.most_common()) or "none"
+def _counts(counter: Any, most: int | None = None) -> str:
+    text = ", ".join(f"{name} {count}" for name, count in counter.most_common(most)) or "none"
+    return text if most is None else text + _more(len(counter) - most)
 
 
 def _shares(report: Any) -> str:
@@ -158,5 +175,8 @@ def _shares(report: Any) -> str:
 def _names(names: list[str]) -> str:
     if not names:
         return "none"
-    more = f"\n… and {len(names) - SHOWN} more (--json has all)" if len(names) > SHOWN else ""
-    return f"{len(names)}\n" + "\n".join(names[:SHOWN]) + more
+    return f"{len(names)}\n" + "\n".join(names[:SHOWN]) + _more(len(names) - SHOWN)
+
+
+def _more(left: int) -> str:
+    return f"\n… and {left} more (--json has all)" if left > 0 else ""

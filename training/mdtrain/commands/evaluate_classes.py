@@ -42,7 +42,7 @@ def classes(
     """
     from mdrun.models import resolve
     from mdrun.onnx_file import read_manifest
-    from mdtrain.data.records import check_records
+    from mdtrain.data.records import check_command, check_records
     from mdtrain.data.sets import read_set
     from mdtrain.metrics.classes import class_scores, judge_classes
     from mdtrain.metrics.label_pairs import GROUPS
@@ -53,7 +53,7 @@ def classes(
             f"{data}: its name {layout!r} is no layout with classes; name it with --set: {', '.join(LAYOUTS)}"
         )
     records = read_set(layout, data, split)
-    check_records(records, data)
+    check_records(records, data, check_command(layout, data, split))
     if unknown := [record for record in records if record.class_name is None]:
         raise DataError(f"{unknown[0].visible_file.path}: its class is not known; choose a set that has classes")
     judged = judge_classes(engine, records, thermal_size)

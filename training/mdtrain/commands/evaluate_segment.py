@@ -23,6 +23,7 @@ from mdtrain.commands.shown import (
 )
 
 if TYPE_CHECKING:
+    from mdtrain.data.sets import SetName
     from mdtrain.metrics.label_pairs import Group
 
 # ruff: noqa: PLC0415  # numpy and OpenCV load when a command runs, not for --help
@@ -64,7 +65,7 @@ def mfnet(
 
     from mdrun.models import resolve
     from mdrun.onnx_file import read_manifest
-    from mdtrain.data.records import check_records
+    from mdtrain.data.records import check_command, check_records
     from mdtrain.data.sets import read_set
     from mdtrain.metrics.error_folder import error_folder
     from mdtrain.metrics.error_frame import Run
@@ -74,8 +75,9 @@ def mfnet(
     split = split or ("test" if name == "mfnet" else "val")
     title = f"{engine.stem} on {data.name} {split}, {camera(thermal_size)}"
     with error_folder(errors) if errors is not None else nullcontext() as folder:
-        records = read_set("mfnet" if name == "mfnet" else "street", data, split)
-        check_records(records, data)
+        layout: SetName = "mfnet" if name == "mfnet" else "street"
+        records = read_set(layout, data, split)
+        check_records(records, data, check_command(layout, data, split))
         check_label_maps(records, data)
         judged = tqdm(judge_labels(engine, records, thermal_size), total=len(records), desc=engine.stem, disable=None)
         matrices = [pair.matrix for pair in judged]

@@ -63,7 +63,7 @@ def read_labelled(layout: SetName, data: Path, split: str, labels: str | None) -
         UsageError: labels that the set does not have, or a list.
         SourceError, DataError: the set cannot be read.
     """
-    from mdtrain.data.records import check_records
+    from mdtrain.data.records import check_command, check_records
     from mdtrain.data.sets import read_set
 
     known = LABELS.get(layout, ())
@@ -74,7 +74,7 @@ def read_labelled(layout: SetName, data: Path, split: str, labels: str | None) -
     if labels is not None:
         chosen["kaist_labels" if layout == "kaist" else "labels"] = labels
     records = read_set(layout, data, split, **chosen)
-    check_records(records, data)
+    check_records(records, data, check_command(layout, data, split, **chosen))
     return records
 
 

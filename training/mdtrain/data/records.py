@@ -6,6 +6,7 @@ are names, which each training puts in an order of its own.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,9 @@ MAX_WIDTH = 800  # twice the default network's width; larger files only cost mem
 DAY_NIGHT = ("day", "night")  # classes of pairs where a set says no more than when they were taken
 PROBES = 16  # pairs of a set that are opened before a training
 EIGHT_BITS = Rule()
+# Between the proportions of the two images of a pair: RoadScene's registered crops differ by up to 11.2 %, two cameras
+# of 4:3 and 3:2, whose views are not one, by 12.5 %.
+MOST_STRETCH = 1.12
 GREY_LIMIT = 1.0  # mean span of a pixel's channels; the greyest of 204 pairs of RoadScene and MSRS has 3.2
 
 
@@ -53,20 +57,27 @@ class ImageFile:
     rule: Rule = EIGHT_BITS
 
     def read(self) -> NDArray[np.uint8]:
-        """Decode, at most MAX_WIDTH pixels wide.
+        """What was kept, else decode, at most MAX_WIDTH pixels wide.
+
+        Raises:
+            SourceError, DataError: as `decode`.
+        """
+        if self.kept is not None:
+            return self.kept
+        image = _at_most(self.decode())
+        if self.keep:
+            self.kept = image
+        return image
+
+    def decode(self) -> NDArray[np.uint8]:
+        """As large as it is stored.
 
         Raises:
             SourceError, DataError: as `read_image`, or as `read_four_channels`.
         """
-        if self.kept is not None:
-            return self.kept
         if self.four_channels:
-            image = _at_most(read_four_channels(self.path)[not self.colour])
-        else:
-            image = read_image(self.path, colour=self.colour, rule=self.rule)
-        if self.keep:
-            self.kept = image
-        return image
+            return read_four_channels(self.path)[not self.colour]
+        return _decode(self.path, colour=self.colour, rule=self.rule)
 
 
 @dataclass
@@ -84,17 +95,25 @@ class LabelFile:
     keep: bool = False
 
     def read(self) -> NDArray[np.uint8]:
+        """What was kept, else decode.
+
+        Raises:
+            SourceError, DataError: as `decode`.
+        """
+        if self.kept is not None:
+            return self.kept
+        label_map = self.decode()
+        if self.keep:
+            self.kept = label_map
+        return label_map
+
+    def decode(self) -> NDArray[np.uint8]:
         """(H, W) indices into LABEL_CLASSES, or IGNORE_LABEL; of any size.
 
         Raises:
             SourceError, DataError: as `read_label_map`.
         """
-        if self.kept is not None:
-            return self.kept
-        label_map = read_label_map(self.path, len(LABEL_CLASSES), IGNORE_LABEL)
-        if self.keep:
-            self.kept = label_map
-        return label_map
+        return read_label_map(self.path, len(LABEL_CLASSES), IGNORE_LABEL)
 
 
 @dataclass(frozen=True)
@@ -111,6 +130,8 @@ class Record:
         label_map_file: classes of all pixels, the same field of view; None where there are only boxes.
         label: class of the whole pair, where the set has one; see `class_name`.
         kaist: what KAIST's miss rate is judged by: also boxes that nothing learns from; None of other sets.
+        declared_size: width and height in pixels that the set's labels say its boxes were counted in, before they
+            became fractions; None where they say none.
     """
 
     name: str
@@ -122,6 +143,7 @@ class Record:
     label_map_file: LabelFile | None = None
     label: str | None = None
     kaist: ImageTruth | None = None
+    declared_size: tuple[int, int] | None = None
 
     @property
     def class_name(self) -> str | None:
@@ -158,12 +180,13 @@ def make_record(
     *,
     night: bool | None = None,
     label_map: Path | None = None,
+    declared_size: tuple[int, int] | None = None,
 ) -> Record:
     """A record of a visible and a thermal file; `boxes` (G, 4) xyxy in fractions of the image."""
     visible, thermal = ImageFile(files[0], colour=True), ImageFile(files[1], colour=False)
     unit = boxes.reshape(-1, 4).astype(np.float32).clip(0, 1)
     labels = LabelFile(label_map) if label_map is not None else None
-    return Record(name, visible, thermal, unit, classes.astype(np.int64), night, labels)
+    return Record(name, visible, thermal, unit, classes.astype(np.int64), night, labels, declared_size=declared_size)
 
 
 def use_rule(records: Sequence[Record], rule: Rule) -> None:
@@ -184,11 +207,16 @@ def read_image(path: Path, *, colour: bool, rule: Rule = EIGHT_BITS) -> NDArray[
         SourceError: missing, truncated or not an image.
         DataError: a coloured thermal image or a visible one without colour, or not what the rule takes.
     """
-    image = images.read_image(path, Modality.VISIBLE if colour else Modality.THERMAL)
+    return _at_most(_decode(path, colour=colour, rule=rule))
+
+
+def _decode(path: Path, *, colour: bool, rule: Rule) -> NDArray[np.uint8]:
+    """As `read_image`, of any width."""
+    image: NDArray[np.uint8] = images.read_image(path, Modality.VISIBLE if colour else Modality.THERMAL)
     if colour:
-        return _at_most(image)
+        return image
     try:
-        return _at_most(normalise(image, rule))
+        return normalise(image, rule)
     except DataError as error:
         raise DataError(f"{path}: {error}; in training data.normalisation is the rule") from error
 
@@ -214,8 +242,13 @@ def keep_images(records: Sequence[Record], budget_mb: int) -> None:
             file.keep = True
 
 
-def check_records(records: Sequence[Record], where: Path) -> None:
+def check_records(records: Sequence[Record], where: Path, command: str | None = None) -> None:
     """Fail now, not in the middle of a training: all files are there, some of them are opened.
+
+    Args:
+        records: of one list.
+        where: folder of their set.
+        command: what lists all missing files, see `check_command`; None where the pairs are of no list of the set.
 
     Raises:
         SourceError: no records, or a file is missing (names the first and how many more there are) or unreadable.
@@ -226,8 +259,28 @@ def check_records(records: Sequence[Record], where: Path) -> None:
     missing = [path for path in dict.fromkeys(f.path for r in records for f in r.files) if not path.is_file()]
     if missing:
         more = f" and {len(missing) - 1} more files are" if len(missing) > 1 else " is"
-        raise SourceError(f"{missing[0]}{more} missing; `mdtrain data check {where}` lists all")
+        way_out = f"copy what is missing into {where}" if command is None else f"`{command}` lists all"
+        raise SourceError(f"{missing[0]}{more} missing; {way_out}")
     refuse_swapped(records, where)
+
+
+def check_command(
+    layout: str,
+    folder: Path,
+    split: str,
+    labels: str = "fusion",
+    kaist_labels: str = "sanitized",
+    rule: Rule = EIGHT_BITS,
+) -> str:
+    """The command that shows what is wrong with a list, with the options that `read_set` was given."""
+    words = ["mdtrain", "data", "check", str(folder), "--set", layout, "--split", split]
+    if layout == "msrs" and labels != "fusion":
+        words += ["--labels", labels]
+    if layout == "kaist" and kaist_labels != "sanitized":
+        words += ["--kaist-labels", kaist_labels]
+    if rule != EIGHT_BITS:
+        words += ["--normalisation", str(rule)]
+    return shlex.join(words)
 
 
 def refuse_swapped(records: Sequence[Record], where: Path) -> None:
@@ -241,14 +294,19 @@ def refuse_swapped(records: Sequence[Record], where: Path) -> None:
     for record in probes:
         for file in record.files[1:]:
             file.read()
-    if probes and all(_is_grey(record.visible) for record in probes):
+    if probes and not any(record.visible.any() for record in probes):
+        raise DataError(
+            f"{where}: its visible images are black ({len(probes)} of {len(records)} were opened); "
+            "copy them again, or leave the set out"
+        )
+    if probes and all(is_grey(record.visible) for record in probes):
         raise DataError(
             f"{where}: none of its visible images has colour ({len(probes)} of {len(records)} were opened), wanted "
             "colour; are the folders of visible and thermal images swapped?"
         )
 
 
-def _is_grey(image: NDArray[np.uint8]) -> bool:
+def is_grey(image: NDArray[np.uint8]) -> bool:
     """Three channels that hold one image, a JPEG's rounding apart."""
     sparse = image[::4, ::4]
     return float((sparse.max(2) - sparse.min(2)).mean()) < GREY_LIMIT

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mdrun.engine import Engine
-from mdrun.errors import DataError, EngineError
+from mdrun.errors import DataError, EngineError, UsageError
 from mdtrain.data.records import CLASSES, Record
 from mdtrain.metrics.coco import Found, Scores, Truth, average_precision
 from mdtrain.metrics.kaist_images import miss_rate_scores
@@ -66,6 +66,7 @@ def run_engine(
     Raises:
         EngineError: the engine cannot be loaded or knows none of the set's classes.
         DataError: a pair that the engine does not take.
+        UsageError: the camera to simulate is larger than the images.
     """
     with Engine.load(path) as engine:
         refuse_other_task(engine, path, "detect")
@@ -91,9 +92,19 @@ def refuse_other_task(engine: Engine, path: Path, wanted: str) -> None:
 
 
 def seen_by(thermal: NDArray[np.uint8], size: tuple[int, int] | None) -> NDArray[np.uint8]:
-    """The thermal image of a camera with `size` (width, height) pixels, by area averaging; None leaves it."""
+    """The thermal image of a camera with `size` (width, height) pixels, by area averaging; None leaves it.
+
+    Raises:
+        UsageError: the camera would have more pixels than the image.
+    """
     if size is None:
         return thermal
+    height, width = thermal.shape[:2]
+    if size[0] > width or size[1] > height:
+        raise UsageError(
+            f"--thermal-size is {size[0]}x{size[1]}, wanted a camera of at most the {width}x{height} pixels of the "
+            "thermal images; leave it out to see these as they are"
+        )
     return np.asarray(cv2.resize(thermal, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mdrun.errors import DataError
 from mdtrain.metrics.files import read_text
+from mdtrain.metrics.label_boxes import cut_box
 
 LINE = "class cx cy w h"
 ROUNDING = 1e-3  # labels are written with a few digits: an edge may lie this fraction of the image outside
@@ -36,16 +37,16 @@ def read_yolo_labels(
     boxes, classes = [], []
     for number, line in enumerate(read_text(path, "labels").split("\n"), start=1):
         if line.strip():
-            label, box = _parse(line, f"labels {path.name}, line {number}", class_count)
+            label, box = _parse(line, f"labels {path}, line {number}", class_count)
             classes.append(label)
             boxes.append(box)
     fractions = np.array(boxes, dtype=np.float64).reshape(-1, 4)
-    pixels = np.clip(fractions, 0.0, 1.0) * (width, height, width, height)
+    pixels = fractions * (width, height, width, height)
     return pixels.astype(np.float32), np.array(classes, dtype=np.int64)
 
 
-def _parse(line: str, where: str, class_count: int | None) -> tuple[int, list[float]]:
-    """Class and corner fractions x1, y1, x2, y2 of one line."""
+def _parse(line: str, where: str, class_count: int | None) -> tuple[int, NDArray[np.float64]]:
+    """Class and corner fractions x1, y1, x2, y2 of one line, within the image."""
     shown = line.strip()[:60]
     try:
         label, cx, cy, width, height = map(float, line.split())
@@ -57,4 +58,4 @@ def _parse(line: str, where: str, class_count: int | None) -> tuple[int, list[fl
     corners = [cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2]
     if not (width >= 0 and height >= 0 and all(-ROUNDING <= value <= 1 + ROUNDING for value in corners)):
         raise DataError(f"{where}: the box {shown!r} leaves the image, wanted `{LINE}` as fractions of its size")
-    return int(label), corners
+    return int(label), cut_box(corners, (1, 1), where, shown)

@@ -1,23 +1,62 @@
 """Your own pairs: two folders of images and one COCO file of boxes a split.
 
 Layout: `visible/NAME`, `thermal/NAME` (the same stem; another ending is fine), `SPLIT.json` with `images`
-(`id`, `file_name`, `width`, `height`; `night` 1 or 0 where known), `annotations` (`image_id`, `category_id`, `bbox`
-x y w h in pixels of the visible image) and `categories` (`id`, `name`). Other categories and crowds are left out.
+(`id`, `file_name`, `width`, `height`; `night` 1 or 0, true or false, where known), `annotations` (`image_id`,
+`category_id`, `bbox` x y w h in pixels of the visible image) and `categories` (`id`, `name`). Other categories and
+crowds are left out.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable, Container, Hashable, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mdrun.errors import DataError
+from mdrun.sources.uri import IMAGE_SUFFIXES
+from mdtrain.data.problems import each
 from mdtrain.data.records import CLASSES, Record, make_record
 from mdtrain.data.sets.lists import no_list
 from mdtrain.metrics.files import Entry, parse_json, read_text
+from mdtrain.metrics.label_boxes import cut_box
 
 ALIASES = {"people": "person", "pedestrian": "person", "bike": "bicycle", "cyclist": "bicycle"}
+
+
+class CocoEntry(Entry):
+    """An object of the file: some writers have 640.0 for 640, and true or false for 1 and 0."""
+
+    def whole(self, key: str, default: int | None = None) -> int:
+        """A whole number; `default` where the key is absent."""
+        value = self._value.get(key)
+        return int(value) if isinstance(value, float) and value.is_integer() else super().whole(key, default)
+
+    def side(self, key: str) -> int:
+        """Pixels of a side of an image."""
+        value = self.whole(key)
+        return value if value > 0 else self.refuse(key, "pixels, 1 or more")
+
+    def flag(self, key: str) -> bool | None:
+        """True or false, also as 1 or 0; None where the key is absent or null."""
+        value = self._value.get(key)
+        if value is None:
+            return None
+        return bool(value) if value in (0, 1) else self.refuse(key, "1, 0, true or false; leave it out where unknown")
+
+    def known(self, key: str, ids: Container[int], whose: str) -> int:
+        """An id that the file has."""
+        value = self.whole(key)
+        return value if value in ids else self.refuse(key, f"an id of one of the file's {whose}")
+
+    def objects(self, key: str) -> list[CocoEntry]:
+        """A list of objects."""
+        return [CocoEntry(entry._value, entry.where) for entry in self.entries(key)]
+
+
+Label = tuple[CocoEntry, int]  # an annotation and the index of its class
 
 
 def read_coco(root: Path, split: str) -> list[Record]:
@@ -32,29 +71,51 @@ def read_coco(root: Path, split: str) -> list[Record]:
         layout = "the layout of own pairs is visible/, thermal/, train.json, val.json"
         raise no_list(f"{path}: no such file", layout, sorted(file.stem for file in root.glob("*.json")))
     where = str(path)
-    data = Entry(parse_json(read_text(path, "annotations"), where), where)
-    known = {}
-    for category in data.entries("categories"):
-        name = category.text("name").lower()
-        if ALIASES.get(name, name) in CLASSES:
-            known[category.whole("id")] = CLASSES.index(ALIASES.get(name, name))
+    data = CocoEntry(parse_json(read_text(path, "annotations"), where), where)
+    images = data.objects("images")
+    _refuse_twice(images, "id", lambda image: image.whole("id"))
+    _refuse_twice(images, "file_name", lambda image: Path(image.text("file_name")).stem, ", folder and ending aside")
+    labels = _labels(data, {image.whole("id") for image in images})
+    files = sorted((root / "thermal").glob("*"))
+    thermal = {file.stem: file for file in files if file.suffix.lower() in IMAGE_SUFFIXES}
+    return each(images, lambda image: _record(root, image, labels[image.whole("id")], thermal))
+
+
+def _refuse_twice(
+    entries: Sequence[CocoEntry], key: str, identity: Callable[[CocoEntry], Hashable], aside: str = ""
+) -> None:
+    first: dict[Hashable, CocoEntry] = {}
+    for entry in entries:
+        other = first.setdefault(identity(entry), entry)
+        if other is not entry:
+            entry.refuse(key, f"another than {other.where.rpartition(' ')[2]} has{aside}")
+
+
+def _labels(data: CocoEntry, images: Container[int]) -> dict[int, list[Label]]:
+    """Annotations of learnt classes, by the id of their image."""
+    categories = data.objects("categories")
+    _refuse_twice(categories, "id", lambda category: category.whole("id"))
+    names = {category.whole("id"): category.text("name").lower() for category in categories}
+    known = {key: CLASSES.index(name) for key, text in names.items() if (name := ALIASES.get(text, text)) in CLASSES}
     if not known:
-        raise DataError(f"{where}: none of its categories is learnt, wanted some of {', '.join(CLASSES)}")
-    boxes: dict[int, list[tuple[int, list[float]]]] = defaultdict(list)
-    for entry in data.entries("annotations"):
-        label = known.get(entry.whole("category_id"))
-        if label is not None and not entry.whole("iscrowd", 0):
-            boxes[entry.whole("image_id")].append((label, entry.four("bbox", "x y w h")))
-    thermal = {file.stem: file for file in sorted((root / "thermal").glob("*"))}
-    return [_record(root, image, boxes[image.whole("id")], thermal) for image in data.entries("images")]
+        raise DataError(f"{data.where}: none of its categories is learnt, wanted some of {', '.join(CLASSES)}")
+    labels: dict[int, list[Label]] = defaultdict(list)
+    for entry in data.objects("annotations"):
+        image, category = entry.known("image_id", images, "images"), entry.known("category_id", names, "categories")
+        if category in known and not entry.flag("iscrowd"):
+            labels[image].append((entry, known[category]))
+    return labels
 
 
-def _record(root: Path, image: Entry, rows: list[tuple[int, list[float]]], thermal: dict[str, Path]) -> Record:
+def _record(root: Path, image: CocoEntry, labels: Sequence[Label], thermal: dict[str, Path]) -> Record:
     file = root / "visible" / image.text("file_name")
     partner = thermal.get(file.stem, root / "thermal" / file.name)  # a missing one is found before the first iteration
-    size = np.array([image.whole("width"), image.whole("height")] * 2)
-    table = np.array([box for _, box in rows], np.float64).reshape(-1, 4)
-    table[:, 2:] += table[:, :2]
-    night = {0: False, 1: True}.get(image.whole("night", -1))
-    labels = np.array([label for label, _ in rows], np.int64)
-    return make_record(file.stem, (file, partner), table / size, labels, night=night)
+    size = image.side("width"), image.side("height")
+    boxes = np.array([_box(entry, size) for entry, _ in labels], np.float64)
+    classes = np.array([index for _, index in labels], np.int64)
+    return make_record(file.stem, (file, partner), boxes, classes, night=image.flag("night"), declared_size=size)
+
+
+def _box(entry: CocoEntry, size: tuple[int, int]) -> NDArray[np.float64]:
+    x, y, width, height = entry.four("bbox", "x y w h")
+    return cut_box((x, y, x + width, y + height), size, f"{entry.where}: bbox", f"{x:g} {y:g} {width:g} {height:g}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mdtrain.data.problems import each
 from mdtrain.data.records import Record, make_record
 from mdtrain.data.sets.lists import no_list, text_lists
 from mdtrain.data.sets.voc import read_voc
@@ -31,12 +32,11 @@ def read_flir(root: Path, split: str) -> list[Record]:
         published = {Path(file).stem: name for name, file in LISTS.items()}
         there = [published.get(name, name) for name in text_lists(root)]
         raise no_list(f"{listing}: no such list of names", layout, there)
-    records = []
-    for line in read_text(listing, "list of names").split():
-        name = line.removesuffix(THERMAL)
-        boxes, classes = read_voc(root / "Annotations" / f"{name}{THERMAL}.xml", NAMES)
-        images = root / "JPEGImages"
-        records.append(
-            make_record(name, (images / f"{name}_RGB.jpg", images / f"{name}{THERMAL}.jpeg"), boxes, classes)
-        )
-    return records
+    lines = read_text(listing, "list of names").split()
+    return each(lines, lambda line: _record(root, line.removesuffix(THERMAL)))
+
+
+def _record(root: Path, name: str) -> Record:
+    boxes, classes, size = read_voc(root / "Annotations" / f"{name}{THERMAL}.xml", NAMES)
+    files = root / "JPEGImages" / f"{name}_RGB.jpg", root / "JPEGImages" / f"{name}{THERMAL}.jpeg"
+    return make_record(name, files, boxes, classes, declared_size=size)

@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from mdrun.errors import DataError, OutputError, SourceError, UsageError
+from mdrun.sources.uri import IMAGE_SUFFIXES
+from mdtrain.data.problems import each
 from mdtrain.data.records import Record, make_record
 from mdtrain.data.sets.lists import no_list, text_lists
 from mdtrain.metrics.files import read_text
@@ -36,12 +38,14 @@ def read_folders(root: Path, split: str) -> list[Record]:
         raise no_list(f"{listing}: no such list of pairs", way_out, text_lists(root))
     visible, thermal = find_files(root / "visible"), find_files(root / "thermal")
     lines = [line.strip() for line in read_text(listing, "list of pairs").splitlines()]
-    return [_record(listing, line, visible, thermal) for line in lines if line]
+    return each(filter(None, lines), lambda line: _record(listing, line, visible, thermal))
 
 
 def find_files(folder: Path) -> dict[str, Path]:
-    """Files one folder below, by `CLASS/STEM`, in the order of their names; hidden ones are left out."""
-    files = sorted(path for path in folder.glob("[!.]*/[!.]*") if path.is_file())
+    """Images one folder below, by `CLASS/STEM`, in the order of their names; hidden ones are left out."""
+    files = sorted(
+        path for path in folder.glob("[!.]*/[!.]*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+    )
     return {f"{path.parent.name}/{path.stem}": path for path in files}
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mdtrain.data.problems import each
 from mdtrain.data.records import Record, make_record
 from mdtrain.data.sets.lists import no_list
 from mdtrain.data.sets.voc import read_voc
@@ -28,8 +29,10 @@ def read_llvip(root: Path, split: str) -> list[Record]:
         layout = "the LLVIP layout is visible/, infrared/ with train/, test/, Annotations/"
         there = sorted(path.name for path in folder.parent.glob("*") if path.is_dir())
         raise no_list(f"{folder}: no such folder", layout, there)
-    records = []
-    for path in sorted(folder.glob("*.jpg")):
-        boxes, classes = read_voc(root / "Annotations" / f"{path.stem}.xml", NAMES)
-        records.append(make_record(path.stem, (path, root / "infrared" / part / path.name), boxes, classes))
-    return records
+    return each(sorted(folder.glob("*.jpg")), lambda path: _record(root, path, part))
+
+
+def _record(root: Path, visible: Path, part: str) -> Record:
+    boxes, classes, size = read_voc(root / "Annotations" / f"{visible.stem}.xml", NAMES)
+    files = visible, root / "infrared" / part / visible.name
+    return make_record(visible.stem, files, boxes, classes, declared_size=size)

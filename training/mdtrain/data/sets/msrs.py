@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mdtrain.data.problems import each
 from mdtrain.data.records import CLASSES, Record, make_record
 from mdtrain.data.sets.lists import no_list, text_lists
 from mdtrain.metrics.files import read_text
@@ -28,10 +29,11 @@ def read_msrs(root: Path, split: str, labels: str = "fusion") -> list[Record]:
     if not listing.is_file():
         layout = "the MSRS layout is vi/, ir/, labels/, train.txt, val.txt"
         raise no_list(f"{listing}: no such list of names", layout, text_lists(root))
-    records = []
-    for name in read_text(listing, "list of names").split():
-        stem = Path(name).stem
-        boxes, classes = read_yolo_labels(root / "labels" / labels / f"{stem}.txt", 1, 1, len(CLASSES))
-        files = root / "vi" / f"{stem}.jpg", root / "ir" / f"{stem}.jpg"
-        records.append(make_record(stem, files, boxes, classes, night=NIGHT.get(stem[-1])))
-    return records
+    names = read_text(listing, "list of names").split()
+    return each(names, lambda name: _record(root, Path(name).stem, labels))
+
+
+def _record(root: Path, stem: str, labels: str) -> Record:
+    boxes, classes = read_yolo_labels(root / "labels" / labels / f"{stem}.txt", 1, 1, len(CLASSES))
+    files = root / "vi" / f"{stem}.jpg", root / "ir" / f"{stem}.jpg"
+    return make_record(stem, files, boxes, classes, night=NIGHT.get(stem[-1]))

@@ -1,48 +1,89 @@
-"""Boxes of a PASCAL VOC annotation, as FLIR-aligned and LLVIP write them."""
+"""Boxes of a PASCAL VOC annotation, as FLIR-aligned and LLVIP write them, and what other XML labels share with it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 from xml.etree import ElementTree as ET
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mdrun.errors import DataError, SourceError
+from mdtrain.metrics.label_boxes import cut_box
+
+EDGES = ("xmin", "ymin", "xmax", "ymax")
 
 
-def read_voc(path: Path, classes: Mapping[str, int]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Boxes (G, 4) xyxy in fractions of the image, and classes (G,); objects of other names are left out.
+class VocLabels(NamedTuple):
+    """Of one image.
+
+    Attributes:
+        boxes: (G, 4) xyxy in fractions of the image.
+        classes: (G,) indices.
+        size: width and height in pixels that the file gives.
+    """
+
+    boxes: NDArray[np.float64]
+    classes: NDArray[np.int64]
+    size: tuple[int, int]
+
+
+def read_voc(path: Path, classes: Mapping[str, int]) -> VocLabels:
+    """Boxes within the image; objects of other names are left out.
 
     Pixels are taken as they stand: files that count from 1 are off by one pixel at most.
 
     Raises:
         SourceError: the file is missing.
-        DataError: not such a file, naming what is wrong.
+        DataError: not such a file, or a box without area within the image, naming what is wrong.
+    """
+    root = parse_xml(path)
+    size = _size(root, path)
+    boxes, indices = [], []
+    for count, found in enumerate(root.iter("object"), start=1):
+        index = classes.get((found.findtext("name") or "").strip().lower())
+        if index is None:
+            continue
+        where = f"{path}, object {count}"
+        corners = [number(found, f"bndbox/{edge}", where) for edge in EDGES]
+        boxes.append(cut_box(corners, size, where, "{:g} {:g} {:g} {:g}".format(*corners)))
+        indices.append(index)
+    return VocLabels(np.array(boxes, np.float64).reshape(-1, 4), np.array(indices, np.int64), size)
+
+
+def parse_xml(path: Path) -> ET.Element:
+    """Root of an XML file of labels.
+
+    Raises:
+        SourceError: the file is missing.
+        DataError: not XML.
     """
     try:
-        root = ET.parse(path).getroot()  # noqa: S314  # expat from 2.4.1 stops entity bombs by itself
+        return ET.parse(path).getroot()  # noqa: S314  # expat from 2.4.1 stops entity bombs by itself
     except FileNotFoundError:
         raise SourceError(f"{path}: no such file of labels; every name of the list wants one") from None
     except (ET.ParseError, LookupError, ValueError) as error:  # the latter two: encodings that expat does not know
         raise DataError(f"{path}: not XML ({error}); copy it again") from error
-    try:
-        width, height = (_number(root, f"size/{side}") for side in ("width", "height"))
-        rows = [
-            (classes[name], *(_number(found, f"bndbox/{edge}") for edge in ("xmin", "ymin", "xmax", "ymax")))
-            for found in root.iter("object")
-            if (name := (found.findtext("name") or "").strip().lower()) in classes
-        ]
-    except ValueError as error:
-        raise DataError(f"{path}: {error}, wanted a PASCAL VOC annotation with size and bndbox") from error
-    table = np.array(rows, np.float64).reshape(-1, 5)
-    return table[:, 1:] / np.array([width, height] * 2), table[:, 0].astype(np.int64)
 
 
-def _number(element: ET.Element, place: str) -> float:
+def number(element: ET.Element, place: str, where: str) -> float:
+    """The number that a descendant holds; `where` names the element in errors.
+
+    Raises:
+        DataError: it is missing or holds no number.
+    """
     text = element.findtext(place)
     try:
         return float(text or "")
     except ValueError:
-        raise ValueError(f"<{place.replace('/', '><')}> holds {text!r}") from None
+        named = f"<{place.replace('/', '><')}>"
+        raise DataError(f"{where}: {named} holds {text!r}, wanted a number; is it a label of this set?") from None
+
+
+def _size(root: ET.Element, path: Path) -> tuple[int, int]:
+    width, height = (number(root, f"size/{side}", str(path)) for side in ("width", "height"))
+    if not (width.is_integer() and height.is_integer() and width > 0 and height > 0):
+        raise DataError(f"{path}: its <size> is {width:g} x {height:g}, wanted the image's width and height in pixels")
+    return int(width), int(height)
