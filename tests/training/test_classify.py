@@ -152,11 +152,11 @@ def test_pooling_is_the_mean_of_the_last_map() -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (("data.classes=[warm]",), "data.classes has 1 names, task=classify wants 2 or more"),
+        (("data.classes=[warm]",), r"data\.classes \(--set\) is \['warm'\], wanted 2 or more with task=classify"),
         (("data.classes=[warm,warm]",), "wanted each name once"),
         (("data.classes=[warm,a/b]",), "wanted names of folders"),
         (("data.classes=[warm,mean]",), "other than mean and overall"),
-        (("data.mosaic_share=0.4",), "task=classify wants 0: a mosaic of four pairs has no class"),
+        (("data.mosaic_share=0.4",), "wanted 0 with task=classify: a mosaic of four pairs has no class"),
     ],
 )
 def test_configurations_that_cannot_classify(settings: tuple[str, ...], words: str, tmp_path: Path) -> None:

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mdrun.errors import UsageError
 from mdrun.strict import key_lines
+from mdtrain.build import build_teacher
 from mdtrain.commands.train import CONFIGS
 from mdtrain.config import Config, load_config
 from mdtrain.state import learning_rate
@@ -89,7 +92,9 @@ def test_sizes_that_no_network_has(override: str, key: str) -> None:
 
 
 def test_a_group_that_overrides_made_wrong_does_not_blame_the_shipped_file() -> None:
-    with pytest.raises(UsageError, match=r"^configuration: data: .*nothing to learn from"):
+    with pytest.raises(
+        UsageError, match=r"^configuration: data\.sets \(--set\) is \[\], wanted something to learn from"
+    ):
         load_config(CONFIGS / "student.yaml", ("data.sets=[]",))
 
 
@@ -123,6 +128,149 @@ def test_a_file_that_is_not_yaml_is_refused(tmp_path: Path) -> None:
         load_config(tmp_path / "latin.yaml")
     with pytest.raises(UsageError, match=r"missing\.yaml"):
         load_config(tmp_path / "missing.yaml")
+
+
+def refusal(file: Path | None, *overrides: str) -> str:
+    """What is said about a wrong configuration: always one line."""
+    with pytest.raises(UsageError) as caught:
+        load_config(file, overrides)
+    (line,) = str(caught.value).splitlines()
+    return line
+
+
+def test_a_group_that_is_a_value_hides_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("distill: 3\nseed: -1\n")
+    said = f"{file}:1: distill is 3, wanted keys and values; line 2: seed is -1, wanted at least 0"
+    assert refusal(file) == said
+    assert refusal(file, "distill.cache=null") == said  # as --dry-run adds it
+    file.write_text("name: x\nseed: -1\n")
+    said = f"{file}:2: seed is -1, wanted at least 0; name.first (--set): name is a value, not a group of keys"
+    assert refusal(file, "name.first=x") == said
+
+
+def test_all_odd_overrides_come_in_one_error() -> None:
+    line = refusal(None, "seed=1", "seed.deep=3", "devices", "model.widths=[1,2", "name=2026-13-45", "nodes=0")
+    for part in (
+        "configuration: nodes (--set) is 0",
+        "seed.deep (--set): seed is a value, not a group of keys",
+        "devices (--set): wanted key=value",
+        "model.widths (--set) is '[1,2', wanted a value in YAML",
+        "name (--set) is '2026-13-45', wanted a value in YAML",
+    ):
+        assert part in line
+
+
+def test_an_unknown_group_of_an_override_is_not_the_fault_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("optimiser:\n  iterations: 3\n")
+    assert refusal(file, "foo.bar=1").startswith("configuration: foo (--set) is unknown")
+    assert refusal(file, "optimiser.foo=1").startswith("configuration: optimiser.foo (--set) is unknown")
+    file.write_text("foo:\n  bar: 3\n")
+    assert refusal(file, "foo.baz=1").startswith(f"{file}:1: foo is unknown")
+
+
+def test_keys_that_do_not_go_together_come_in_one_error_with_their_lines(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("task: segment\nmodel:\n  backbone: vgg16\n  widths: [8, 8, 8, 9]\noptimiser:\n  batch_size: 1\n")
+    line = refusal(file, "devices=2")
+    for part in (
+        f"{file}:3: model.backbone is 'vgg16', wanted resnet18 with task=segment",
+        "line 4: model.widths is [8, 8, 8, 9], wanted a multiple of 4 at the end",
+        "line 6: optimiser.batch_size is 1, wanted a multiple of the 2 processes",
+        "line 6: optimiser.batch_size is 1, wanted at least 2 pairs a process",
+    ):
+        assert part in line
+    assert "optimiser.batch_size (--set) is 1" in refusal(file, "optimiser.batch_size=1")
+
+
+@pytest.mark.parametrize(
+    ("key", "least"),
+    [
+        ("optimiser.learning_rate", "more than 0"),
+        ("optimiser.weight_decay", "at least 0"),
+        ("optimiser.clip_norm", "more than 0"),
+        ("distill.attention", "at least 0"),
+        ("distill.semantic", "at least 0"),
+    ],
+)
+def test_numbers_are_finite(key: str, least: str) -> None:
+    assert refusal(None, f"{key}=.inf") == f"configuration: {key} (--set) is inf, wanted a finite number"
+    assert refusal(None, f"{key}=-1") == f"configuration: {key} (--set) is -1, wanted {least}"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (("data.sets=[msrs]", "data.lists={msrs: val}"), "data.lists.msrs (--set) is 'val', wanted a list that"),
+        (
+            ("data.sets=[roadscene]", "data.validation=roadscene", "data.validation_list=train"),
+            "data.validation_list (--set) is 'train', wanted a list that roadscene does not learn from",
+        ),
+        (
+            ("data.street=s", "data.validation=[msrs,street]", "data.lists.msrs=other", "data.validation_list=train"),
+            "data.validation_list (--set) is 'train', wanted a list that street does not learn from",
+        ),
+        (
+            ("data.sets=[llvip]", "data.validation=llvip", "data.lists.llvip=test"),  # its val is its test
+            "data.lists.llvip (--set) is 'test', wanted a list that does not judge: data.validation_list is val",
+        ),
+        (("data.sets=[msrs,msrs]",), "data.sets (--set) is ['msrs', 'msrs'], wanted each set once"),
+        (("data.validation=[msrs,msrs]",), "data.validation (--set) is ['msrs', 'msrs'], wanted each set once"),
+    ],
+)
+def test_pairs_that_would_be_taken_twice(overrides: tuple[str, ...], said: str) -> None:
+    assert refusal(None, *overrides).startswith(f"configuration: {said}")
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("data.sets=[msrs]", "data.validation=roadscene", "data.validation_list=train"),  # its only list
+        ("data.sets=[kaist]", "data.validation=kaist", "data.lists.kaist=train-all-02", "data.validation_list=train"),
+        ("data.lists={msrs: val}", "data.sets=[msrs,kaist]", "data.validation=kaist"),
+        ("data.lists={kaist: val}", "data.validation=kaist"),  # which is not learnt from
+    ],
+)
+def test_lists_of_other_pairs_may_judge(overrides: tuple[str, ...]) -> None:
+    load_config(None, overrides)
+
+
+def test_a_finished_run_that_judged_itself_can_still_be_read() -> None:
+    data = Config().model_dump(mode="json")
+    data["data"] |= {"sets": ["msrs", "msrs"], "validation_list": "train"}
+    assert Config.model_validate_json(json.dumps(data)).data.validation_list == "train"
+
+
+@pytest.mark.parametrize(
+    ("settings", "size", "fits"),
+    [
+        (("task=detect", "model.levels=4"), (64, 64), False),
+        (("task=detect", "model.levels=4"), (96, 64), True),
+        (("task=detect", "model.levels=5"), (128, 128), False),
+        (("task=detect", "model.levels=5"), (128, 160), True),
+        (("task=classify", "data.classes=[day,night]", "data.mosaic_share=0"), (32, 32), False),
+        (("task=classify", "data.classes=[day,night]", "data.mosaic_share=0"), (64, 32), True),
+        (("task=classify", "data.classes=[a,b]", "data.mosaic_share=0", "model.backbone=vgg16"), (32, 32), True),
+        (("task=segment", "data.sets=[mfnet]"), (320, 256), False),
+    ],
+)
+def test_one_pair_is_a_batch_where_every_norm_sees_more_than_one_place(
+    settings: tuple[str, ...], size: tuple[int, int], fits: bool
+) -> None:
+    """As the network itself has it: torch refuses to normalise one value a channel."""
+    small = ("model.widths=[8,8,8,8]", "model.neck=8", "model.decoder=8", f"model.visible=[{size[0]},{size[1]}]")
+    network = build_teacher(load_config(None, (*settings, *small))).train()
+    pair = torch.randn(1, 3, size[1], size[0]), torch.randn(1, 1, size[1], size[0])
+    if fits:
+        load_config(None, (*settings, *small, "optimiser.batch_size=1"))
+        network(*pair)
+        return
+    line = refusal(None, *settings, *small, "optimiser.batch_size=1")
+    assert "optimiser.batch_size (--set) is 1, wanted at least 2 pairs a process" in line
+    load_config(None, (*settings, *small, "optimiser.batch_size=1", "quantise=cpu"))  # norms are frozen there
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        network(*pair)
 
 
 def test_a_size_that_is_no_name_is_one_line() -> None:

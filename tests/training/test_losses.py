@@ -4,10 +4,12 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
+from mdtrain.config import load_config
 from mdtrain.losses.attention import IGNORE, dice_loss, ellipse_mask, modality_label, selection_loss
 from mdtrain.losses.detection import BALANCED_BETA, assign_image, balanced_l1, detection_loss, focal_loss
 from mdtrain.losses.distill import attention_transfer, focal_mse_transfer, mse_transfer
 from mdtrain.models.anchors import encode, make_anchors
+from mdtrain.recipes.distill import _semantic_loss
 
 
 def test_focal_loss_without_focus_is_half_the_cross_entropy() -> None:
@@ -148,3 +150,20 @@ def test_detection_loss_without_any_object_teaches_background_only() -> None:
     classification, box = detection_loss(logits, deltas, anchors, none, [torch.zeros(0, dtype=torch.int64)] * 2)
     assert classification.item() > 0
     assert box.item() == 0.0
+
+
+@pytest.mark.parametrize(
+    ("settings", "channels"),
+    [
+        (("model.size=nano",), 64),
+        (("model.size=nano", "model.imitates=160"), 160),  # through an adapter
+        (("model.size=r18", "model.backbone=vgg16"), 512),  # fuses behind its fourth block
+        (("model.size=r18", "task=segment", "data.sets=[mfnet]"), 256),
+    ],
+)
+def test_the_mean_temperature_is_the_channels_of_the_maps_that_are_compared(
+    settings: tuple[str, ...], channels: int
+) -> None:
+    student, teacher = torch.randn(2, channels, 3, 4), torch.randn(2, channels, 3, 4)
+    loss = _semantic_loss(load_config(None, (*settings, "distill.temperature=mean")))
+    torch.testing.assert_close(loss(student, teacher), focal_mse_transfer(student, teacher, channels))

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
 from mdrun.command import run_command
-from mdtrain.build import load_trained
+from mdtrain.build import load_trained, sizes
 from mdtrain.cli import mdtrain
 from mdtrain.commands.train import config_file
 from mdtrain.config import load_config
+from mdtrain.data.augment import Sizes, augment, plain_sample
 from mdtrain.models.resnet import ResNetStem, ResNetTop
 from mdtrain.recipes import teacher
 from mdtrain.state import learning_rate
+from tests.training.test_augment import record_with_marker
 from tests.training.test_recipes import TINY, tiny
 from tests.training.test_train_cli import flags
 from tests.training.tree import write_kaist, write_mfnet
@@ -26,7 +30,7 @@ SMALL = (
     "optimiser.batch_size=2",
     "optimiser.iterations=1",
     "optimiser.warmup=0",
-    "model.widths=[8,8,16,16]",
+    "model.widths=[8,8,16,24]",  # the last ones differ, as in the file of ImageNet weights: then both have a downsample
     "model.neck=16",
     "model.decoder=16",
     "precision=32-true",
@@ -50,14 +54,34 @@ def test_the_paper_settings(task: str, iterations: int, size: tuple[int, int], t
     assert rates == pytest.approx([1e-6, 0.5e-2 + 0.5e-6, 1e-2, 0])
 
 
+@pytest.mark.parametrize(("task", "small"), [("detect", (160, 128)), ("segment", (160, 120))])
+def test_the_paper_reduces_thermal_images_bilinearly(task: str, small: tuple[int, int]) -> None:
+    """Section 4.2: in every sample, learnt from or judged by."""
+    of_paper, record = sizes(load_config(config_file("student", task, PAPER))), record_with_marker()
+    for seed in range(5):
+        sample = augment(record, of_paper, np.random.default_rng(seed))
+        wanted = cv2.resize(sample.thermal_full, small, interpolation=cv2.INTER_LINEAR)
+        np.testing.assert_array_equal(sample.thermal_low, wanted)
+    wanted = cv2.resize(record.thermal, small, interpolation=cv2.INTER_LINEAR)
+    np.testing.assert_array_equal(plain_sample(record, of_paper).thermal_low, wanted)
+
+
+def test_thermal_images_are_averaged_by_default() -> None:
+    record = record_with_marker()
+    wanted = cv2.resize(record.thermal, (80, 64), interpolation=cv2.INTER_AREA)
+    by_default = sizes(load_config(None, ("model.visible=[192,160]", "model.thermal=[80,64]")))
+    assert by_default == Sizes((192, 160), (80, 64))
+    np.testing.assert_array_equal(plain_sample(record, by_default).thermal_low, wanted)
+
+
 @pytest.mark.parametrize("task", ["detect", "segment"])
 def test_from_the_command_line(task: str, tmp_path: Path) -> None:
-    """Teacher and student by the published commands, only smaller."""
+    """Teacher and student by the published commands, only smaller, on lists of the published names."""
     data = tmp_path / "data"
     if task == "detect":
         kaist = write_kaist(data / "kaist", "annotations_paired")
-        lists = kaist / "imageSets"
-        (lists / "test-all-20.txt").write_text((lists / "train.txt").read_text())
+        (kaist / "imageSets" / "train.txt").rename(kaist / "imageSets" / "train-all-02.txt")
+        (kaist / "imageSets" / "test-all-20.txt").write_text("set00/V000/I00001\n")
     else:
         write_mfnet(data / "mfnet")
     small = ["model.visible=[64,64]", "model.thermal=[16,16]", "optimiser.batch_size=2", "optimiser.iterations=1"]
@@ -79,7 +103,7 @@ def test_from_the_command_line(task: str, tmp_path: Path) -> None:
 def test_a_sweep_starts_every_run_from_imagenet(tmp_path: Path) -> None:
     """Native, two-stream and distilled: after a step of no length their streams are still those of the file."""
     write_mfnet(tmp_path / "data" / "mfnet")
-    widths = (8, 8, 16, 16)
+    widths = (8, 8, 16, 24)
     torch.manual_seed(3)
     file = ResNetStem(3, widths).state_dict() | ResNetTop(widths).state_dict()
     torch.save(file, tmp_path / "resnet18.pth")

@@ -119,7 +119,7 @@ def test_shares_of_a_batch_make_the_batch(tmp_path: Path) -> None:
 
 
 def test_a_batch_that_cannot_be_shared_is_refused() -> None:
-    with pytest.raises(UsageError, match="batch_size is 5, wanted a multiple of the 2 processes"):
+    with pytest.raises(UsageError, match=r"batch_size \(--set\) is 5, wanted a multiple of the 2 processes"):
         load_config(None, ("devices=2", "optimiser.batch_size=5"))
 
 

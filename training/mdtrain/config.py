@@ -2,27 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, FiniteFloat, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from mdrun.errors import UsageError
-from mdrun.problems import find_problems, in_one_line
+from mdrun.problems import Problem, find_problems, in_one_line
 from mdrun.strict import Strict, read_yaml
 from mdrun.thermal.normalise import Rule
+from mdtrain.data.augment import Shrink
 from mdtrain.data.sets import DownloadedSet, SetName
 from mdtrain.data.sets.kaist import KaistLabels
+from mdtrain.data.sets.llvip import FOLDERS as LLVIP_LISTS
 from mdtrain.models.sizes import SIZES, SizeName
 
 PACKAGE = Path(__file__).parent
 Positive = Annotated[int, Field(ge=1)]
 TaskName = Literal["detect", "segment", "classify"]
 Int8Target = Literal["cpu", "tensorrt"]  # who runs an INT8 engine, as `mdexport int8 --target` names it
+TO_RUN = "to run"  # context of a validation; the configuration of a finished run is history, whatever it was
 FEWEST_CLASSES = 2
 MEANS = ("mean", "overall")  # rows of accuracies that are no class
-LEAST_BATCH = 2  # pairs a process of a segmenter: one value a channel has no variance to normalise by
+LEAST_BATCH = 2  # pairs a process where a map has one place: one value a channel has no variance to normalise by
+TOP_STRIDE = {"resnet18": 32, "vgg16": 16}
+
+
+class Conflict(NamedTuple):
+    """A value that another key rules out, and what is wanted instead."""
+
+    key: str
+    got: Any
+    wanted: str
+
+
+def _wanted(text: str) -> PydanticCustomError:
+    """As `mdrun.problems` says it: the key is …, wanted `text`."""
+    return PydanticCustomError("conflict", "{wanted}", {"wanted": text})
+
+
+def _refuse(conflicts: Iterable[Conflict]) -> None:
+    """Raise all of them in one error, each at its key."""
+    details = [
+        InitErrorDetails(type=_wanted(conflict.wanted), loc=tuple(conflict.key.split(".")), input=conflict.got)
+        for conflict in conflicts
+    ]
+    if details:
+        raise ValidationError.from_exception_data("Config", details)
 
 
 class DataConfig(Strict):
@@ -32,8 +61,8 @@ class DataConfig(Strict):
     `lists` names the training list of a set where it is not `train`; `validation` is the set whose
     `validation_list` judges, or several that judge together; `street` can be one. `labels` is the view of MSRS labels,
     `kaist_labels` the version of KAIST's. `normalisation` is the rule by which 16-bit thermal images become 8 bits, as
-    docs/thermal.md writes it; `agc8` reads images of 8 bits. `classes` are those of task=classify, in the order of the
-    class index.
+    docs/thermal.md writes it; `agc8` reads images of 8 bits. `shrink` is how a thermal image is reduced to the sensor's
+    size. `classes` are those of task=classify, in the order of the class index.
     """
 
     root: Path = Path("../shared/data/rgbt")
@@ -49,6 +78,7 @@ class DataConfig(Strict):
     mosaic_share: float = Field(0.4, ge=0, le=1)
     mosaic_stop: float = Field(0.8, ge=0, le=1, description="share of the run after which mosaics end")
     coarser_share: float = Field(1 / 3, ge=0, le=1, description="samples of a thermal sensor coarser than the model's")
+    shrink: Shrink = "area"
     modality_dropout: float = Field(0, ge=0, le=1, description="share of samples with one camera's image black")
     threads: int = Field(1, ge=1)
     cache_mb: int = Field(4096, ge=0, description="memory for decoded images, MiB; the rest is decoded each time")
@@ -88,16 +118,44 @@ class DataConfig(Strict):
         return Rule.parse(self.normalisation)
 
     @model_validator(mode="after")
-    def _something_to_learn(self) -> DataConfig:
+    def _fits_together(self, info: ValidationInfo) -> DataConfig:
+        _refuse([*self._nothing_there(), *(self._taken_twice() if info.context == TO_RUN else ())])
+        return self
+
+    def _nothing_there(self) -> Iterator[Conflict]:
         if not self.sets and self.street is None:
-            raise ValueError(
-                "nothing to learn from: give scenes with --street, or sets with --data and --set data.sets=[…]"
+            yield Conflict(
+                "sets",
+                self.sets,
+                "something to learn from: give scenes with --street, or sets with --data and --set data.sets=[…]",
             )
         if "street" in self.validation and self.street is None:
-            raise ValueError(
-                "validation is street and no street is given: name it with --street, or set data.validation=SET"
+            yield Conflict(
+                "validation", self.validation, "sets that are there: name a street with --street, or another set"
             )
-        return self
+
+    def _taken_twice(self) -> Iterator[Conflict]:
+        """Sets that count double, and lists that are learnt from: these say nothing about unseen pairs."""
+        for key, names in (("sets", self.sets), ("validation", self.validation)):
+            if len(set(names)) < len(names):
+                yield Conflict(key, names, "each set once")
+        learnt: dict[SetName, str] = {name: self.lists.get(name, "train") for name in self.sets}
+        if self.street is not None:
+            learnt["street"] = "train"
+        for name in self.validation:
+            if name not in learnt or not _is_same_list(name, learnt[name], self.validation_list):
+                continue
+            if name in self.lists:
+                wanted = f"a list that does not judge: data.validation_list is {self.validation_list}"
+                yield Conflict(f"lists.{name}", learnt[name], wanted)
+            else:
+                wanted = f"a list that {name} does not learn from, or another set in data.validation"
+                yield Conflict("validation_list", self.validation_list, wanted)
+
+
+def _is_same_list(name: SetName, one: str, other: str) -> bool:
+    aliases = LLVIP_LISTS if name == "llvip" else {}
+    return aliases.get(one, one) == aliases.get(other, other)
 
 
 class ModelConfig(Strict):
@@ -148,12 +206,12 @@ class OptimiserConfig(Strict):
     """
 
     name: Literal["sgd", "adamw"] = "adamw"
-    learning_rate: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.05, ge=0)
+    learning_rate: FiniteFloat = Field(1e-3, gt=0)
+    weight_decay: FiniteFloat = Field(0.05, ge=0)
     batch_size: int = Field(16, ge=1)
     iterations: int = Field(3500, ge=1)
     warmup: int = Field(100, ge=0)
-    clip_norm: float = Field(10.0, gt=0)
+    clip_norm: FiniteFloat = Field(10.0, gt=0)
     ema_decay: float = Field(0.998, ge=0, lt=1)
     class_weights: Literal["none", "enet"] = "none"
 
@@ -166,8 +224,8 @@ class DistillConfig(Strict):
     `cache` is a folder for the teacher's outputs, which later runs on the same batches read.
     """
 
-    attention: float = Field(1.0, ge=0)
-    semantic: float = Field(1.0, ge=0)
+    attention: FiniteFloat = Field(1.0, ge=0)
+    semantic: FiniteFloat = Field(1.0, ge=0)
     semantic_loss: Literal["focal_mse", "mse"] = "focal_mse"
     temperature: Literal["sum", "mean"] = "sum"
     inherit: bool = False
@@ -193,49 +251,64 @@ class Config(Strict):
     distill: DistillConfig = DistillConfig()
 
     @model_validator(mode="after")
-    def _segments(self) -> Config:
-        """PSPNet's limits: stages to dilate, and more than one value a channel for the norm of its smallest map."""
-        if self.task != "segment":
-            return self
-        if self.model.backbone == "vgg16":
-            raise ValueError("task=segment wants model.backbone=resnet18: VGG-16 has no last stage to dilate")
-        if self.optimiser.batch_size < LEAST_BATCH * self.devices * self.nodes:
-            raise ValueError(
-                f"optimiser.batch_size is {self.optimiser.batch_size}, task=segment wants at least {LEAST_BATCH} pairs "
-                "a process"
-            )
-        if self.model.widths[3] % 4:
-            raise ValueError(
-                f"model.widths ends in {self.model.widths[3]}, task=segment wants a multiple of 4: each of the four "
-                "scales of its pyramid pooling has a quarter of the channels"
-            )
+    def _fits_together(self) -> Config:
+        _refuse([*self._of_segmenters(), *self._of_classifiers(), *self._of_batches()])
         return self
 
-    @model_validator(mode="after")
-    def _classifies(self) -> Config:
+    def _of_segmenters(self) -> Iterator[Conflict]:
+        """PSPNet's limits."""
+        if self.task != "segment":
+            return
+        model = self.model
+        if model.backbone == "vgg16":
+            yield Conflict(
+                "model.backbone", model.backbone, "resnet18 with task=segment: VGG-16 has no last stage to dilate"
+            )
+        if model.widths[3] % 4:
+            yield Conflict(
+                "model.widths",
+                list(model.widths),
+                "a multiple of 4 at the end with task=segment: each of the four scales of its pyramid pooling has a "
+                "quarter of the channels",
+            )
+
+    def _of_classifiers(self) -> Iterator[Conflict]:
         """Classes to tell apart, and samples that are of one class."""
         if self.task != "classify":
-            return self
-        if len(self.data.classes) < FEWEST_CLASSES:
-            raise ValueError(
-                f"data.classes has {len(self.data.classes)} names, task=classify wants {FEWEST_CLASSES} or more, for "
-                "example --set data.classes=[day,night]"
+            return
+        data = self.data
+        if len(data.classes) < FEWEST_CLASSES:
+            yield Conflict(
+                "data.classes",
+                data.classes,
+                f"{FEWEST_CLASSES} or more with task=classify, for example --set data.classes=[day,night]",
             )
-        if self.data.mosaic_share:
-            raise ValueError(
-                f"data.mosaic_share is {self.data.mosaic_share:g}, task=classify wants 0: a mosaic of four pairs has "
-                "no class of its own"
+        if data.mosaic_share:
+            yield Conflict(
+                "data.mosaic_share",
+                data.mosaic_share,
+                "0 with task=classify: a mosaic of four pairs has no class of its own",
             )
-        return self
 
-    @model_validator(mode="after")
-    def _shares_are_equal(self) -> Config:
-        if self.optimiser.batch_size % (self.devices * self.nodes):
-            raise ValueError(
-                f"optimiser.batch_size is {self.optimiser.batch_size}, wanted a multiple of the "
-                f"{self.devices * self.nodes} processes (devices x nodes)"
-            )
-        return self
+    def _of_batches(self) -> Iterator[Conflict]:
+        """Equal shares, and more than one value a channel for every batch norm that learns."""
+        key, size, processes = "optimiser.batch_size", self.optimiser.batch_size, self.devices * self.nodes
+        if size % processes:
+            yield Conflict(key, size, f"a multiple of the {processes} processes (devices x nodes)")
+        if self.quantise is None and size < LEAST_BATCH * processes and (why := self._single_place()):
+            yield Conflict(key, size, f"at least {LEAST_BATCH} pairs a process: {why}")
+
+    def _single_place(self) -> str:
+        """Which map has one place, in words; empty where none has."""
+        width, height = self.model.visible
+        if self.task == "segment":
+            return "the coarsest scale of the pyramid pooling has one place"
+        stride = 4 << self.model.levels  # P3 has 8, each next level twice that
+        if self.task == "classify":
+            stride = TOP_STRIDE[self.model.backbone]
+        if max(width, height) > stride:
+            return ""
+        return f"the coarsest map of {width}x{height} pixels has one place (or a larger model.visible)"
 
 
 def load_config(path: Path | None, overrides: tuple[str, ...] = (), base: Config | None = None) -> Config:
@@ -256,15 +329,26 @@ def load_config(path: Path | None, overrides: tuple[str, ...] = (), base: Config
         lines = {} if _is_shipped(path) else lines
     if base is not None:
         data = _over(base.model_dump(mode="json"), data)
-    for override in overrides:
-        _apply(data, override)
-    try:
-        return Config.model_validate(data)
-    except ValidationError as error:
-        given = {override.partition("=")[0] for override in overrides}
-        found = find_problems(Config, error, lines, given)
+    applied = [_apply(data, override) for override in overrides]
+    found = _problems(data, lines, {place for place, wrong in applied if wrong is None})
+    found += [wrong for _, wrong in applied if wrong is not None and not _is_said(wrong, found)]
+    if found:
         blameless = path is None or _is_shipped(path) or all(problem.overridden for problem in found)
-        raise UsageError(in_one_line(found, "configuration" if blameless or path is None else path)) from error
+        raise UsageError(in_one_line(found, "configuration" if blameless or path is None else path))
+    return Config.model_validate(data, context=TO_RUN)
+
+
+def _problems(data: Mapping[str, Any], lines: Mapping[str, int], given: Collection[str]) -> list[Problem]:
+    try:
+        Config.model_validate(data, context=TO_RUN)
+    except ValidationError as error:
+        return find_problems(Config, error, lines, given)
+    return []
+
+
+def _is_said(wrong: Problem, found: Iterable[Problem]) -> bool:
+    """An override of a key in a group that is none: the group's own problem is the one to mend."""
+    return any(wrong.key.startswith(f"{problem.key}.") for problem in found)
 
 
 def _is_shipped(path: Path) -> bool:
@@ -286,17 +370,22 @@ def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return both
 
 
-def _apply(data: dict[str, Any], override: str) -> None:
-    key, separator, value = override.partition("=")
+def _apply(data: dict[str, Any], override: str) -> tuple[str, Problem | None]:
+    """Set one value; gives the place which is the override's own then, and what is wrong with it."""
+    key, separator, text = override.partition("=")
     if not separator:
-        raise UsageError(f"override {override!r}: wanted key=value, for example optimiser.iterations=500")
+        return key, Problem(key, ": wanted key=value, for example optimiser.iterations=500", overridden=True)
+    try:
+        value = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError):  # the latter: a date that no calendar has
+        return key, Problem(key, f" is {text!r}, wanted a value in YAML, such as 3, name or [1, 2]", overridden=True)
     *parents, last = key.split(".")
-    for parent in parents:
+    own = ""
+    for depth, parent in enumerate(parents, start=1):
+        own = own or ("" if parent in data else ".".join(parents[:depth]))
         node = data.setdefault(parent, {})
         if not isinstance(node, dict):
-            raise UsageError(f"override {override!r}: {parent} is a value, not a group of keys")
+            return key, Problem(key, f": {parent} is a value, not a group of keys", overridden=True)
         data = node
-    try:
-        data[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise UsageError(f"override {override!r}: the value is not YAML ({error})") from error
+    data[last] = value
+    return own or key, None

@@ -92,7 +92,8 @@ def inherit(student: Student, teacher: Teacher) -> None:
 def _semantic_loss(config: Config) -> Callable[[Tensor, Tensor], Tensor]:
     if config.distill.semantic_loss == "mse":
         return mse_transfer
-    temperature = config.model.widths[2] if config.distill.temperature == "mean" else 1
+    channels = config.model.imitates or spec_of(config).maps.fused  # of the maps that are compared
+    temperature = channels if config.distill.temperature == "mean" else 1
     return partial(focal_mse_transfer, temperature=temperature)
 
 
