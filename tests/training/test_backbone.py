@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from mdrun.errors import EngineError
 from mdtrain.models.backbone import PAPER_WIDTHS, BackboneName, make_stem, make_top, maps_of
 from mdtrain.models.detector import DetectorSpec
 from mdtrain.models.streams import Student, Teacher
-from mdtrain.models.weights import adapt_channels, load_backbone
+from mdtrain.models.weights import adapt_channels, hash_weights, load_backbone
 
 TINY = (8, 12, 16, 20)
 SPEC = DetectorSpec("resnet18", TINY, 16, 1, True, 6, 4, 3)
@@ -67,12 +68,13 @@ def test_first_convolution_for_other_channels() -> None:
         adapt_channels(kernel, 4)
 
 
-def imagenet(widths: tuple[int, int, int, int] = TINY) -> dict[str, Tensor]:
+def imagenet(widths: tuple[int, int, int, int] = TINY, backbone: BackboneName = "resnet18") -> dict[str, Tensor]:
     """A state dict as torchvision writes it: backbone and classifier."""
     torch.manual_seed(1)
-    network = nn.ModuleList([make_stem("resnet18", 3, widths), make_top("resnet18", widths)])
+    network = nn.ModuleList([make_stem(backbone, 3, widths), make_top(backbone, widths)])
     weights = {name.partition(".")[2]: value for name, value in network.state_dict().items()}
-    return weights | {"fc.weight": torch.randn(10, widths[3]), "fc.bias": torch.randn(10)}
+    classifier = "fc" if backbone == "resnet18" else "classifier.6"
+    return weights | {f"{classifier}.weight": torch.randn(10, widths[3]), f"{classifier}.bias": torch.randn(10)}
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
@@ -101,6 +103,48 @@ def test_files_that_predate_the_batch_counter_load(tmp_path: Path) -> None:
     assert student.stem.state_dict()["bn1.num_batches_tracked"] == 0
 
 
+def test_vggs_published_file_loads_with_its_classifier(tmp_path: Path) -> None:
+    weights = imagenet(backbone="vgg16")
+    torch.save(weights, tmp_path / "vgg16_bn.pth")
+    student = Student(SPEC._replace(backbone="vgg16"))
+    load_backbone(student, tmp_path / "vgg16_bn.pth")
+    torch.testing.assert_close(student.top.state_dict()["features.40.weight"], weights["features.40.weight"])
+
+
+def test_a_file_of_dataparallel_is_the_file_without(tmp_path: Path) -> None:
+    torch.save(imagenet(), tmp_path / "plain.pth")
+    torch.save({f"module.{name}": value for name, value in imagenet().items()}, tmp_path / "wrapped.pth")
+    assert load_backbone(Student(SPEC), tmp_path / "wrapped.pth") == load_backbone(
+        Student(SPEC), tmp_path / "plain.pth"
+    )
+
+
+def test_hashes_are_over_names_and_bytes_of_any_type() -> None:
+    weights = {"b": torch.tensor(3), "a": torch.tensor([[1.0, 2.0]], dtype=torch.bfloat16)}
+    assert hash_weights(weights) == hashlib.sha256(b"a\x80\x3f\x00\x40b" + (3).to_bytes(8, "little")).hexdigest()
+
+
+def test_what_every_stream_lacks_is_said_once(tmp_path: Path) -> None:
+    weights = imagenet()
+    del weights["layer2.0.conv1.weight"]
+    torch.save(weights, tmp_path / "missing.pth")
+    with pytest.raises(EngineError, match=r"another backbone: lacks layer2\.0\.conv1\.weight; wanted"):
+        load_backbone(Teacher(SPEC), tmp_path / "missing.pth")
+
+
+def write_deeper(path: Path) -> None:
+    """ResNet-34's layer1 has a third block; all that ResNet-18 wants is there too."""
+    weights = imagenet()
+    block = {name.replace("1.1", "1.2", 1): value for name, value in weights.items() if name.startswith("layer1.1.")}
+    torch.save(weights | block, path)
+
+
+def write_infinite(path: Path) -> None:
+    weights = imagenet()
+    weights["layer1.0.conv1.weight"][0, 0, 0, 0] = torch.inf
+    torch.save(weights, path)
+
+
 def write_wider(path: Path) -> None:
     torch.save(imagenet((8, 12, 24, 20)), path)
 
@@ -122,9 +166,14 @@ def write_code(path: Path) -> None:
     [
         (write_wider, r"layer3\.0\.conv1\.weight is \(24, 12, 3, 3\), wanted \(16, 12, 3, 3\)"),
         (write_without_layer4, r"lacks layer4\.0\.conv1\.weight"),
+        (write_deeper, r"another backbone: has unknown layer1\.2\.conv1\.weight, .* and 7 more; wanted torchvision's"),
+        (write_infinite, r"NaN or infinity in layer1\.0\.conv1\.weight, wanted finite"),
         (write_wrapped, "no plain state dict"),
+        (lambda path: torch.save({1: torch.ones(1)}, path), "no plain state dict"),
         (write_code, "not a readable file of tensors"),
         (lambda path: path.write_bytes(b"PK\x03\x04 cut off"), "not a readable file of tensors"),
+        (lambda path: path.write_bytes(b""), r"not a readable file of tensors \(it is empty\)"),
+        (lambda path: path.write_bytes(b"hello" * 9), r"of tensors \(nothing that torch.save wrote\); save a plain"),
         (lambda path: None, "no such file of backbone weights"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from safetensors.numpy import save_file
 
 from mdrun.manifest import METADATA_KEY, InputSpec, Manifest, Origin, OutputSpec, Thresholds
 from tests.training.evaluating import Eval, refused
@@ -217,13 +219,30 @@ def test_msrs_damaged_images(run: Eval, tree: Path, tmp_path: Path) -> None:
     refused(run(*data), 4, "names no pairs")
 
 
+@pytest.mark.parametrize("size", ["100000x100000", "65x48", "64x49"])
+def test_a_cheaper_camera_has_no_more_pixels(run: Eval, tree: Path, tmp_path: Path, size: str) -> None:
+    call = ("msrs", "--data", tree, "--engine", write_engine(tmp_path / "hottest.onnx", ["car", "person"]))
+    refused(run(*call, "--thermal-size", size), 2, f"--thermal-size is {size}, wanted", "at most the 64x48 pixels")
+    assert run(*call, "--thermal-size", "64x48").code == 0
+
+
+def test_what_a_training_leaves_is_no_engine(run: Eval, tree: Path, tmp_path: Path) -> None:
+    weights, checkpoint = tmp_path / "weights.safetensors", tmp_path / "last.ckpt"
+    save_file({"weight": np.zeros(9, np.float32)}, weights)
+    with zipfile.ZipFile(checkpoint, "w") as file:  # as torch.save does
+        file.writestr("archive/data.pkl", b"\x80\x02.")
+    data = ("msrs", "--data", tree, "--engine")
+    refused(run(*data, weights), 3, "weights of a training (safetensors), wanted an engine", f"mdexport onnx {weights}")
+    refused(run(*data, checkpoint), 3, "a checkpoint or another file of torch.save", "mdexport onnx RUN/weights")
+
+
 def test_msrs_bad_input(run: Eval, tree: Path, tmp_path: Path) -> None:
     engine = write_engine(tmp_path / "hottest.onnx", ["dog", "cat"])
     data = ("msrs", "--data", tree)
     refused(run(*data), 2, "neither of --engine and --results")
     refused(run(*data, "--engine", engine, "--results", engine), 2, "both of --engine and --results")
     refused(run(*data, "--results", engine, "--thermal-size", "4x3"), 2, "--thermal-size with --results")
-    for size in ("160", "0x5", "160x", "axb", "-1x2"):
+    for size in ("160", "0x5", "160x", "axb", "-1x2", "9" * 5000 + "x2"):
         refused(run(*data, "--engine", engine, f"--thermal-size={size}"), 2, "such as 160x128")
     refused(run(*data, "--engine", engine), 3, "its classes are dog, cat")
     refused(run(*data, "--engine", tmp_path / "none.onnx"), 3, "none.onnx")

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from mdrun.command import run_command
 from mdrun.errors import DataError, SourceError
 from mdtrain.cli import mdtrain
 from mdtrain.config import load_config
 from mdtrain.recipes import baseline, teacher
-from mdtrain.report import TABLES, TEACHER, Found, paper_report, read_runs
+from mdtrain.report import TABLES, TEACHER, Found, paper_report, read_runs, read_teachers
 from mdtrain.sweep import Row, Variant, variants, write_table
 from mdtrain.tasks import make_task
 from tests.training.test_recipes import tiny
@@ -68,7 +71,7 @@ def test_the_teacher_is_found_on_disk(tmp_path: Path) -> None:
     short = "optimiser.iterations=1"
     teacher.train(tiny(tmp_path, short, "model.fusion=addition"), runs / "sum", "mdtrain")
     baseline.train(tiny(tmp_path, short), runs / "student", "mdtrain")
-    with pytest.raises(SourceError, match=r"no results\.json"):
+    with pytest.raises(SourceError, match=r"no results\.json of a sweep and no weights\.safetensors of a GAFF teacher"):
         read_runs(runs)
     for seed in (0, 1):
         teacher.train(tiny(tmp_path, short, f"seed={seed}"), runs / f"teacher{seed}", "mdtrain")
@@ -78,6 +81,34 @@ def test_the_teacher_is_found_on_disk(tmp_path: Path) -> None:
     row = Row(Variant("feature-level-gaff", "teacher"), [{"person/ap50": 0.25}], "msrs-fusion_val")
     write_table([row], make_task(load_config(None)), "Fusion", runs / "fusion")
     assert own_teacher(tmp_path) == ("-", "- / - / 25.00", "1", "msrs-fusion_val")
+
+
+@pytest.mark.parametrize(
+    ("changed", "runs"),
+    [
+        (("data.root=elsewhere", "data.threads=2", "evaluate_every=7", "seed=1"), 2),
+        (("optimiser.iterations=7",), 0),
+        (("optimiser.warmup=0",), 0),
+    ],
+)
+def test_teachers_on_different_machines_are_one(changed: tuple[str, ...], runs: int, tmp_path: Path) -> None:
+    for name, overrides in (("a", ()), ("b", changed)):
+        metadata = {
+            "kind": "teacher",
+            "config": load_config(None, overrides).model_dump_json(),
+            "facts": json.dumps({"accuracy": {"msrs/person/ap50": 0.5}}),
+        }
+        (tmp_path / name).mkdir()
+        save_file({"weight": np.zeros(1)}, tmp_path / name / "weights.safetensors", metadata)
+    assert len(read_teachers(tmp_path)["detect"].runs) == runs
+
+
+def test_there_is_no_such_folder(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="nowhere: no such folder"):
+        read_runs(tmp_path / "nowhere")
+    (tmp_path / "file").touch()
+    with pytest.raises(SourceError, match="file: is a file"):
+        read_runs(tmp_path / "file")
 
 
 def test_weights_that_cannot_be_read(tmp_path: Path) -> None:

@@ -1,17 +1,23 @@
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from mdrun.command import run_command
 from mdtrain.cli import mdtrain
-from mdtrain.config import load_config
+from mdtrain.config import Config, load_config
+from mdtrain.loop import Recipe, RunResult, run
 from mdtrain.recipes import teacher
+from mdtrain.report import read_runs
 from mdtrain.sweep import Row, Variant, variants, write_table
-from mdtrain.tasks import make_task
+from mdtrain.tasks import DivergedError, make_task
 from tests.training.test_recipes import TINY, tiny
 from tests.training.test_train_cli import flags
 
@@ -93,10 +99,132 @@ def test_a_sweep_trains_every_variant_once(tmp_path: Path, capfd: pytest.Capture
     assert sweep("fusion", tmp_path, *more) == 0
     assert capfd.readouterr().out == table
     assert [path.stat().st_mtime_ns for path in weights] == times  # only read again
-    assert sweep("fusion", tmp_path, *more, "--rows", "image-level,thermal-only") == 0
-    assert len(capfd.readouterr().out.splitlines()) == len(table.splitlines()) - 4
-    assert sweep("fusion", tmp_path, "--iterations", "2", "--seeds", "0,3") == 2
-    assert "had 1 iterations, the sweep asks for 2" in capfd.readouterr().err
+    results = (tmp_path / "fusion" / "results.json").read_text()
+    assert sweep("fusion", tmp_path, "--iterations", "1", "--rows", "image-level, thermal-only") == 0
+    assert capfd.readouterr().out == table  # a command for less leaves what others have made
+    assert (tmp_path / "fusion" / "results.json").read_text() == results
+
+
+def one(tmp_path: Path, name: str, *more: str) -> int:
+    """One row of the fusion table, after one iteration."""
+    tiny(tmp_path)
+    return sweep("fusion", tmp_path, "--iterations", "1", "--rows", name, *more)
+
+
+def rows_of(tmp_path: Path) -> list[str]:
+    return [row["variant"] for row in json.loads((tmp_path / "fusion" / "results.json").read_text())["rows"]]
+
+
+def test_machines_share_a_sweep_row_by_row(tmp_path: Path) -> None:
+    assert one(tmp_path, "thermal-only") == 0
+    assert one(tmp_path, "visible-only", "--seeds", "4") == 0
+    assert rows_of(tmp_path) == ["visible-only", "thermal-only"]
+
+
+def test_runs_of_another_configuration_do_not_join_the_table(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Found before the work, and where this command would not train the row."""
+    assert one(tmp_path, "thermal-only") == 0
+    capfd.readouterr()
+    for key, said in (
+        ("optimiser.iterations=2", "had 1 iterations, the sweep asks for 2; name another --output"),
+        ("model.neck=8", "model.neck was 16, is 8; name another --output"),
+    ):
+        arguments = ["sweep", "fusion", "--data", str(tmp_path / "data"), "--output", str(tmp_path / "fusion")]
+        settings = flags(*SHORT, "optimiser.iterations=1", key)
+        assert run_command(mdtrain, "mdtrain", [*arguments, "--rows", "visible-only", *settings]) == 2
+        (line,) = capfd.readouterr().err.splitlines()
+        assert said in line
+    assert not (tmp_path / "fusion" / "visible-only").exists()
+    assert rows_of(tmp_path) == ["thermal-only"]
+
+
+@pytest.mark.parametrize("content", ["", '{"accuracy": {"msrs/per', "[]", '{"accuracy": {"msrs/person/ap50": null}}'])
+def test_a_result_that_cannot_be_read(content: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """It is written again where there is a checkpoint to do it from."""
+    assert one(tmp_path, "thermal-only") == 0
+    place = tmp_path / "fusion" / "thermal-only" / "seed-0"
+    result = (place / "result.json").read_text()
+    capfd.readouterr()
+    (place / "result.json").write_text(content)
+    assert one(tmp_path, "thermal-only") == 0
+    assert json.loads((place / "result.json").read_text())["accuracy"] == json.loads(result)["accuracy"]
+    capfd.readouterr()
+    (place / "result.json").write_text(content)
+    (place / "checkpoints" / "last.ckpt").unlink()
+    assert one(tmp_path, "thermal-only") == 4
+    (line,) = capfd.readouterr().err.splitlines()
+    assert f"{place / 'result.json'}: not the result of a run" in line
+    assert "remove the file" in line
+
+
+def test_a_full_disk_leaves_no_half_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write = Path.write_text
+
+    def fill(path: Path, text: str, *more: Any) -> int:
+        if "result" not in path.name:
+            return write(path, text, *more)
+        path.touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", fill)
+        assert one(tmp_path, "thermal-only") == 6
+    assert "result.json: cannot be written (No space left on device); make room" in capfd.readouterr().err
+    assert not list((tmp_path / "fusion" / "thermal-only" / "seed-0").glob("*result*"))
+    assert one(tmp_path, "thermal-only") == 0
+
+
+def test_a_run_that_diverges_does_not_end_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def diverge(config: Config, recipe: Recipe, folder: Path, *more: Any) -> RunResult:
+        if folder.parent.name == "visible-only":
+            raise DivergedError("iteration 3: not finite")
+        return run(config, recipe, folder, *more)
+
+    monkeypatch.setattr("mdtrain.sweep.run", diverge)
+    assert one(tmp_path, "visible-only, thermal-only") == DivergedError.exit_code == 1
+    told, error = capfd.readouterr().err.splitlines()
+    assert "warning: visible-only/seed-0: iteration 3: not finite; the sweep goes on" in told
+    assert "error: 1 of 2 runs diverged (visible-only/seed-0)" in error
+    assert rows_of(tmp_path) == ["thermal-only"]
+
+
+def test_a_killed_sweep_has_a_table_of_what_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def kill(config: Config, recipe: Recipe, folder: Path, *more: Any) -> RunResult:
+        if folder.parent.name == "thermal-only":
+            raise KeyboardInterrupt
+        return run(config, recipe, folder, *more)
+
+    monkeypatch.setattr("mdtrain.sweep.run", kill)
+    assert one(tmp_path, "visible-only,thermal-only") == 130
+    assert rows_of(tmp_path) == ["visible-only"]
+    assert set(read_runs(tmp_path)) == {("detect", "visible-only")}
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("student.onnx", "an engine, wanted the weights of a run; name its RUN/weights.safetensors"),
+        ("last.ckpt", "a checkpoint or another file of torch.save, wanted the weights of a run"),
+        ("torn.safetensors", "not a readable safetensors file"),
+        ("run", "is a folder, wanted a file of weights; name {folder}/run/weights.safetensors"),
+        ("empty", "is a folder without weights.safetensors"),
+        ("none", "no such file of weights"),
+    ],
+)
+def test_what_is_no_teacher(path: str, said: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    tiny(tmp_path)
+    for name in ("student.onnx", "torn.safetensors", "run/weights.safetensors"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"\x08\x09torn")
+    (tmp_path / "empty").mkdir()
+    torch.save({"iteration": 1}, tmp_path / "last.ckpt")
+    assert sweep("ablation", tmp_path, "--rows", "A", "--teacher", str(tmp_path / path)) == 3
+    (line,) = capfd.readouterr().err.splitlines()
+    assert f"{tmp_path / path}: {said.format(folder=tmp_path)}" in line
 
 
 def test_the_thermal_sweep_draws_its_curves(tmp_path: Path) -> None:
@@ -114,6 +242,10 @@ def test_the_thermal_sweep_draws_its_curves(tmp_path: Path) -> None:
         ("thermal", (), "--teacher"),
         ("fusion", ("--seeds", "1,1"), "--seeds"),
         ("fusion", ("--seeds", "a"), "--seeds"),
+        ("fusion", ("--seeds", "0, 0"), "--seeds"),
+        ("fusion", ("--seeds", "0,00"), "--seeds"),
+        ("fusion", ("--seeds", "0,"), "--seeds"),
+        ("fusion", ("--rows", "image-level,"), "--rows names an empty one, wanted some of"),
         ("fusion", ("--set", "inputs=visible"), "the sweep itself varies"),
         ("fusion", ("--rows", "image-level,16x"), "--rows names 16x, wanted some of visible-only"),
         ("everything", (), "ablation"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -40,6 +42,13 @@ def flags(*pairs: str) -> list[str]:
         (["train", "baseline", "--output", "run", "--set", "model.visible=[0,0]"], 2, "model.visible.0 (--set)"),
         (["train", "baseline", "--output", "run", "--resume", "--start", "w"], 2, "got --resume with --start"),
         (["train", "teacher", "--output", "run", "--resume", "--backbone-weights", "w"], 2, "--backbone-weights"),
+        (
+            ["train", "teacher", "--output", "run", "--start", "a", "--backbone-weights", "b"],
+            2,
+            "got --start with",
+        ),
+        (["train", "baseline", "--output", "run", "--set", f"model.widths={[10**13] * 4}"], 2, "GiB of memory at once"),
+        (["train", "baseline", "--output", "run", "--set", f"model.widths={[10**18] * 4}"], 2, "than can be counted"),
         (["train", "baseline", "--output", "file"], 6, "file"),  # found before the data are read, which are not there
         (["train", "baseline", "--output", "file/run"], 6, "file"),
         (["train", "baseline", "--output", "/proc/run"], 6, "/proc/run"),
@@ -85,9 +94,15 @@ def cut(root: Path) -> None:
         path.write_bytes(path.read_bytes()[:900])
 
 
+def black(root: Path) -> None:
+    for path in (root / "vi").glob("*.jpg"):
+        cv2.imwrite(str(path), np.zeros((48, 64, 3), np.uint8))
+
+
 @pytest.mark.parametrize(
     ("damage", "code", "named"),
     [
+        (black, 5, "its visible images are black"),
         (empty_validation, 4, "names no pairs"),
         (swapped, 5, "thermal image is coloured"),
         (cut, 4, "truncated"),

@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from mdrun.errors import EngineError
+from mdrun.onnx_file import PLAN_SUFFIXES
 from mdtrain.config import Config
 from mdtrain.data.augment import Sizes
 from mdtrain.data.records import CLASSES, LABEL_CLASSES
@@ -19,10 +20,16 @@ from mdtrain.models.segmenter import SegmenterSpec
 from mdtrain.models.streams import IN_CHANNELS, DecisionLevel, Spec, Student, Teacher
 from mdtrain.state import load_weights
 
+WEIGHTS = "weights.safetensors"
+ENGINES = {".onnx", *PLAN_SUFFIXES}
+ZIP = b"PK\x03\x04"  # what torch.save writes
+LONGEST_SHOWN = 60  # characters of a value in an error
+
 
 def sizes(config: Config) -> Sizes:
     """Network sizes of a run."""
-    return Sizes(config.model.visible, config.model.thermal, config.data.coarser_share, config.data.modality_dropout)
+    model, data = config.model, config.data
+    return Sizes(model.visible, model.thermal, data.coarser_share, data.modality_dropout, data.shrink)
 
 
 def spec_of(config: Config) -> Spec:
@@ -83,12 +90,16 @@ def load_trained(path: Path, kind: str | None = None) -> Trained:
         EngineError: missing, damaged, not ours, or of another kind than asked for.
     """
     if not path.is_file():
-        raise EngineError(f"{path}: no such file of weights; a run of mdtrain leaves RUN/weights.safetensors")
+        raise EngineError(f"{path}: {_no_file(path)}")
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
     except (SafetensorError, OSError) as error:
+        if kind_there := _other_kind(path):
+            raise EngineError(
+                f"{path}: {kind_there}, wanted the weights of a run; name its RUN/weights.safetensors"
+            ) from error
         raise EngineError(f"{path}: not a readable safetensors file ({error}); copy it again") from error
     if missing := {"kind", "config", "facts"} - metadata.keys():
         raise EngineError(f"{path}: metadata lack {', '.join(sorted(missing))}; wanted weights written by mdtrain")
@@ -98,12 +109,30 @@ def load_trained(path: Path, kind: str | None = None) -> Trained:
         config = Config.model_validate_json(metadata["config"])
     except ValidationError as error:
         raise EngineError(
-            f"{path}: written by another version of mdtrain ({error.error_count()} keys differ)"
+            f"{path}: written by another version of mdtrain ({_problems(error, 'config')}); "
+            "take the version that wrote it, or train again"
         ) from error
     facts = _read_facts(metadata["facts"], path)
     model: nn.Module = build_teacher(config) if metadata["kind"] == "teacher" else build_student(config)
     load_weights(model, weights, path)
     return Trained(model.eval(), metadata["kind"], config, facts)
+
+
+def _no_file(path: Path) -> str:
+    """What is wrong with a path that is no file, and the way out."""
+    if not path.is_dir():
+        return f"no such file of weights; a run of mdtrain leaves RUN/{WEIGHTS}"
+    if (path / WEIGHTS).is_file():
+        return f"is a folder, wanted a file of weights; name {path / WEIGHTS}"
+    return f"is a folder without {WEIGHTS}, wanted such a file; a finished run of mdtrain leaves it"
+
+
+def _other_kind(path: Path) -> str | None:
+    """What a file is that is taken for weights; None where that cannot be told."""
+    with path.open("rb") as file:
+        if file.read(len(ZIP)) == ZIP:
+            return "a checkpoint or another file of torch.save"
+    return "an engine" if path.suffix in ENGINES else None
 
 
 def start_from(model: nn.Module, path: Path, kind: str) -> None:
@@ -127,9 +156,19 @@ def _read_facts(text: str, path: Path) -> dict[str, Any]:
     try:
         return Facts.model_validate_json(text).model_dump(exclude_unset=True)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, problem['loc'])) or 'facts'}: {problem['msg']}" for problem in error.errors()
-        )
         raise EngineError(
-            f"{path}: the facts in its metadata are not those of a finished run ({problems}); copy it again, or train"
+            f"{path}: the facts in its metadata are not those of a finished run ({_problems(error, 'facts')}); "
+            "copy it again, or train"
         ) from error
+
+
+def _problems(error: ValidationError, whole: str) -> str:
+    """Every key, or the name of the whole, with what is wrong with its value, and the value where it is short."""
+    return "; ".join(
+        f"{'.'.join(map(str, problem['loc'])) or whole}: {problem['msg']}{_got(problem['input'])}"
+        for problem in error.errors()
+    )
+
+
+def _got(value: object) -> str:
+    return f", got {value!r}" if isinstance(value, str | int | float) and len(repr(value)) <= LONGEST_SHOWN else ""

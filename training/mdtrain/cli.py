@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
@@ -29,5 +30,9 @@ mdtrain.add_command(report_group)
 
 
 def main() -> None:
-    """Entry point of the console script."""
-    sys.exit(run_command(mdtrain, "mdtrain"))
+    """Entry point of the console script.
+
+    Of several processes only the one that a user has started clears up: a helper may hang in what it has in common with
+    the others, where no exception of Python's is raised, and has no files.
+    """
+    sys.exit(run_command(mdtrain, "mdtrain", clears_up="LOCAL_RANK" not in os.environ))

@@ -9,7 +9,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,24 +20,25 @@ from lightning_fabric.utilities import rank_zero_only
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from mdrun.errors import UsageError
-from mdtrain.build import sizes, start_from
+from mdrun.errors import DataError, SourceError, UsageError
+from mdtrain.build import WEIGHTS, sizes, start_from
 from mdtrain.config import Config
 from mdtrain.data.batches import Batch, TrainingBatches
-from mdtrain.data.records import Record, check_records, keep_images, use_rule
+from mdtrain.data.records import Record, check_command, check_records, keep_images, use_rule
 from mdtrain.data.sets import SetName, read_set
 from mdtrain.data.sets.street import read_street
 from mdtrain.models.streams import Prediction
 from mdtrain.models.weights import load_backbone
-from mdtrain.outputs import result_folder
+from mdtrain.outputs import result_folder, write_text
 from mdtrain.quantise import quantise
 from mdtrain.quiet import without_line
 from mdtrain.runlog import RunLog
 from mdtrain.state import TrainState, save_weights
 from mdtrain.tasks import DivergedError, Evaluation, Task
-from mdtrain.tensors import write_tensors
+from mdtrain.tasks.base import refuse_infinite
+from mdtrain.tensors import memory_asked, write_tensors
 
-WEIGHTS = "weights.safetensors"
+RESULT = "result.json"
 CHECKPOINT = Path("checkpoints", "last.ckpt")
 AMP_LOGGER = "lightning_fabric.utilities.rank_zero"
 Predict = Callable[[nn.Module, Batch], Prediction]
@@ -53,7 +54,7 @@ class Recipe(NamedTuple):
         model: the network that learns.
         predict: the network on one batch.
         losses: prediction and the recipe's own losses, added to the task's with weight 1.
-        facts: what else the weights should say about their making; plain JSON values.
+        facts: digests of the weights that it learns from, by name.
         inherits: the model begins with its teacher's weights.
     """
 
@@ -97,7 +98,8 @@ def read_records(config: Config, task: Task) -> tuple[list[Record], list[Record]
             records = read_set(name, folder, split, data.labels, data.kaist_labels)
         records = task.select(records)
         use_rule(records, data.rule)
-        check_records(records, folder)
+        command = check_command(name, folder, split, data.labels, data.kaist_labels, data.rule)
+        check_records(records, folder, command)
         return records
 
     records = [record for name in data.sets for record in read(name, data.lists.get(name, "train"))]
@@ -148,8 +150,8 @@ class Session(NamedTuple):
     validation: list[Record]
     pairs: int
 
-    def step(self, batch: Batch, folder: Path) -> dict[str, float]:
-        """Forward, backward, update; gives the values to log. A batch that diverges is saved in `folder`.
+    def step(self, batch: Batch, folder: Path | None) -> dict[str, float]:
+        """Forward, backward, update; gives the values to log. A batch that diverges is saved in `folder`, if any.
 
         Raises:
             DivergedError: a loss or gradient became infinite or NaN.
@@ -163,7 +165,9 @@ class Session(NamedTuple):
             values = {name: float(value.detach()) for name, value in losses.items()} | {"loss": float(loss.detach())}
             self._check_finite(values, batch, folder)
             self.fabric.backward(loss)
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if memory_asked(error) is None:
+                raise
             raise UsageError(self._too_large(batch)) from error
         values["gradient_norm"] = self.state.step()
         self._check_finite(values, batch, folder)
@@ -190,12 +194,14 @@ class Session(NamedTuple):
             torch.cuda.empty_cache()
             try:
                 torch.stack(list(self._losses(batch.first(size)).values())).sum().backward()  # type: ignore[no-untyped-call]  # torch
-            except torch.OutOfMemoryError:
+            except RuntimeError as error:
+                if memory_asked(error) is None:
+                    raise
                 continue
             return f"{got}, {size} does: --set optimiser.batch_size={size}, or a smaller model.visible"
         return f"{got}; take a smaller one, or a smaller model.visible"
 
-    def _check_finite(self, values: dict[str, float], batch: Batch, folder: Path) -> None:
+    def _check_finite(self, values: dict[str, float], batch: Batch, folder: Path | None) -> None:
         """Stop every process before a checkpoint of broken weights is written, and keep the batch that did it."""
         finite = all(math.isfinite(value) for value in values.values())
         if self.fabric.world_size > 1:
@@ -204,11 +210,14 @@ class Session(NamedTuple):
                 raise DivergedError(f"iteration {self.state.iteration}: not finite in another process; see its message")
         if finite:
             return
-        path = folder / "diverged_batch.pt"
-        write_tensors(path, vars(batch))
         parts = ", ".join(f"{name} {value:.3g}" for name, value in values.items())
+        kept = ""
+        if folder is not None:
+            path = folder / "diverged_batch.pt"
+            write_tensors(path, vars(batch), "make room")
+            kept = f"the batch is saved in {path}; "
         raise DivergedError(
-            f"iteration {self.state.iteration}: not finite ({parts}); the batch is saved in {path}; "
+            f"iteration {self.state.iteration}: not finite ({parts}); {kept}"
             "lower optimiser.learning_rate or try precision=32-true"
         )
 
@@ -265,10 +274,15 @@ def prepare(config: Config, recipe: Recipe, start: Start = FRESH, checkpoint: Pa
     Raises:
         EngineError: weights of another network; names what differs.
         SourceError, DataError: what `read_records` raises.
-        UsageError: the accelerator is not there, or nothing is there that `quantise` could fine-tune.
+        UsageError: the accelerator is not there, nothing is there that `quantise` could fine-tune, or two of the
+            weights to begin with replace each other.
     """
     cv2.setNumThreads(0)  # the network owns the cores; samples are drawn by config.data.threads
     if start.backbone is not None:
+        if start.weights is not None:
+            raise UsageError(
+                "got --start with --backbone-weights, wanted one: a finished run has its own backbone; leave one out"
+            )
         if recipe.inherits:
             raise UsageError(
                 "got --backbone-weights with distill.inherit, which starts the student from its teacher; "
@@ -285,7 +299,7 @@ def prepare(config: Config, recipe: Recipe, start: Start = FRESH, checkpoint: Pa
             )
         quantise(recipe.model, config.quantise)
     fabric = launch(config)
-    state = TrainState(channels_last(recipe.model.to(fabric.device)), config)
+    state = TrainState(channels_last(recipe.model.to(fabric.device)), config, recipe.facts)
     network: nn.Module = state.model if fabric.world_size == 1 else fabric.setup_module(state.model)
     if checkpoint is not None:
         state.load(checkpoint)
@@ -311,26 +325,39 @@ def run(config: Config, recipe: Recipe, folder: Path, command: str, start: Start
         OutputError: the folder cannot be written.
         DivergedError: a loss or gradient became infinite or NaN (the offending batch lies in the folder), or a score.
     """
+    checkpoint = find_checkpoint(folder, start)
+    with run_folder(folder):
+        session = prepare(config, recipe, start, checkpoint)
+        return _train(session, folder, command) if session.fabric.is_global_zero else _assist(session, folder)
+
+
+def find_checkpoint(folder: Path, start: Start) -> Path | None:
+    """What a run in this folder goes on from; None for one that begins.
+
+    Raises:
+        UsageError: the folder holds a run already and `resume` is off, or there is nothing to resume.
+    """
     checkpoint = folder / CHECKPOINT
     if checkpoint.exists() and not start.resume:
         raise UsageError(f"{folder}: holds a run already; pass --resume to continue it or another --output")
     if start.resume and not checkpoint.exists():
         raise UsageError(f"{folder}: no checkpoints/last.ckpt to resume from; leave --resume out to start")
-    # one process alone tries the place: others would take its trial file away
+    return checkpoint if start.resume else None
+
+
+def run_folder(folder: Path) -> AbstractContextManager[None]:
+    """`result_folder` in one process alone: others would take its trial file away."""
     first = rank_zero_only.rank == 0  # type: ignore[attr-defined]  # set by Lightning on import
-    with result_folder(folder) if first else nullcontext():
-        session = prepare(config, recipe, start, checkpoint if start.resume else None)
-        return _train(session, folder, command) if session.fabric.is_global_zero else _assist(session, folder)
+    return result_folder(folder) if first else nullcontext()
 
 
 def _train(session: Session, folder: Path, command: str) -> RunResult:
     """What the first process does: every step, log, evaluations, files."""
     config, state, length = session.config, session.state, session.config.optimiser.iterations
-    checkpoint = folder / CHECKPOINT
-    accuracy: Evaluation | None = None
     with RunLog(folder, config, state.iteration) as log:
         progress = tqdm(initial=state.iteration, total=length, desc=config.name, disable=None)
         started = time.perf_counter() - 60 * state.minutes
+        accuracy = _judge(session, folder, log, started) if state.unjudged else None
         for batch in session.draw(length):
             values = session.step(batch, folder)
             progress.update()
@@ -338,13 +365,31 @@ def _train(session: Session, folder: Path, command: str) -> RunResult:
                 log.scalars(state.iteration, {f"train/{k}": v for k, v in values.items()})
                 progress.set_postfix(loss=f"{values['loss']:.3f}")
             if state.iteration % config.evaluate_every == 0 or state.iteration == length:
-                accuracy = session.validate()
-                state.minutes = (time.perf_counter() - started) / 60
-                scalars = {f"val/{name}": value for name, value in accuracy.scores.items()}
-                log.scalars(state.iteration, scalars | {"minutes": state.minutes})
-                state.save(checkpoint)
+                accuracy = _judge(session, folder, log, started)
         progress.close()
     return _finish(session, folder, command, accuracy or session.validate())  # resumed after the end: none yet
+
+
+def _judge(session: Session, folder: Path, log: RunLog, started: float) -> Evaluation:
+    """Evaluate between two checkpoints: where it fails, the steps are kept, and a resumed run begins with it.
+
+    Raises:
+        DivergedError: weights are not finite, before they replace the last good checkpoint; or what they give is not.
+        SourceError, DataError: a validation pair cannot be used.
+    """
+    state, checkpoint = session.state, folder / CHECKPOINT
+    refuse_infinite([*state.average.state_dict().values()])
+    state.unjudged, state.minutes = True, (time.perf_counter() - started) / 60
+    state.save(checkpoint)
+    try:
+        accuracy = session.validate()
+    except (SourceError, DataError) as error:
+        raise type(error)(f"{error}; the steps so far are kept, go on with --resume when it is mended") from error
+    state.unjudged, state.minutes = False, (time.perf_counter() - started) / 60
+    scalars = {f"val/{name}": value for name, value in accuracy.scores.items()}
+    log.scalars(state.iteration, scalars | {"minutes": state.minutes})
+    state.save(checkpoint)
+    return accuracy
 
 
 def _assist(session: Session, folder: Path) -> RunResult:
@@ -369,11 +414,11 @@ def _finish(session: Session, folder: Path, command: str, accuracy: Evaluation) 
             if not math.isnan(value)
         },
         **accuracy.facts,
-        **session.recipe.facts,
+        **session.state.origin,
     }
     weights = folder / WEIGHTS
     save_weights(weights, session.state.average, session.config, session.recipe.kind, facts)
-    (folder / "result.json").write_text(json.dumps(facts | {"seed": session.config.seed}, indent=2))
+    write_text(folder / RESULT, json.dumps(facts | {"seed": session.config.seed}, indent=2))
     return RunResult(folder, weights, session.recipe.task, accuracy)
 
 

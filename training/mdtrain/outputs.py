@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mdrun.errors import OutputError
-from mdrun.files import OutputFolder
+from mdrun.files import OutputFolder, PartialFile
 
 
 @contextmanager
@@ -36,3 +36,22 @@ def result_file(path: Path) -> Iterator[None]:
         raise OutputError(f"{path}: is a folder, wanted the name of a file to write; add one or choose another place")
     with result_folder(path.parent):
         yield
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file of a run or a sweep whole; where that fails, an older one stays as it was.
+
+    Raises:
+        OutputError: there is no room, or no permission.
+    """
+    file = PartialFile(path)
+    try:
+        file.part.write_text(text)
+        file.commit()
+    except OSError as error:
+        raise OutputError(
+            f"{path}: cannot be written ({error.strerror}); make room, and go on: a training with --resume, "
+            "a sweep by the same command"
+        ) from error
+    finally:
+        file.discard()

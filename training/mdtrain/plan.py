@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import resource
 import statistics
-import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +12,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from mdtrain.config import Config
-from mdtrain.loop import FRESH, Recipe, Session, Start, prepare
+from mdtrain.loop import FRESH, Recipe, Session, Start, find_checkpoint, prepare, run_folder
 
 WARM_UP = 2  # the first iterations choose kernels and allocate
 MEASURED = 3
@@ -33,7 +32,7 @@ class Plan(NamedTuple):
         device: where it was measured.
         memory_mb: most memory in use while measuring, MiB: of the device with CUDA, else of the process.
         seconds_per_iteration: median.
-        minutes: estimate for the whole run, evaluations included.
+        minutes: estimate for the whole run, or for what is left of it, evaluations included.
     """
 
     kind: str
@@ -49,19 +48,23 @@ class Plan(NamedTuple):
     minutes: float
 
 
-def plan(config: Config, recipe: Recipe, start: Start = FRESH) -> Plan:
+def plan(config: Config, recipe: Recipe, folder: Path, start: Start = FRESH) -> Plan:
     """Build everything, run a few iterations and one evaluation, keep nothing.
 
     Raises:
-        EngineError, SourceError, UsageError: what `loop.prepare` raises; a plan finds the mistakes of the run.
+        EngineError, OutputError, SourceError, UsageError: what `loop.run` raises; a plan finds the mistakes of the run.
+        DivergedError: as there, but the batch is not kept.
     """
-    session = prepare(config, recipe, start)
+    checkpoint = find_checkpoint(folder, start)
+    with run_folder(folder):  # tried, and taken back
+        session = prepare(config, recipe, start, checkpoint)
+    left = max(config.optimiser.iterations - session.state.iteration, 0)
     macs = count_macs(session)
     per_iteration = _time_iterations(session)
     began = time.perf_counter()
     session.validate()
-    evaluations = -(-config.optimiser.iterations // config.evaluate_every)
-    seconds = config.optimiser.iterations * per_iteration + evaluations * (time.perf_counter() - began)
+    evaluations = -(-left // config.evaluate_every)
+    seconds = left * per_iteration + evaluations * (time.perf_counter() - began)
     return Plan(
         kind=recipe.kind,
         parameters=sum(p.numel() for p in session.state.model.parameters()),
@@ -88,12 +91,11 @@ def count_macs(session: Session) -> int:
 def _time_iterations(session: Session) -> float:
     """Median seconds of an iteration, drawing of samples included."""
     times = []
-    with tempfile.TemporaryDirectory() as folder:
+    began = time.perf_counter()
+    for batch in session.draw(session.state.iteration + WARM_UP + MEASURED):
+        session.step(batch, None)  # its values are numbers already: the device has finished
+        times.append(time.perf_counter() - began)
         began = time.perf_counter()
-        for batch in session.draw(session.state.iteration + WARM_UP + MEASURED):
-            session.step(batch, Path(folder))  # its values are numbers already: the device has finished
-            times.append(time.perf_counter() - began)
-            began = time.perf_counter()
     return statistics.median(times[WARM_UP:])
 
 

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 from safetensors import SafetensorError, safe_open
 
-from mdrun.errors import DataError, SourceError
+from mdrun.errors import DataError, SourceError, UsageError
 from mdtrain.config import TaskName
+from mdtrain.state import check_same_run
 from mdtrain.sweep import Row, SweepName, Variant, scores_of
 
 BLANK = "not run"
@@ -201,9 +202,15 @@ def read_runs(folder: Path) -> Found:
         SourceError: no such folder, or neither a sweep nor a teacher in it.
         DataError: as `read_sweeps` and `read_teachers`.
     """
+    if not folder.is_dir():
+        kind = "is a file" if folder.exists() else "no such folder"
+        raise SourceError(f"{folder}: {kind}, wanted the folder of your sweeps and teachers; name it with --runs")
     found, teachers = read_sweeps(folder), read_teachers(folder)
     if not found and not teachers:
-        raise SourceError(f"{folder}: holds no results.json of a sweep; `mdtrain sweep` writes one")
+        raise SourceError(
+            f"{folder}: holds no results.json of a sweep and no weights.safetensors of a GAFF teacher; "
+            "`mdtrain sweep` and `mdtrain train teacher` write them"
+        )
     for task in COLUMNS:
         teacher = found.get((task, GAFF)) or teachers.get(task)
         if teacher is not None:
@@ -248,7 +255,8 @@ def _read(path: Path) -> tuple[TaskName, list[Row]]:
 def read_teachers(folder: Path) -> dict[TaskName, Row]:
     """The GAFF teacher of each task among the finished runs below a folder, an entry a seed.
 
-    Teachers that differ in more than the seed give a row without runs: which one is meant cannot be told.
+    Teachers that differ in more than seed, folders and machine give a row without runs: which one is meant cannot be
+    told.
 
     Raises:
         DataError: weights that cannot be read.
@@ -262,17 +270,27 @@ def read_teachers(folder: Path) -> dict[TaskName, Row]:
                 metadata = file.metadata() or {}
             if metadata.get("kind") != "teacher":
                 continue
-            config, facts = json.loads(metadata["config"]) | {"seed": None}, json.loads(metadata["facts"])
+            config, facts = json.loads(metadata["config"]), json.loads(metadata["facts"])
             task, fusion, scores = config["task"], config["model"]["fusion"], scores_of(facts)
+            experiment = config | {"seed": None, "iterations": config["optimiser"]["iterations"]}
             judged_on = next(iter(facts["accuracy"]), "").partition("/")[0]
         except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{path}: not the weights of a run ({error!r}); copy it again, or move it away") from error
         if fusion == "gaff" and task in COLUMNS:
             row = found.setdefault(task, Row(Variant(TEACHER, "teacher"), [], judged_on))
             row.runs.append(scores)
-            if settings.setdefault(task, config) != config:
+            if not _same(settings.setdefault(task, experiment), experiment, path):
                 ambiguous.add(task)
     return found | {task: Row(found[task].variant, [], "several teachers") for task in ambiguous}
+
+
+def _same(one: dict[str, Any], other: dict[str, Any], path: Path) -> bool:
+    """Whether two experiments differ only in what a continued run may change."""
+    try:
+        check_same_run(one, other, path)
+    except UsageError:
+        return False
+    return True
 
 
 def paper_report(found: Found, title: str) -> str:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from mdrun.errors import EngineError, UsageError
 from mdtrain.config import Config, OptimiserConfig
 from mdtrain.quantise import plain_weights
-from mdtrain.tensors import read_tensors, write_safetensors, write_tensors
+from mdtrain.tensors import AGAIN, is_state_dict, read_tensors, refuse_broken, write_safetensors, write_tensors
 
 MAY_CHANGE = {
     "optimiser.iterations",
@@ -32,6 +32,8 @@ MAY_CHANGE = {
     "data.threads",
     "distill.cache",
 }
+WANTED = {"model": dict, "average": dict, "optimiser": dict, "iteration": int, "minutes": float, "config": str}
+RUN_FILE = "wanted the run's own checkpoints/last.ckpt; copy it again, or train into another --output"
 
 
 def learning_rate(iteration: int, config: OptimiserConfig) -> float:
@@ -53,14 +55,20 @@ def make_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.Opt
 
 
 class TrainState:
-    """Model, average model (EMA), optimiser, the next iteration and the minutes it took to get there."""
+    """Model, average model (EMA), optimiser, the next iteration and the minutes it took to get there.
 
-    def __init__(self, model: nn.Module, config: Config) -> None:
+    `unjudged` as long as the evaluation that is due at this iteration has not ended. `origin` are the digests of the
+    weights that the run learns from: a teacher's, those of ImageNet.
+    """
+
+    def __init__(self, model: nn.Module, config: Config, origin: dict[str, str] | None = None) -> None:
         self.model = model
         self.average = copy.deepcopy(model).eval().requires_grad_(False)
         self.optimiser = make_optimiser(model, config.optimiser)
         self.iteration = 0
         self.minutes = 0.0
+        self.unjudged = False
+        self.origin = origin or {}
         self._config = config
 
     def step(self) -> float:
@@ -95,24 +103,36 @@ class TrainState:
             "optimiser": self.optimiser.state_dict(),
             "iteration": self.iteration,
             "minutes": self.minutes,
+            "unjudged": self.unjudged,
+            "origin": self.origin,
             "config": self._config.model_dump_json(),
         }
-        write_tensors(path, data)
+        write_tensors(path, data, AGAIN if path.exists() else "make room, and start again")
 
     def load(self, path: Path) -> None:
         """Continue from a checkpoint.
 
         Raises:
-            EngineError: if it is damaged or belongs to another architecture, naming the first differing keys.
-            UsageError: if the run was started with another configuration.
+            EngineError: if it is damaged, none of a run or of another architecture, naming the first differing keys.
+            UsageError: if the run was started with another configuration or other weights, or is past its end.
         """
         data = read_checkpoint(path)
         check_same_run(_read_config(data["config"], path), self._config.model_dump(mode="json"), path)
+        if data["iteration"] > self._config.optimiser.iterations:
+            raise UsageError(
+                f"{path}: the run has done {data['iteration']} iterations, wanted {self._config.optimiser.iterations}; "
+                "ask for as many at least, or train into another --output"
+            )
+        self.origin = _same_origin(data.get("origin", self.origin), self.origin, path)  # earlier versions: not known
         load_weights(self.model, data["model"], path)
         load_weights(self.average, data["average"], path)
-        self.optimiser.load_state_dict(data["optimiser"])
-        self.iteration = int(data["iteration"])
-        self.minutes = float(data["minutes"])
+        try:
+            self.optimiser.load_state_dict(data["optimiser"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise EngineError(f"{path}: its optimiser is not that of the run ({error}), {RUN_FILE}") from error
+        self.iteration = data["iteration"]
+        self.minutes = data["minutes"]
+        self.unjudged = data.get("unjudged", False)  # earlier versions saved after the evaluation only
 
 
 def _read_config(text: str, path: Path) -> dict[str, Any]:
@@ -143,6 +163,22 @@ def check_same_run(started: dict[str, Any], now: dict[str, Any], path: Path) -> 
         raise UsageError(f"{path}: the run was started with another configuration: {'; '.join(changed)}")
 
 
+def _same_origin(before: dict[str, str], now: dict[str, str], path: Path) -> dict[str, str]:
+    """Refuse another teacher, or none, or other ImageNet weights; those need not be named again."""
+    wanted = {"backbone_sha256": before.get("backbone_sha256")} | now
+    changed = [
+        f"{name} was {(before.get(name) or 'none')[:12]}, is {(wanted.get(name) or 'none')[:12]}"
+        for name in sorted(before.keys() | wanted.keys())
+        if before.get(name) != wanted.get(name)
+    ]
+    if changed:
+        raise UsageError(
+            f"{path}: the run was started with other weights: {'; '.join(changed)}; "
+            "continue it with the command that began it, or train into another --output"
+        )
+    return before
+
+
 def _flat(group: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested keys as `group.key`."""
     flat: dict[str, Any] = {}
@@ -152,10 +188,23 @@ def _flat(group: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Tensors and plain values of a checkpoint; pickled code is refused by `weights_only`."""
+    """Tensors and plain values of a checkpoint; pickled code is refused by `weights_only`.
+
+    Raises:
+        EngineError: missing, damaged, or none of a run, naming what it lacks.
+    """
     if not path.is_file():
         raise EngineError(f"{path}: no such checkpoint")
-    data: dict[str, Any] = read_tensors(path, "checkpoint of tensors", "train again or copy it again")
+    data = read_tensors(path, "checkpoint of tensors", RUN_FILE)
+    if not isinstance(data, dict):
+        raise EngineError(f"{path}: holds a {type(data).__name__}, {RUN_FILE}")
+    problems = [
+        f"{name} is a {type(data[name]).__name__}" if name in data else f"lacks {name}"
+        for name, kind in WANTED.items()
+        if not isinstance(data.get(name), kind)
+    ] or [f"{name} holds more than tensors" for name in ("model", "average") if not is_state_dict(data[name])]
+    if problems:
+        raise EngineError(f"{path}: no checkpoint of a run: {', '.join(problems)}; {RUN_FILE}")
     return data
 
 
@@ -163,7 +212,7 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], path: Path) -> No
     """Strict load that names what differs.
 
     Raises:
-        EngineError: keys or shapes of another architecture.
+        EngineError: keys or shapes of another architecture, or NaN or infinity in them.
     """
     own = model.state_dict()
     problems = [f"lacks {k}" for k in own if k not in weights] + [f"has unknown {k}" for k in weights if k not in own]
@@ -178,6 +227,7 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], path: Path) -> No
             f"{path}: weights of another architecture: {', '.join(problems[:3])}{more}; "
             "use the config it was trained with"
         )
+    refuse_broken(weights, path)
     model.load_state_dict(weights)
 
 

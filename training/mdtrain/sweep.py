@@ -1,27 +1,34 @@
 """The tables of the Modality Distillation paper as lists of trainings: fusion stages, thermal resolution, ablation.
 
 Zhang et al., WACV 2022: Tables 1 and 2, 3 and 4, 7 and 8. A sweep runs each variant with each seed into a folder of its
-own; one that is finished is not run again, one that was killed goes on.
+own; one that is finished is not run again, one that was killed goes on. The table has all that is finished.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from mdrun.errors import UsageError
+from mdrun.command import warn
+from mdrun.errors import SourceError, UsageError
 from mdtrain.build import load_trained
 from mdtrain.config import Config, load_config
-from mdtrain.loop import Start, run
+from mdtrain.loop import CHECKPOINT, RESULT, Start, run
 from mdtrain.models.weights import hash_weights, read_backbone
+from mdtrain.outputs import write_text
 from mdtrain.recipes import baseline, distill, teacher
 from mdtrain.state import check_same_run
-from mdtrain.tasks import Task
+from mdtrain.tasks import DivergedError, Task
 
 SweepName = Literal["fusion", "thermal", "ablation"]
+SEED_FOLDER = re.compile(r"seed-(0|[1-9]\d*)")
 FEWER_PIXELS = (1, 4, 16, 64)  # of the thermal image against the network's, paper Tables 3 and 4
 
 
@@ -41,7 +48,8 @@ class Variant(NamedTuple):
     pixels: int = 0
 
 
-class Initial(NamedTuple):
+@dataclass(frozen=True)
+class Initial:
     """What runs begin with.
 
     Attributes:
@@ -51,6 +59,20 @@ class Initial(NamedTuple):
 
     teacher: Path | None = None
     backbone: Path | None = None
+
+    def facts(self, variant: Variant) -> dict[str, str | None]:
+        """What a run of this variant says about them; nothing of a teacher where none is named."""
+        taught = variant.recipe == "distill" and self.teacher is not None
+        return {"backbone_sha256": self._backbone_sha256} | ({"teacher_sha256": self._teacher_sha256} if taught else {})
+
+    @cached_property
+    def _backbone_sha256(self) -> str | None:
+        return None if self.backbone is None else hash_weights(read_backbone(self.backbone))
+
+    @cached_property
+    def _teacher_sha256(self) -> str:
+        assert self.teacher is not None  # noqa: S101  # facts has looked
+        return hash_weights(load_trained(self.teacher, "teacher").model.state_dict())
 
 
 class Row(NamedTuple):
@@ -128,54 +150,121 @@ def _thermal_variants(config: Config) -> Iterator[Variant]:
     yield Variant("none-distilled", "distill", ("inputs=visible",))
 
 
-def run_sweep(
-    rows: Sequence[Variant],
-    seeds: Sequence[int],
-    configure: Callable[[Variant, int], Config],
-    folder: Path,
-    initial: Initial,
-    command: str,
-) -> list[Row]:
-    """Train what is not finished yet and collect everything.
+class Sweep(NamedTuple):
+    """One table in one folder.
 
-    Args:
-        rows: variants of the table.
-        seeds: each variant is trained once with each.
+    Attributes:
+        table: all its rows, in order.
         configure: the configuration of a variant and a seed.
         folder: holds `VARIANT/seed-N/` of every run.
         initial: weights that the runs begin with.
+    """
+
+    table: Sequence[Variant]
+    configure: Callable[[Variant, int], Config]
+    folder: Path
+    initial: Initial
+
+    def place(self, variant: Variant, seed: int) -> Path:
+        """Folder of a run."""
+        return self.folder / variant.name / f"seed-{seed}"
+
+    def finished(self) -> list[Row]:
+        """Rows of all finished runs, also those of other commands and machines, as long as they belong here.
+
+        Raises:
+            UsageError: one had another configuration, another teacher or another backbone.
+            SourceError: one has a result that cannot be read.
+        """
+        return [row for row in map(self._row, self.table) if row.runs]
+
+    def _row(self, variant: Variant) -> Row:
+        runs, judged_on = [], ""
+        for seed in _seeds(self.folder / variant.name):
+            place = self.place(variant, seed)
+            if (facts := read_result(place)) is not None:
+                config = self.configure(variant, seed)
+                _check_config(config, place)
+                _check_initial(self.initial.facts(variant), facts, place)
+                runs.append(scores_of(facts))
+                judged_on = config.data.validation_name
+        return Row(variant, runs, judged_on)
+
+    def train(self, variant: Variant, seed: int, command: str) -> None:
+        """Begin a run, or continue the one that is there."""
+        config, place = self.configure(variant, seed), self.place(variant, seed)
+        if variant.recipe == "distill":
+            assert self.initial.teacher is not None  # noqa: S101  # run_sweep has looked
+            config, recipe = distill.make(config, self.initial.teacher)
+        else:
+            recipe = (teacher if variant.recipe == "teacher" else baseline).make(config)
+        # a continued run has its checkpoint's weights, and the facts still name those it began with
+        start = Start(resume=(place / CHECKPOINT).exists(), backbone=self.initial.backbone)
+        run(config, recipe, place, command, start)
+
+
+def run_sweep(sweep: Sweep, rows: Sequence[Variant], seeds: Sequence[int], command: str) -> Iterator[list[Row]]:
+    """Train what is not finished yet; gives all finished rows of the folder, at first and after each run.
+
+    A run that diverges does not end the others.
+
+    Args:
+        sweep: the table and its folder.
+        rows: variants to train.
+        seeds: each variant is trained once with each.
         command: for the weights' own record.
 
     Raises:
         UsageError: a variant is distilled and there is no teacher, or a finished run had another configuration.
+        SourceError: a finished run's result cannot be read.
+        DivergedError: runs diverged; raised after the last one.
     """
-    if initial.teacher is None and any(variant.recipe == "distill" for variant in rows):
+    if sweep.initial.teacher is None and any(variant.recipe == "distill" for variant in rows):
         raise UsageError("this sweep distils: name the teacher with --teacher RUN/weights.safetensors")
-    found = []
-    for variant in rows:
-        runs = []
-        for seed in seeds:
-            target = folder / variant.name / f"seed-{seed}"
-            runs.append(_train(variant, configure(variant, seed), target, initial, command))
-        found.append(Row(variant, runs, configure(variant, seeds[0]).data.validation_name))
-    return found
-
-
-def _train(variant: Variant, config: Config, folder: Path, initial: Initial, command: str) -> dict[str, float]:
-    """Scores of one run, which is started, continued or only read."""
-    if (folder / "result.json").exists():
-        _check_config(config, folder)
-        _check_initial(variant, initial, folder)
-    else:
-        if variant.recipe == "distill":
-            assert initial.teacher is not None  # noqa: S101  # run_sweep has looked
-            config, recipe = distill.make(config, initial.teacher)
+    yield sweep.finished()
+    diverged = []
+    for variant, seed in itertools.product(rows, seeds):
+        if read_result(sweep.place(variant, seed)) is not None:
+            continue
+        try:
+            sweep.train(variant, seed, command)
+        except DivergedError as error:
+            diverged.append(f"{variant.name}/seed-{seed}")
+            warn("mdtrain", f"{diverged[-1]}: {error}; the sweep goes on without it")
         else:
-            recipe = (teacher if variant.recipe == "teacher" else baseline).make(config)
-        resume = (folder / "checkpoints" / "last.ckpt").exists()
-        # a continued run has its checkpoint's weights, and the facts still name those it began with
-        run(config, recipe, folder, command, Start(resume=resume, backbone=initial.backbone))
-    return scores_of(json.loads((folder / "result.json").read_text()))
+            yield sweep.finished()
+    if diverged:
+        raise DivergedError(
+            f"{len(diverged)} of {len(rows) * len(seeds)} runs diverged ({', '.join(diverged)}), the table is without "
+            "them; for other settings name another --output"
+        )
+
+
+def _seeds(folder: Path) -> list[int]:
+    """Seeds of the runs below a variant's folder."""
+    return sorted(int(found[1]) for path in folder.glob("seed-*") if (found := SEED_FOLDER.fullmatch(path.name)))
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """What a finished run says about itself; None of one that is not finished, or can be finished again.
+
+    Raises:
+        SourceError: the file is cut off or no result, and there is no checkpoint to write it from.
+    """
+    path = folder / RESULT
+    if not path.exists():
+        return None
+    try:
+        facts: dict[str, Any] = json.loads(path.read_text())
+        sum(scores_of(facts).values())  # numbers
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if (folder / CHECKPOINT).exists():
+            return None
+        raise SourceError(
+            f"{path}: not the result of a run ({error!r}), and no checkpoint is there to finish it from; "
+            "remove the file, and the sweep trains the run again"
+        ) from error
+    return facts
 
 
 def scores_of(facts: Mapping[str, Any]) -> dict[str, float]:
@@ -188,27 +277,30 @@ def _check_config(config: Config, folder: Path) -> None:
     path = folder / "config.yaml"
     ran, wanted = load_config(path).model_dump(mode="json"), config.model_dump(mode="json")
     ran["model"]["imitates"] = wanted["model"]["imitates"]  # set by the distillation recipe
-    check_same_run(ran, wanted, path)
+    try:
+        check_same_run(ran, wanted, path)
+    except UsageError as error:
+        raise UsageError(f"{error}; name another --output") from error
     before, now = ran["optimiser"]["iterations"], wanted["optimiser"]["iterations"]
     if before != now:
         raise UsageError(f"{path}: the run had {before} iterations, the sweep asks for {now}; name another --output")
 
 
-def _check_initial(variant: Variant, initial: Initial, folder: Path) -> None:
+def _check_initial(wanted: Mapping[str, str | None], facts: Mapping[str, Any], folder: Path) -> None:
     """Refuse a row that another teacher taught, or that began with other weights."""
-    path = folder / "result.json"
-    facts = json.loads(path.read_text())
-    wanted = {"backbone_sha256": None if initial.backbone is None else hash_weights(read_backbone(initial.backbone))}
-    if variant.recipe == "distill" and initial.teacher is not None:
-        wanted["teacher_sha256"] = hash_weights(load_trained(initial.teacher, "teacher").model.state_dict())
     if differing := [name for name, value in wanted.items() if facts.get(name) != value]:
         raise UsageError(
-            f"{path}: the run has another {', '.join(differing)} than this sweep would give it; name another --output"
+            f"{folder / RESULT}: the run has another {', '.join(differing)} than this sweep would give it; "
+            "name another --output"
         )
 
 
 def write_table(rows: Sequence[Row], task: Task, title: str, folder: Path) -> str:
-    """`results.json` and `table.md` of a sweep; gives the Markdown."""
+    """`results.json` and `table.md` of a sweep; gives the Markdown.
+
+    Raises:
+        OutputError: there is no room, or no permission.
+    """
     lines = [
         f"# {title}",
         "",
@@ -220,12 +312,12 @@ def write_table(rows: Sequence[Row], task: Task, title: str, folder: Path) -> st
         lines.append(f"| {row.variant.name} | {len(row.runs)} | " + " | ".join(cells) + " |")
     text = "\n".join([*lines, "", "Mean ± standard error over the seeds.", ""])
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "table.md").write_text(text)
+    write_text(folder / "table.md", text)
     plain = [
         {"variant": row.variant.name, "pixels": row.variant.pixels, "judged_on": row.judged_on, "runs": row.runs}
         for row in rows
     ]
-    (folder / "results.json").write_text(json.dumps({"task": task.name, "rows": plain}, indent=2))
+    write_text(folder / "results.json", json.dumps({"task": task.name, "rows": plain}, indent=2))
     return text
 
 

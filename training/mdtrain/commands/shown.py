@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 # ruff: noqa: PLC0415  # rich loads when a table is printed, not for --help
 
+SIZE = re.compile(r"([0-9]{1,9})x([0-9]{1,9})")
 WIDTH = 160  # of tables in files and pipes
 WORST = 20  # pictures of errors, unless told
 EXISTING = click.Path(path_type=Path)  # the readers say what is wrong with it
@@ -25,10 +27,10 @@ def parse_size(ctx: click.Context, param: click.Parameter, value: str | None) ->
     """Width and height in pixels of a text such as `160x128`."""
     if value is None:
         return None
-    width, _, height = value.partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+    sides = SIZE.fullmatch(value)
+    if sides is None or not (int(sides[1]) and int(sides[2])):
         raise click.BadParameter(f"got {value!r}, wanted width and height in pixels such as 160x128.", ctx, param)
-    return int(width), int(height)
+    return int(sides[1]), int(sides[2])
 
 
 thermal_size_option = click.option(

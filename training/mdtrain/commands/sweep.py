@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mdrun.errors import UsageError
 from mdtrain.commands.train import TASKS, command_line, config_file
 
+if TYPE_CHECKING:
+    from mdtrain.sweep import Row, Variant
+
+SEED = re.compile(r"[0-9]{1,18}")  # below 2^63
 TITLES = {
     "fusion": "Fusion stages (paper: Tables 1 and 2)",
     "thermal": "Thermal resolution, with and without distillation (paper: Tables 3 and 4)",
@@ -20,10 +26,28 @@ TITLES = {
 
 def parse_seeds(ctx: click.Context, param: click.Parameter, value: str) -> list[int]:
     """Seeds of a text such as `0,1,2`."""
-    parts = value.split(",")
-    if not all(part.strip().isdecimal() for part in parts) or len(set(parts)) < len(parts):
+    parts = [part.strip() for part in value.split(",")]
+    seeds = [int(part) for part in parts if SEED.fullmatch(part)]
+    if len(set(seeds)) < len(parts):
         raise click.BadParameter(f"got {value!r}, wanted different whole numbers such as 0,1,2.", ctx, param)
-    return [int(part) for part in parts]
+    return seeds
+
+
+def choose(table: Sequence[Variant], names: str | None) -> Sequence[Variant]:
+    """Rows of a table that a text such as `16x-native, 16x-distilled` names; None means all.
+
+    Raises:
+        UsageError: it names others.
+    """
+    if names is None:
+        return table
+    wanted = {name.strip() for name in names.split(",")}
+    if unknown := wanted - {row.name for row in table}:
+        raise UsageError(
+            f"--rows names {', '.join(name or 'an empty one' for name in sorted(unknown))}, "
+            f"wanted some of {', '.join(row.name for row in table)}"
+        )
+    return [row for row in table if row.name in wanted]
 
 
 @click.command(
@@ -51,8 +75,8 @@ def sweep(
     """Train every variant of a table with every seed; what is finished is kept, what was killed goes on."""
     from mdtrain.config import load_config  # noqa: PLC0415  # keeps --help fast
     from mdtrain.outputs import result_folder  # noqa: PLC0415
-    from mdtrain.sweep import Initial, draw_thermal, run_sweep, variants, write_table  # noqa: PLC0415
-    from mdtrain.tasks import make_task  # noqa: PLC0415
+    from mdtrain.sweep import Initial, Sweep, draw_thermal, run_sweep, variants, write_table  # noqa: PLC0415
+    from mdtrain.tasks import DivergedError, make_task  # noqa: PLC0415
 
     named = {"optimiser.iterations": "iterations", "data.root": "data", "data.street": "street"}
     common = options["overrides"] + tuple(
@@ -67,22 +91,25 @@ def sweep(
             f"got --set {clashes[0]}, which the sweep itself varies; use --seeds, --task, or mdtrain train"
         )
 
-    def configure(variant: Any, seed: int) -> Any:
+    def configure(variant: Variant, seed: int) -> Any:
         file = config_file("teacher" if variant.recipe == "teacher" else "student", task, options["config"])
         return load_config(file, (*common, *variant.overrides, f"seed={seed}"))
 
     plain = load_config(config_file("student", task, options["config"]), common)
-    rows = variants(table, plain)
-    if names is not None:
-        unknown = set(names.split(",")) - {row.name for row in rows}
-        if unknown:
-            raise UsageError(
-                f"--rows names {', '.join(sorted(unknown))}, wanted some of {', '.join(r.name for r in rows)}"
-            )
-        rows = [row for row in rows if row.name in names.split(",")]
-    output, initial = options["output"], Initial(weights, options["backbone_weights"])
+    output, measured, title = options["output"], make_task(plain), TITLES[table]
+    plan = Sweep(variants(table, plain), configure, output, Initial(weights, options["backbone_weights"]))
+    found: list[Row] = []
+    text, failure = "", None
     with result_folder(output):
-        found = run_sweep(rows, seeds, configure, output, initial, command_line(sys.argv[1:]))
-        click.echo(write_table(found, make_task(plain), TITLES[table], output))
-        if table == "thermal":
-            draw_thermal(found, make_task(plain), TITLES[table], output / "thermal.png")
+        try:
+            for found in run_sweep(plan, choose(plan.table, names), seeds, command_line(sys.argv[1:])):
+                if found:
+                    text = write_table(found, measured, title, output)
+        except DivergedError as error:
+            failure = error
+        if found:
+            click.echo(text)
+        if found and table == "thermal":
+            draw_thermal(found, measured, title, output / "thermal.png")
+    if failure is not None:
+        raise failure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import shlex
 import sys
@@ -152,16 +153,37 @@ def _run(config: Any, recipe: Any, options: dict[str, Any], start: Any) -> None:
     if options["dry_run"]:
         from mdtrain.plan import plan  # noqa: PLC0415
 
-        _show_plan(plan(config, recipe, start))
+        _show_plan(plan(config, recipe, options["output"], start))
         return
     from mdtrain.loop import run  # noqa: PLC0415
 
     _finish(run(config, recipe, options["output"], command_line(sys.argv[1:]), start))
 
 
+def _within_memory(function: Callable[..., None]) -> Callable[..., None]:
+    """A network or a batch that is too large is refused as what its user asked for; torch calls it a RuntimeError."""
+
+    @functools.wraps(function)
+    def run(**options: Any) -> None:
+        try:
+            function(**options)
+        except RuntimeError as error:
+            from mdtrain.tensors import memory_asked  # noqa: PLC0415
+
+            if (asked := memory_asked(error)) is None:
+                raise
+            raise UsageError(
+                f"the network or its batch asks for {asked}, and there is less; "
+                "take a smaller model.widths, model.visible or optimiser.batch_size"
+            ) from error
+
+    return run
+
+
 @train_group.command()
 @_network
 @_options
+@_within_memory
 def teacher(**options: Any) -> None:
     """Two-stream teacher on visible and equally large thermal images."""
     from mdtrain.recipes.teacher import make  # noqa: PLC0415
@@ -173,6 +195,7 @@ def teacher(**options: Any) -> None:
 @train_group.command()
 @_network
 @_options
+@_within_memory
 def baseline(**options: Any) -> None:
     """One-stream student without a teacher (also of one sensor: --set inputs=visible)."""
     from mdtrain.recipes.baseline import make  # noqa: PLC0415
@@ -185,6 +208,7 @@ def baseline(**options: Any) -> None:
 @_network
 @_options
 @click.option("--teacher", "weights", type=click.Path(path_type=Path), required=True, help="weights.safetensors.")
+@_within_memory
 def distill(weights: Path, **options: Any) -> None:
     """One-stream student under a teacher (Modality Distillation)."""
     from mdtrain.recipes.distill import make  # noqa: PLC0415
@@ -201,6 +225,7 @@ def distill(weights: Path, **options: Any) -> None:
 @click.option("--teacher", "weights", type=click.Path(path_type=Path), help="weights.safetensors; else labels alone.")
 @click.option("--target", type=click.Choice(("cpu", "tensorrt")), help="Who runs the engine, as in `mdexport int8`.")
 @_options
+@_within_memory
 def quantise(start: Path, weights: Path | None, target: str | None, **options: Any) -> None:
     """Short fine-tuning of a finished student, so that its INT8 engine loses less."""
     from mdtrain.build import load_trained  # noqa: PLC0415

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -12,9 +12,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mdrun.errors import EngineError
-from mdtrain.tensors import read_tensors
+from mdtrain.tensors import is_state_dict, read_tensors, refuse_broken
 
-PARTS = ("conv1.", "bn1.", "layer1.", "layer2.", "layer3.", "layer4.", "features.")  # the rest classifies ImageNet
+CLASSIFIERS = ("fc.", "classifier.", "head.", "pre_logits.")  # of ImageNet's classes: torchvision's names, and timm's
+WRAPPER = "module."  # what DataParallel puts before every name
 COUNTER = "num_batches_tracked"  # files written before batch norm counted its batches lack it
 
 
@@ -41,7 +42,8 @@ def hash_weights(weights: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(weights):
         digest.update(name.encode())
-        digest.update(weights[name].detach().cpu().contiguous().numpy().tobytes())
+        plain = weights[name].detach().cpu().contiguous()
+        digest.update(plain.flatten().view(torch.uint8).numpy().tobytes())  # as bytes: numpy has no bfloat16
     return digest.hexdigest()
 
 
@@ -49,7 +51,7 @@ def read_backbone(path: Path) -> dict[str, Tensor]:
     """Tensors of a state dict, `.safetensors` or a file of `torch.save`, without those of the ImageNet classifier.
 
     Raises:
-        EngineError: missing, damaged, not a plain state dict, or holding code.
+        EngineError: missing, damaged, not a plain state dict, or holding code, NaN or infinity.
     """
     if not path.is_file():
         raise EngineError(f"{path}: no such file of backbone weights; torchvision's resnet18 or vgg16_bn is one")
@@ -60,13 +62,17 @@ def read_backbone(path: Path) -> dict[str, Tensor]:
             data = read_tensors(path, "file of tensors", "save a plain state dict")
     except (SafetensorError, OSError) as error:
         raise EngineError(f"{path}: not a readable safetensors file ({error}); copy it again") from error
-    if not isinstance(data, dict) or not all(isinstance(value, Tensor) for value in data.values()):
+    if not is_state_dict(data):
         raise EngineError(f"{path}: holds no plain state dict; save model.state_dict() and nothing around it")
-    return {name: value for name, value in data.items() if name.startswith(PARTS)}
+    if all(name.startswith(WRAPPER) for name in data):
+        data = {name.removeprefix(WRAPPER): value for name, value in data.items()}
+    weights = {name: value for name, value in data.items() if not name.startswith(CLASSIFIERS)}
+    refuse_broken(weights, path)
+    return weights
 
 
 def load_backbone(model: nn.Module, path: Path) -> str:
-    """Give every stem and top of a network the weights of the file: all of them or, with an error, none.
+    """Give every stem and top of a network all the weights of the file, or, with an error, none.
 
     Returns:
         SHA-256 of the file's weights.
@@ -75,32 +81,33 @@ def load_backbone(model: nn.Module, path: Path) -> str:
         EngineError: naming the first differing names and shapes.
     """
     weights = read_backbone(path)
-    problems: list[str] = []
-    loads: list[tuple[nn.Module, dict[str, Tensor]]] = []
-    for part in model.modules():
-        if not getattr(part, "is_backbone", False):
-            continue
-        own = part.state_dict()
-        fitted = {name: _fitted(weights[name], own[name]) for name in own if name in weights}
-        problems += [f"lacks {name}" for name in own if name not in weights and not name.endswith(COUNTER)]
-        problems += [
-            f"{name} is {tuple(value.shape)}, wanted {tuple(own[name].shape)}"
-            for name, value in fitted.items()
-            if value.shape != own[name].shape
-        ]
-        loads.append((part, own | fitted))
-    if problems:
+    parts = [(part, part.state_dict()) for part in model.modules() if getattr(part, "is_backbone", False)]
+    if problems := _differences(weights, [own for _, own in parts]):
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise EngineError(
-            f"{path}: another backbone: {', '.join(problems[:3])}{more}; "
-            "ImageNet weights fit model.widths=[64,128,256,512] of their own model.backbone"
+            f"{path}: another backbone: {', '.join(problems[:3])}{more}; wanted torchvision's resnet18 or vgg16_bn, "
+            "as model.backbone says, and --set model.widths=[64,128,256,512] with it"
         )
-    for part, state in loads:
-        part.load_state_dict(state)
+    for part, own in parts:
+        part.load_state_dict({k: _fitted(weights[k], value) if k in weights else value for k, value in own.items()})
     return hash_weights(weights)
+
+
+def _differences(weights: Mapping[str, Tensor], parts: Sequence[Mapping[str, Tensor]]) -> list[str]:
+    """What the file lacks, what it has besides, and what has another shape; once, however many streams there are."""
+    wanted = [item for own in parts for item in own.items()]
+    known = {name for name, _ in wanted}
+    problems = [f"lacks {name}" for name, _ in wanted if name not in weights and not name.endswith(COUNTER)]
+    problems += [f"has unknown {name}" for name in weights if name not in known and not name.endswith(COUNTER)]
+    problems += [
+        f"{name} is {tuple(weights[name].shape)}, wanted {tuple(own.shape)}"
+        for name, own in wanted
+        if name in weights and _fitted(weights[name], own).shape != own.shape
+    ]
+    return list(dict.fromkeys(problems))
 
 
 def _fitted(value: Tensor, own: Tensor) -> Tensor:
     """The first convolution is the only tensor that may differ in its second dimension."""
-    other_inputs = value.dim() == 4 and value.shape[1] == 3 and own.shape[1] in {1, 6}
+    other_inputs = value.dim() == own.dim() == 4 and value.shape[1] == 3 and own.shape[1] in {1, 6}
     return adapt_channels(value, own.shape[1]) if other_inputs else value
