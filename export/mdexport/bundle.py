@@ -11,11 +11,13 @@ from mdexport.check import Checked, Report, check_engines
 from mdexport.gate import GateError
 from mdexport.pairs import PairSet
 from mdexport.picture import draw_check
+from mdexport.places import refuse_replacing, writing
 from mdexport.proof import GATE_LIST
 from mdrun.errors import OutputError, UsageError
 from mdrun.files import PartialFolder
 from mdrun.manifest import sidecar_path
 from mdrun.onnx_file import PLAN_SUFFIXES, read_manifest
+from mdrun.verified import check_file
 from mdtrain.outputs import result_folder
 
 PARITY, PICTURE = "parity.json", "parity.jpg"
@@ -35,8 +37,10 @@ def write_bundle(
 
     Raises:
         GateError: an engine does not follow the reference and was not accepted; nothing is written.
+        UsageError: the folder holds the checkpoint or the pairs, and would be replaced.
         UsageError, EngineError, SourceError, DataError, OutputError: as `check_engines`.
     """
+    refuse_replacing(output, pairs.folder, *([] if weights is None else [weights]))
     with bundle_folder(output) as folder:
         copies = [_copy(path, folder) for path in engines]
         checked = check_engines(copies, pairs, split, weights)
@@ -62,11 +66,10 @@ def bundle_folder(output: Path) -> Iterator[Path]:
     with result_folder(place.parent):
         folder = PartialFolder(place)
         try:
-            folder.part.mkdir()
-            yield folder.part
-            folder.commit()
-        except OSError as error:
-            raise OutputError(f"{output}: cannot be written ({error.strerror}); choose another --output") from error
+            with writing(output):
+                folder.part.mkdir()
+                yield folder.part
+                folder.commit()
         finally:
             folder.discard()
 
@@ -75,11 +78,11 @@ def _copy(path: Path, folder: Path) -> Path:
     """An engine, and the manifest beside it; gives the copy of the engine.
 
     Raises:
-        EngineError: it cannot be read.
+        EngineError: it cannot be read, or is not the engine that its manifest speaks of.
         UsageError: two files have one name.
         OSError: it cannot be written.
     """
-    read_manifest(path)
+    check_file(path, read_manifest(path))
     files = [path, sidecar_path(path)] if path.suffix in PLAN_SUFFIXES else [path]
     for file in files:
         if (folder / file.name).exists():

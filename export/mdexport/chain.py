@@ -20,11 +20,12 @@ from mdexport.fp16 import convert_half
 from mdexport.int8 import Calibration, CalibrationScenes, calibrate, convert_int8
 from mdexport.onnx_export import STREET, export_onnx, load_student
 from mdexport.pairs import FEWEST, PairSet
+from mdexport.places import refuse_replacing
 from mdexport.plan.maker import make_plan
 from mdexport.plan.options import PlanOptions
-from mdexport.plan.output import SUFFIXES
 from mdexport.proof import Ready, gate_scenes, prepare
 from mdrun.backends.nvidia.library import library_version
+from mdrun.backends.nvidia.plan_file import SUFFIXES
 from mdrun.driver import DriverError, find_driver
 from mdrun.errors import EngineError
 from mdrun.manifest import sidecar_path
@@ -66,8 +67,10 @@ def export_all(
 
     Raises:
         GateError, ParityError: the FP32 engine does not follow the checkpoint; nothing is written.
+        UsageError: the folder holds the checkpoint or the pairs, and would be replaced.
         UsageError, EngineError, SourceError, DataError, OutputError: as the single commands, before any work.
     """
+    refuse_replacing(output, weights, calibration.pairs.folder, pairs.folder)
     with bundle_folder(output) as folder:
         trained, student = load_student(weights)
         draft = draft_manifest(trained.config, student.state_dict(), trained.facts)
@@ -77,7 +80,9 @@ def export_all(
         chain = Chain(folder, say, reduce_range=reduce_range, max_batch=max_batch)
         ready = prepare(single, pairs, split, scenes)
         chain.fill(ready, calibrating, accept)
-        checked = check_engines(sorted([single, *chain.engines]), pairs, split, weights, ready.seen)
+        checked = check_engines(
+            sorted([single, *chain.engines]), pairs, split, weights, ready.seen, left_out=EngineError
+        )
         kept = chain.keep_passing(checked, single)
         write_proof(kept, [single, *chain.engines], folder)
         return kept.report

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,10 +18,11 @@ from mdexport.parity import Feed, reference, reference_classes, reference_labels
 from mdexport.proof import GATE_LIST, gate_scenes, progress
 from mdrun.backends import open_backend
 from mdrun.backends.base import Backend, Outputs
-from mdrun.errors import EngineError, UsageError
+from mdrun.errors import BackendError, EngineError, UsageError
 from mdrun.manifest import Manifest, Parity
 from mdrun.models import SUFFIXES
-from mdrun.onnx_file import check_graph, read_manifest
+from mdrun.onnx_file import read_manifest
+from mdrun.verified import check_file
 from mdtrain.build import load_trained
 from mdtrain.contract import TOP_CLASSES, TOP_K
 from mdtrain.models.classifier import ClassifierSpec
@@ -138,6 +140,7 @@ def check_engines(
     split: str = GATE_LIST,
     weights: Path | None = None,
     seen: Seen | None = None,
+    left_out: type[EngineError] = BackendError,
 ) -> Checked:
     """Run everything that can run here.
 
@@ -147,10 +150,13 @@ def check_engines(
         split: their list.
         weights: checkpoint to compare with; None takes the FP32 engine among them.
         seen: what graphs said about these scenes; a file that repeats it on SPOT_SCENES of them is not run on the rest.
+        left_out: errors that leave an engine out as not run: a library or a GPU that is missing. `mdexport all`, which
+            has just made its files, gives up none of the others for one that a library refuses.
 
     Raises:
         UsageError: no FP32 engine and no checkpoint, engines of different networks, or too few pairs.
-        EngineError: a file cannot be read.
+        EngineError: a file cannot be read, was changed after export, is another engine than its manifest says, or is
+            refused by the library that runs it.
         SourceError, DataError: the pairs cannot be read.
     """
     manifests = {path: read_manifest(path) for path in paths}
@@ -158,23 +164,23 @@ def check_engines(
     manifest = manifests[first]
     _refuse_strangers(manifests, first)
     for path, of_engine in manifests.items():
-        check_graph(path, of_engine)
+        check_file(path, of_engine)
     student = None if weights is None else _load_student(weights, first, manifest)
     scenes = gate_scenes(manifest, pairs, split)
     data = f"{pairs} {split}"
     if student is None:
         name = f"{first.name} fp32"
-        before = _run(first, manifest, scenes, seen)[0]
+        before = _run(first, manifest, scenes, seen).outputs or []
     else:
         name = "the checkpoint in PyTorch"
         before = checkpoint_outputs(student, scenes)
     outputs = {name: before}
     verdicts = []
     for path, of_engine in manifests.items():
-        verdict, found = _verdict(path, of_engine, scenes, before, (name, data), seen)
-        verdicts.append(verdict)
-        if found is not None:
-            outputs[path.name] = found
+        ran = _attempt(path, of_engine, scenes, seen, left_out)
+        verdicts.append(_verdict(path, of_engine, ran, scenes, before, (name, data)))
+        if ran.outputs is not None:
+            outputs[path.name] = ran.outputs
     return Checked(Report(name, data, len(scenes), verdicts), manifest, scenes, outputs)
 
 
@@ -204,41 +210,46 @@ def _refuse_strangers(manifests: dict[Path, Manifest], first: Path) -> None:
             )
 
 
+class _Ran(NamedTuple):
+    """What an engine said, and the library and the median time of one scene; or the reason why it was not run."""
+
+    outputs: list[Outputs] | None = None
+    backend: str | None = None
+    median_ms: float | None = None
+    reason: str = ""
+
+
 def _verdict(
-    path: Path,
-    manifest: Manifest,
-    scenes: list[Scene],
-    before: list[Outputs],
-    names: tuple[str, str],
-    seen: Seen | None,
-) -> tuple[Verdict, list[Outputs] | None]:
+    path: Path, manifest: Manifest, ran: _Ran, scenes: list[Scene], before: list[Outputs], names: tuple[str, str]
+) -> Verdict:
     precision = manifest.origin.precision or "fp32"
     accepted = manifest.parity.accepted if manifest.parity is not None else None
+    parity = None if ran.outputs is None else judge(manifest, scenes, before, ran.outputs, precision, names)
     megabytes = path.stat().st_size / 1e6
+    return Verdict(path.name, precision, ran.backend, ran.reason, parity, accepted, ran.median_ms, megabytes)
+
+
+def _attempt(
+    path: Path, manifest: Manifest, scenes: list[Scene], seen: Seen | None, left_out: type[EngineError]
+) -> _Ran:
+    """Raises EngineError that is none of `left_out`."""
     try:
-        found, backend, median_ms = _run(path, manifest, scenes, seen)
-    except EngineError as error:
-        reason = str(error).removeprefix(f"{path}: ")
-        return Verdict(path.name, precision, None, reason, None, accepted, None, megabytes), None
-    parity = judge(manifest, scenes, before, found, precision, names)
-    return Verdict(path.name, precision, backend, "", parity, accepted, median_ms, megabytes), found
+        return _run(path, manifest, scenes, seen)
+    except left_out as error:
+        return _Ran(reason=str(error).removeprefix(f"{path}: "))
 
 
-def _run(path: Path, manifest: Manifest, scenes: list[Scene], seen: Seen | None) -> tuple[list[Outputs], str, float]:
-    """Outputs, the library and the median time of one scene.
-
-    Raises:
-        EngineError: no library here runs it.
-    """
+def _run(path: Path, manifest: Manifest, scenes: list[Scene], seen: Seen | None) -> _Ran:
+    """Raises EngineError: no library here runs it."""
     before = (seen or {}).get(manifest.origin.graph_sha256 or "")
     with open_backend(path, manifest) as backend:
         if before is not None:
             step = max(1, len(scenes) // SPOT_SCENES)
             spots, median_ms = _infer(backend, scenes[::step], path.name)
             if all(map(_equal, spots, before[::step])):
-                return before, backend.name, median_ms
+                return _Ran(before, backend.name, median_ms)
         outputs, median_ms = _infer(backend, scenes, path.name)
-        return outputs, backend.name, median_ms
+        return _Ran(outputs, backend.name, median_ms)
 
 
 def _infer(backend: Backend, scenes: list[Scene], title: str) -> tuple[list[Outputs], float]:

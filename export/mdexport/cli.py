@@ -28,4 +28,4 @@ for command in (everything, onnx, fp16, int8, check, bundle, plan, explain, trit
 
 def main() -> None:
     """Entry point of the console script."""
-    sys.exit(run_command(mdexport, "mdexport"))
+    sys.exit(run_command(mdexport, "mdexport", clears_up=True))

@@ -16,6 +16,7 @@ from mdexport.convert.graph import Graph
 from mdexport.convert.half import LARGEST, Half, rounded, to_half
 from mdexport.convert.ranges import measure_ranges, too_large
 from mdexport.pairs import PairSet
+from mdexport.places import ONNX_SUFFIXES, refuse_replacing, refuse_suffix
 from mdexport.proof import GATE_LIST, Judged, Ready, finish, prepare, progress, run_model
 from mdrun.manifest import Manifest
 from mdtrain.outputs import result_file
@@ -43,10 +44,13 @@ def export_half(
         accept: why an engine that does not pass is wanted nevertheless.
 
     Raises:
+        UsageError: another suffix than `.onnx`, or the output is the source.
         UsageError, EngineError, SourceError, DataError: as `prepare`.
         GateError: it does not follow its source; nothing is written.
         OutputError: the file cannot be written.
     """
+    refuse_suffix(output, ONNX_SUFFIXES)
+    refuse_replacing(output, source)
     with result_file(output):
         return convert_half(prepare(source, pairs, split), output, half, accept)
 

@@ -15,7 +15,8 @@ from onnxruntime.quantization import TensorsData
 from mdexport.convert.graph import Graph
 from mdexport.convert.int8 import Target, to_int8
 from mdexport.convert.ranges import measure_ranges
-from mdexport.pairs import PairSet, Scene, altered, intact, spread
+from mdexport.pairs import PairSet, Scene, altered, intact, refuse_blank, spread
+from mdexport.places import ONNX_SUFFIXES, refuse_replacing, refuse_suffix
 from mdexport.proof import GATE_LIST, Judged, Ready, finish, prepare, progress, read_single, run_model
 from mdrun.backends.base import Outputs
 from mdrun.errors import UsageError
@@ -53,10 +54,12 @@ class Calibration(NamedTuple):
         Raises:
             UsageError: too few pairs.
             SourceError: a list or an image is missing or damaged.
-            DataError: an image of another kind, or two of a pair that do not show the same field of view.
+            DataError: an image of another kind, two of a pair that do not show the same field of view, or a camera
+                that shows nothing.
         """
         records = self.pairs.read(self.split, thermal_rule(manifest))
         scenes = intact(manifest, spread(records, min(self.number, len(records))))
+        refuse_blank(scenes)
         described = f"{len(scenes)} pairs of {self.pairs} {self.split}"
         if not self.degraded:
             return CalibrationScenes(scenes, described)
@@ -101,7 +104,8 @@ def export_int8(
         reduce_range: weights of 7 bits, with which no x86 processor saturates.
 
     Raises:
-        UsageError: `reduce_range` for another target than `cpu`.
+        UsageError: `reduce_range` for another target than `cpu`, another suffix than `.onnx`, or the output is the
+            source.
         UsageError, EngineError, SourceError, DataError: as `prepare` and `Calibration.read`.
         GateError: it does not follow its source, also with MOST_KEPT layers in single precision; nothing is written.
         OutputError: the file cannot be written.
@@ -110,6 +114,8 @@ def export_int8(
         raise UsageError(
             f"got --reduce-range with --target {target}, which adds up exactly with weights of 8 bits; leave it out"
         )
+    refuse_suffix(output, ONNX_SUFFIXES)
+    refuse_replacing(output, source)
     with result_file(output):
         scenes = calibration.read(read_single(source).manifest)
         ready = prepare(source, pairs, split)

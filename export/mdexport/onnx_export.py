@@ -14,6 +14,7 @@ import torch
 from mdexport.deploy import deploy
 from mdexport.engine_file import write_engine
 from mdexport.parity import Feed, compare
+from mdexport.places import ONNX_SUFFIXES, refuse_replacing, refuse_suffix
 from mdrun.backends.base import input_shape
 from mdrun.backends.ort import import_onnxruntime
 from mdrun.errors import EngineError, UsageError
@@ -55,10 +56,13 @@ def export_onnx(
 
     Raises:
         EngineError: the weights cannot be used, or a rewrite would change what they compute.
-        UsageError: the student has no visible input, or the sources hold fewer pairs.
+        UsageError: the student has no visible input, the sources hold fewer pairs, or the output has another suffix
+            than `.onnx` or is the checkpoint.
         OutputError: the file cannot be written; found before the export.
         ParityError: the graph differs from the checkpoint by more than the limits; nothing is written.
     """
+    refuse_suffix(output, ONNX_SUFFIXES)
+    refuse_replacing(output, weights)
     trained, student = load_student(weights)
     draft = draft_manifest(trained.config, student.state_dict(), trained.facts)
     with result_file(output):

@@ -10,18 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mdrun.backends.base import Feeds
-from mdrun.errors import DataError, UsageError
+from mdrun.errors import DataError, SourceError, UsageError
 from mdrun.manifest import Manifest
 from mdrun.preprocess import Preprocess, thermal_rule
 from mdrun.thermal.normalise import Rule
-from mdtrain.data.records import EIGHT_BITS, Record, check_records, use_rule
+from mdtrain.data.records import EIGHT_BITS, MOST_STRETCH, Record, check_command, check_records, use_rule
 from mdtrain.data.sets import SET_NAMES, SetName, read_set
 
 FEWEST = 16  # pairs: below it neither ranges nor rates say anything
 ALTERED_EVERY = 4  # one of so many pairs also goes through the gate with a camera that fails
-# Between the proportions of the two images of a pair: RoadScene's registered crops differ by up to 11.2 %, two cameras
-# of 4:3 and 3:2, whose views are not one, by 12.5 %.
-MOST_STRETCH = 1.12
+LEAST_SIDE = 4  # pixels: the coarsest thermal array has 16x4 (Melexis MLX90621)
+MOST_BLANK = 0.1  # share of the pairs: a shutter that closes now and then is no dead camera
 INTACT = "intact"
 
 
@@ -40,12 +39,18 @@ class PairSet(NamedTuple):
         """Pairs of one list, all of whose files are there; `rule` is that of the engine's thermal input.
 
         Raises:
-            SourceError: a list or a file is missing, or the list is empty.
+            SourceError: a folder, a list or a file is missing, or the list is empty.
             DataError: a malformed label, or the folders of the two cameras are swapped.
         """
+        if self.name in {"msrs", "street"}:  # before their labels, which are read first and are rarely what is missing
+            missing = [camera for camera in ("vi", "ir") if not (self.folder / camera).is_dir()]
+            if len(missing) == 1:
+                raise SourceError(
+                    f"{self.folder / missing[0]}: no such folder, wanted vi/ and ir/, a camera each; copy it"
+                )
         records = read_set(self.name, self.folder, split)
         use_rule(records, rule)
-        check_records(records, self.folder)
+        check_records(records, self.folder, check_command(self.name, self.folder, split, rule=rule))
         return records
 
     def __str__(self) -> str:
@@ -124,7 +129,7 @@ def intact(manifest: Manifest, records: Iterable[Record]) -> list[Scene]:
 
     Raises:
         SourceError: an image cannot be read.
-        DataError: an image of another kind, or two of a pair that do not show the same field of view.
+        DataError: an image of another kind, of a few pixels, or two of a pair that do not show one field of view.
     """
     records = list(records)
     use_rule(records, thermal_rule(manifest))
@@ -132,11 +137,37 @@ def intact(manifest: Manifest, records: Iterable[Record]) -> list[Scene]:
     scenes = []
     for record in records:
         visible, thermal = record.visible, record.thermal if "thermal" in manifest.inputs else None
+        _refuse_tiny(record.visible_file.path, visible)
         if thermal is not None:
+            _refuse_tiny(record.thermal_file.path, thermal)
             _refuse_other_view(record, visible, thermal)
         feeds = preprocess(visible, thermal, normalised=True)
         scenes.append(Scene({name: array.copy() for name, array in feeds.items()}, record, INTACT))
     return scenes
+
+
+def _refuse_tiny(path: Path, image: NDArray[np.uint8]) -> None:
+    height, width = image.shape[:2]
+    if min(height, width) < LEAST_SIDE:
+        raise DataError(
+            f"{path}: is {width}x{height} pixels, wanted at least {LEAST_SIDE}x{LEAST_SIDE}; take it out of the list"
+        )
+
+
+def refuse_blank(scenes: Sequence[Scene]) -> None:
+    """Refuse pairs of which a camera was dead: ranges of blank images fit nothing that it will ever show.
+
+    Raises:
+        DataError: naming the first blank image and how many there are.
+    """
+    for name in scenes[0].feeds:
+        blank = [scene.record for scene in scenes if not np.ptp(scene.feeds[name])]
+        if len(blank) > MOST_BLANK * len(scenes):
+            file = blank[0].visible_file if name == "visible" else blank[0].thermal_file
+            raise DataError(
+                f"{file.path}: has one value everywhere, as {len(blank)} of {len(scenes)} {name} images have, wanted "
+                f"at most {MOST_BLANK:.0%}: that camera shows nothing; name other pairs"
+            )
 
 
 def _refuse_other_view(record: Record, visible: NDArray[np.uint8], thermal: NDArray[np.uint8]) -> None:

@@ -9,10 +9,10 @@ import numpy as np
 
 from mdexport.check import Checked
 from mdexport.pairs import Scene
+from mdexport.plan.output import write_whole
 from mdrun.backends.base import Outputs
 from mdrun.engine import make_postprocess
 from mdrun.errors import OutputError
-from mdrun.files import PartialFile
 from mdrun.frames import Classification, Detections, Frame, FramePair, Modality, Provenance, Result, Segmentation
 from mdrun.sinks.scene import MUTED, PAPER, Look, count_caption, draw_scene, pane_size
 from mdrun.sinks.sheet import BACKGROUND
@@ -27,7 +27,8 @@ def draw_check(checked: Checked, path: Path) -> None:
     """Write the picture as JPEG: a row for a scene, a column for an engine, the reference first.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: it cannot be encoded.
+        OSError: the place is full or not writable; nothing is left there.
     """
     import cv2  # noqa: PLC0415  # slow to load
 
@@ -38,12 +39,7 @@ def draw_check(checked: Checked, path: Path) -> None:
     done, data = cv2.imencode(".jpg", np.concatenate(columns, 1)[..., ::-1])
     if not done:
         raise OutputError(f"{path}: the picture cannot be encoded")
-    file = PartialFile(path)
-    try:
-        file.part.write_bytes(data.tobytes())
-        file.commit()
-    finally:
-        file.discard()
+    write_whole(path, data.tobytes())
 
 
 def _choose(scenes: Sequence[Scene]) -> list[int]:

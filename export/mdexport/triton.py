@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mdexport.places import refuse_replacing, writing
 from mdexport.triton_config import FILES, Servable, ServeOptions, import_messages, make_config, read_servable
 from mdrun.errors import EngineError, UsageError
 from mdrun.files import PartialFolder
@@ -34,15 +35,17 @@ def write_repository(engines: list[Path], output: Path, options: ServeOptions) -
     Raises:
         MdrunError: Triton's client package is not installed.
         EngineError: an engine cannot be used, or Triton has no platform for it.
-        UsageError: two engines of one name, an option that an engine cannot follow, or other versions in the
-            repository that take or give something else.
+        UsageError: two engines of one name, an option that an engine cannot follow, an engine that lies where it would
+            be written, or other versions in the repository that take or give something else.
         OutputError: the place cannot be written; nothing is left there.
     """
     twice = [name for name, count in Counter(path.stem for path in engines).items() if count > 1]
     if twice:
         raise UsageError(f"got two engines of the name {twice[0]}, which names the model; rename one of the files")
+    for path in engines:
+        refuse_replacing(output / path.stem / str(options.version), path)
     prepared = [(engine, make_config(engine, options)) for engine in map(read_servable, engines)]
-    with result_folder(output), ExitStack() as leftovers:
+    with result_folder(output), writing(output), ExitStack() as leftovers:
         folders = []
         for engine, config in prepared:
             folder = PartialFolder(output / engine.path.stem)

@@ -17,6 +17,7 @@ from mdrun.backends.base import input_shape
 from mdrun.errors import EngineError, MdrunError, UsageError
 from mdrun.manifest import Manifest
 from mdrun.onnx_file import PLAN_SUFFIXES, read_manifest
+from mdrun.verified import check_file
 
 ONNX, PLAN = "onnxruntime_onnx", "tensorrt_plan"  # Triton's platforms
 FILES = {ONNX: "model.onnx", PLAN: "model.plan"}  # the names they want
@@ -64,7 +65,8 @@ def read_servable(path: Path) -> Servable:
     """What Triton has to know about an engine.
 
     Raises:
-        EngineError: it cannot be read, is an engine of TensorRT for RTX, or has a batch in some tensors only.
+        EngineError: it cannot be read, is not the one that its manifest speaks of, is an engine of TensorRT for RTX,
+            or has a batch in some tensors only.
     """
     if path.suffix not in PLAN_SUFFIXES:
         model, manifest = read_engine(path)
@@ -83,6 +85,7 @@ def read_servable(path: Path) -> Servable:
         raise EngineError(
             f"{path}: an engine of TensorRT for RTX, which Triton does not run; build one with `--target tensorrt`"
         )
+    check_file(path, manifest)
     most = build.options.get("max-batch") if build is not None else None
     return Servable(path, manifest, PLAN, int(most) if most is not None else None)
 
@@ -138,7 +141,7 @@ def _most(engine: Servable, options: ServeOptions) -> int:
         if options.max_batch is not None:
             raise UsageError(
                 f"{engine.path}: got --max-batch, and it takes one pair at a time; leave it out, or export with "
-                "`mdexport onnx --dynamic-batch`"
+                "`mdexport onnx --dynamic-batch`; engines of both kinds are written in two calls"
             )
         return 0
     if engine.platform == PLAN and (options.max_batch or 0) > engine.batch:

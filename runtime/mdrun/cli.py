@@ -206,15 +206,19 @@ def info_command(engine: str, as_json: bool) -> None:
 
     from mdrun.models import resolve
     from mdrun.onnx_file import read_manifest
+    from mdrun.verified import find_change
 
     path = resolve(engine)
     manifest = read_manifest(path)
+    changed = find_change(path, manifest)
     if as_json:
         _print_json(asdict(manifest))
-        return
-    from mdrun.manifest_report import print_manifest
+    else:
+        from mdrun.manifest_report import print_manifest
 
-    print_manifest(path, manifest)
+        print_manifest(path, manifest, changed=changed is not None)
+    if changed is not None:  # what the manifest says is shown nevertheless, to find out what it was
+        raise changed
 
 
 @cli.command("models", epilog="\b\nExamples:\n  mdrun models\n  mdrun models --json")

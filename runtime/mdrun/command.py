@@ -7,20 +7,33 @@ import errno
 import importlib
 import io
 import os
+import signal
 import sys
 import threading
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from types import FrameType
 from typing import Any, NoReturn
 
 import click
 
-from mdrun.errors import MdrunError, OutputError
+from mdrun.errors import MdrunError, OutputError, UsageError
+from mdrun.signals import ECHO_S
 
 OUT_OF_SPACE = {errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG}  # only writing fails so
-INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+SIGNALLED = 128  # shells add the signal's number
+INTERRUPTED = SIGNALLED + signal.SIGINT
 INTERNAL = 70  # EX_SOFTWARE of sysexits.h
 DEBUG = "MDRUN_DEBUG"  # set: a mistake of ours shows its traceback
+
+
+class Terminated(BaseException):
+    """SIGTERM or SIGHUP, as KeyboardInterrupt is SIGINT: whatever is on the way out clears up."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 class LazyGroup(click.Group):
@@ -54,28 +67,34 @@ class LazyGroup(click.Group):
             formatter.write_dl(rows)
 
 
-def run_command(command: click.Command, program: str, arguments: Sequence[str] | None = None) -> int:
+def run_command(
+    command: click.Command, program: str, arguments: Sequence[str] | None = None, *, clears_up: bool = False
+) -> int:
     """Run a click command; turn every foreseen failure into one line on stderr and an exit code.
 
     Args:
         command: the command or group.
         program: name shown to the user.
         arguments: command line without the program; None takes the process's own.
+        clears_up: SIGTERM and SIGHUP end it as SIGINT does, and nothing half-written is left; only in the main thread.
 
     Returns:
         Exit code as in docs/errors.md.
     """
-    for stream in (sys.stdout, sys.stderr):  # a terminal of another encoding shows a replacement, never a traceback
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+    _replace_unknown_characters()
     try:
-        outcome = command.main(args=arguments, prog_name=program, standalone_mode=False)
+        with _raising() if clears_up else nullcontext():
+            outcome = command.main(args=arguments, prog_name=program, standalone_mode=False)
+    except Terminated as stop:
+        return _fail(program, "interrupted", SIGNALLED + stop.number)
     except click.Abort:
         return _fail(program, "interrupted", INTERRUPTED)
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         path = context.command_path if context is not None else program
-        return _fail(program, f"{error.format_message()} See `{path} --help`.", 2)
+        return _fail(
+            program, f"{error.format_message()} See `{path} --help`. [{UsageError.code}]", UsageError.exit_code
+        )
     except MdrunError as error:
         return _fail(program, f"{error} [{error.code}]", error.exit_code)
     except KeyboardInterrupt:
@@ -94,6 +113,40 @@ def run_command(command: click.Command, program: str, arguments: Sequence[str] |
         what = f"{type(error).__name__}: {error}"
         return _fail(program, f"a mistake of ours: {what}; {DEBUG}=1 shows where, please report it", INTERNAL)
     return outcome if isinstance(outcome, int) else 0
+
+
+def _replace_unknown_characters() -> None:
+    """A terminal of another encoding shows a replacement, never a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+@contextmanager
+def _raising() -> Iterator[None]:
+    """While entered, the first SIGTERM or SIGHUP is raised as Terminated, and a later one ends the process at once.
+
+    What is ignored (`nohup`) stays so.
+    """
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    first_s: float | None = None
+
+    def stop(number: int, _: FrameType | None) -> None:
+        nonlocal first_s
+        if first_s is None:
+            first_s = time.monotonic()
+            raise Terminated(number)
+        if time.monotonic() - first_s > ECHO_S:
+            os._exit(SIGNALLED + number)
+
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def leave(code: int) -> NoReturn:

@@ -10,11 +10,13 @@ from mdrun.manifest import Build, InputSpec, Manifest, Parity
 from mdrun.tables import join_values, make_console, make_table
 from mdrun.verified import find_doubt
 
+CHANGED = "the file is not the one that this manifest speaks of"
 
-def print_manifest(path: Path, manifest: Manifest) -> None:
-    """An engine's manifest as a table; `--json` has all of it."""
+
+def print_manifest(path: Path, manifest: Manifest, *, changed: bool = False) -> None:
+    """An engine's manifest as a table; `--json` has all of it. `changed`: the file is not the one that it speaks of."""
     table = make_table("engine", manifest.engine_name)
-    origin, doubt = manifest.origin, find_doubt(manifest)
+    origin, doubt = manifest.origin, CHANGED if changed else find_doubt(manifest)
     rows = {
         "file": f"{path} ({path.stat().st_size / 1e6:.1f} MB)",
         "task": manifest.task,

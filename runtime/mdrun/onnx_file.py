@@ -63,6 +63,7 @@ def read_header(path: Path) -> OnnxHeader:
         try:
             return _header(data, len(data))
         except (_WireError, UnicodeDecodeError) as error:
+            _refuse_training_file(path, data)
             raise _incomplete(str(path), error, len(data)) from error
 
 
@@ -157,6 +158,24 @@ def _refuse_wrapped(path: Path) -> None:
         raise EngineError(
             f"{path}: an engine of Ultralytics, {length} bytes of JSON before the plan; mdrun runs engines that "
             "`mdexport plan` built, with their manifest beside them"
+        )
+
+
+def _refuse_training_file(path: Path, data: Buffer) -> None:
+    """Name what a training leaves, where an engine is wanted.
+
+    Raises:
+        EngineError: it is a safetensors file (a length of eight bytes, low byte first, and JSON) or one of torch.save.
+    """
+    if data[8:9] == b"{" and int.from_bytes(data[:8], "little") < len(data):
+        raise EngineError(
+            f"{path}: weights of a training (safetensors), wanted an engine; make one first: "
+            f"mdexport onnx {path} --output student.onnx"
+        )
+    if data[:4] == b"PK\x03\x04":
+        raise EngineError(
+            f"{path}: a checkpoint or another file of torch.save, wanted an engine; make one first: "
+            "mdexport onnx RUN/weights.safetensors --output student.onnx"
         )
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mdrun.backends.nvidia.plan_file import belongs, check_kind
 from mdrun.errors import EngineError
 from mdrun.manifest import Manifest
+from mdrun.onnx_file import PLAN_SUFFIXES, check_graph
 
 
 def find_doubt(manifest: Manifest) -> str | None:
@@ -22,6 +24,27 @@ def find_doubt(manifest: Manifest) -> str | None:
         return "its parity check did not pass"
     if manifest.task == "detect" and parity.metrics and parity.matched is None:
         return "on the pairs of its parity check its network found nothing, so the check could not fail"
+    return None
+
+
+def check_file(path: Path, manifest: Manifest) -> None:
+    """Refuse a file that is not the one its manifest speaks of, as far as that shows without an engine library.
+
+    Raises:
+        EngineError: graph or weights were changed after export, or it is another engine or another library's.
+    """
+    check_graph(path, manifest)
+    if path.suffix in PLAN_SUFFIXES:
+        check_kind(path, manifest)
+        belongs(path, manifest)
+
+
+def find_change(path: Path, manifest: Manifest) -> EngineError | None:
+    """What `check_file` says of a file; None where nothing is wrong with it."""
+    try:
+        check_file(path, manifest)
+    except EngineError as error:
+        return error
     return None
 
 

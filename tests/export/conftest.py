@@ -51,6 +51,8 @@ def bad_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bad_pairs")
     write_pairs(folder / "few", 8)
     (write_pairs(folder / "unpaired") / "ir" / "00004N.jpg").unlink()
+    for blank in (write_pairs(folder / "blank") / "ir").glob("000*.jpg"):  # of the list `train`
+        cv2.imwrite(str(blank), np.zeros((120, 160), np.uint8))
     wide = write_pairs(folder / "wide") / "ir" / "00004N.jpg"
     cv2.imwrite(str(wide), np.zeros((60, 160), np.uint8))
     (write_pairs(folder / "damaged") / "ir" / "00004N.jpg").write_bytes(wide.read_bytes()[:200])

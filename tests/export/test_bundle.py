@@ -350,7 +350,11 @@ def test_sets_with_one_folder_for_both_cameras_use_the_street(detector: Made) ->
         (["bundle", "{engine}", "--pairs", "nowhere", "--output", "student"], 2, "nowhere: no such folder"),
         (["all", "{weights}", "--out", "student"], 2, "Missing option '--calibration'"),
         (["all", "missing.safetensors", "--calibration", "{pairs}", "--out", "student"], 3, "missing.safetensors"),
-        (["all", "{engine}", "--calibration", "{pairs}", "--out", "student"], 3, "tiny.onnx: not a readable"),
+        (
+            ["all", "{engine}", "--calibration", "{pairs}", "--out", "student"],
+            3,
+            "tiny.onnx: an engine, wanted",
+        ),
         (["all", "{weights}", "--calibration", "{pairs}", "--list", "test", "--out", "student"], 4, "test.txt"),
         (["all", "{weights}", "--calibration", "msrs=few", "--out", "student"], 2, "got 8 pairs, wanted at least 16"),
         (["all", "{weights}", "--calibration", "msrs=unpaired", "--out", "student"], 4, "00004N.jpg is missing"),

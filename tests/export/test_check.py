@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from onnx import numpy_helper
 
 from mdexport import check
+from mdexport.bundle import write_bundle
 from mdexport.check import SPOT_SCENES, check_engines, find_engines
 from mdexport.cli import mdexport
 from mdexport.engine_file import read_engine, stamp, write_engine
@@ -22,11 +24,11 @@ from mdexport.int8 import Calibration, calibrate, convert_int8
 from mdexport.pairs import PairSet, Scene, parse_pairs
 from mdexport.picture import CAPTION, HEADER, draw_check
 from mdexport.proof import Ready
-from mdrun.backends import LIBRARIES
+from mdrun.backends import LIBRARIES, open_backend
 from mdrun.backends.base import Backend, Outputs
 from mdrun.command import run_command
-from mdrun.errors import EngineError, UsageError
-from mdrun.manifest import Build
+from mdrun.errors import BackendError, EngineError, UsageError
+from mdrun.manifest import Build, Manifest
 from mdrun.onnx_file import read_manifest
 from tests.export.labelled import Made
 
@@ -132,6 +134,54 @@ def test_a_tampered_engine_is_refused(engines: Path, detector: Made, tmp_path: P
         others = [engines / "tiny.onnx"] if name != "tiny.onnx" else []
         with pytest.raises(EngineError, match="weights or graph were changed or damaged after export"):
             check_engines([*others, path], pairs_of(detector))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("other.rtx", b"vtrt tiny@0123456789abcdef", "engine and manifest come from different exports"),
+        (
+            "renamed.plan",
+            b"vtrt",
+            r"TensorRT for RTX by its manifest, and not by its name, wanted .* \.rtx",
+        ),
+    ],
+)
+def test_an_engine_that_its_manifest_does_not_speak_of_is_refused_before_the_work(
+    name: str, content: bytes, told: str, detector: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_late(*_: object) -> None:
+        pytest.fail("found after the work began")
+
+    monkeypatch.setattr(check, "gate_scenes", too_late)
+    engine = tmp_path / name
+    write_plan(engine, detector.engine)
+    engine.write_bytes(content)
+    with pytest.raises(EngineError, match=rf"^{re.escape(str(engine))}: .*{told}"):
+        check_engines([detector.engine, engine], pairs_of(detector))
+    with pytest.raises(EngineError, match=rf"^{re.escape(str(engine))}: .*{told}"):  # the name that the user gave
+        write_bundle([detector.engine, engine], tmp_path / "bundle", pairs_of(detector))
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_only_a_missing_library_or_gpu_leaves_an_engine_out(
+    engines: Path, detector: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error: EngineError = BackendError("no library")
+
+    def refusing(path: Path, manifest: Manifest) -> Backend:
+        if path.name == "tiny_fp16.onnx":
+            raise error
+        return open_backend(path, manifest)
+
+    monkeypatch.setattr(check, "open_backend", refusing)
+    paths = [engines / "tiny.onnx", engines / "tiny_fp16.onnx"]
+    for left_out in (BackendError, EngineError):
+        report = check_engines(paths, pairs_of(detector), left_out=left_out).report
+        assert [(verdict.backend is None, verdict.reason) for verdict in report.verdicts][1] == (True, str(error))
+        error = EngineError("refused")
+    with pytest.raises(EngineError, match="refused"):
+        check_engines(paths, pairs_of(detector))
 
 
 def test_a_folder_without_engines_is_refused(tmp_path: Path) -> None:

@@ -129,6 +129,12 @@ def test_the_source_is_looked_for_beside_the_engine(tmp_path: Path) -> None:
     assert explain(path, ORIN).source.endswith("is another")
 
 
+def test_an_engine_with_the_name_of_another_librarys_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, RTX).rename(tmp_path / "student_fp16.plan")
+    with pytest.raises(EngineError, match=r"not by its name, wanted one that ends in \.rtx"):
+        explain(path, DESK)
+
+
 def test_an_engine_that_names_another_manifest_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, RTX)
     assert explain(path, DESK).belongs is None

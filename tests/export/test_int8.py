@@ -209,6 +209,7 @@ def test_command_line(detector: Made, tmp_path: Path, capsys: pytest.CaptureFixt
         (["--calibration", "msrs=unpaired", "--output", "int8.onnx"], 4, "00004N.jpg is missing"),
         (["--calibration", "msrs=wide", "--output", "int8.onnx"], 5, "wanted one field of view"),
         (["--calibration", "msrs=damaged", "--output", "int8.onnx"], 4, "00004N.jpg"),
+        (["--calibration", "msrs=blank", "--output", "int8.onnx"], 5, "ir/00001D.jpg: has one value everywhere"),
     ],
 )
 def test_bad_input(

@@ -230,6 +230,17 @@ def test_weights_without_the_facts_of_a_run(facts: str, named: str, weights: Pat
     assert not (tmp_path / "s.onnx").exists()
 
 
+def test_weights_of_another_version_are_told_by_key_and_value(weights: Path, tmp_path: Path) -> None:
+    with safe_open(weights, "pt") as file:
+        metadata = file.metadata()
+    config = json.loads(metadata["config"])
+    config["model"]["size"] = "huge"
+    path = tmp_path / "weights.safetensors"
+    save_file(load_file(weights), path, metadata | {"config": json.dumps(config)})
+    with pytest.raises(EngineError, match=r"another version .* \(model\.size: Input should be .*, got 'huge'\)"):
+        load_trained(path)
+
+
 def draft(weights: Path) -> Manifest:
     trained = load_trained(weights, "student")
     return draft_manifest(trained.config, trained.model.state_dict(), trained.facts)

@@ -12,7 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mdexport.pairs import ALTERED_EVERY, FEWEST, INTACT, PairSet, Scene, altered, intact, parse_pairs, spread
+from mdexport.pairs import (
+    ALTERED_EVERY,
+    FEWEST,
+    INTACT,
+    PairSet,
+    Scene,
+    altered,
+    intact,
+    parse_pairs,
+    refuse_blank,
+    spread,
+)
 from mdrun.errors import DataError, MdrunError, SourceError, UsageError
 from mdtrain.data.records import ImageFile, Record, make_record
 from tests.export.labelled import write_pairs
@@ -131,6 +142,38 @@ def test_scenes_are_what_the_runtime_gives_the_engine(labelled: Path) -> None:
         assert scene.feeds["thermal"].shape == (1, 24, 32)
     assert not np.array_equal(scenes[0].feeds["thermal"], scenes[1].feeds["thermal"])  # no shared buffer
     assert set(intact(VISIBLE, records)[0].feeds) == {"visible"}
+
+
+@pytest.mark.parametrize(("visible", "thermal", "told"), [((4, 3), (4, 3), "vi"), ((160, 120), (4, 3), "ir")])
+def test_images_of_a_few_pixels_are_refused(visible: tuple[int, int], thermal: tuple[int, int], told: str) -> None:
+    with pytest.raises(DataError, match=rf"{told}/a\.png: is \dx\d pixels, wanted at least 4x4"):
+        intact(BOTH, [in_memory(visible, thermal)])
+
+
+@pytest.mark.parametrize(("camera", "folder"), [("visible", "vi"), ("thermal", "ir")])
+def test_a_camera_that_shows_nothing_is_refused(camera: str, folder: str) -> None:
+    """A blank image now and then is a shutter."""
+    rng = np.random.default_rng(0)
+
+    def scene(*, blank: bool) -> Scene:
+        feeds = {
+            "visible": rng.integers(0, 9, (1, 8, 8, 3), np.uint8),
+            "thermal": rng.integers(0, 9, (1, 4, 4), np.uint8),
+        }
+        if blank:
+            feeds[camera] = np.full_like(feeds[camera], 7)
+        return Scene(feeds, in_memory((8, 8), (8, 8)), INTACT)
+
+    refuse_blank([scene(blank=index < 2) for index in range(20)])
+    with pytest.raises(DataError, match=rf"^{folder}/a\.png: has one value everywhere, as 3 of 20 {camera} images"):
+        refuse_blank([scene(blank=index < 3) for index in range(20)])
+
+
+def test_a_folder_of_one_camera_is_told_before_its_labels(tmp_path: Path) -> None:
+    (tmp_path / "vi").mkdir()
+    (tmp_path / "train.txt").write_text("00001D\n")
+    with pytest.raises(SourceError, match="ir: no such folder, wanted vi/ and ir/"):
+        PairSet("msrs", tmp_path).read("train")
 
 
 def scenes_of(count: int, *, thermal: bool = True) -> list[Scene]:

@@ -330,6 +330,21 @@ def test_info(call: Call, bench: Path) -> None:
     assert "person, bicycle, car" in out
 
 
+def test_info_tells_a_file_that_is_not_the_one_of_its_manifest(call: Call, bench: Path, tmp_path: Path) -> None:
+    manifest = make_manifest("student")
+    exported = replace(manifest, origin=replace(manifest.origin, graph_sha256="0" * 64))
+    save(tmp_path / "changed.onnx", exported, [], {})
+    (tmp_path / "other.rtx").write_bytes(b"vtrt\0student@0123456789abcdef\0")
+    (tmp_path / "other.json").write_text(manifest.to_json(), encoding="utf-8")
+    for name, words in (("changed.onnx", "were changed or damaged after export"), ("other.rtx", "different exports")):
+        code, out, err = call("info", name)
+        assert code == 3
+        assert re.search(r"verified +no: the file is not the one that this manifest speaks of", out)
+        assert re.fullmatch(rf"mdrun: error: {name}: [^\n]*{words}[^\n]*\n", err)
+        code, out, _ = call("info", name, "--json")
+        assert (code, json.loads(out)["name"]) == (3, "student")
+
+
 def test_info_needs_no_engine_library(bench: Path) -> None:
     code = (
         "import sys; from mdrun.cli import cli; from mdrun.command import run_command\n"

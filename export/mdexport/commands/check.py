@@ -34,12 +34,18 @@ def check(
     from mdexport.check import check_engines, find_engines
     from mdexport.pairs import parse_pairs
     from mdexport.picture import draw_check
+    from mdexport.places import JPEG_SUFFIXES, refuse_replacing, refuse_suffix, writing
     from mdtrain.outputs import result_file
 
+    found, judges = find_engines(engines), parse_pairs(pairs)
+    if picture is not None:
+        refuse_suffix(picture, JPEG_SUFFIXES, "--picture")
+        refuse_replacing(picture, *found, judges.folder)
     with nullcontext() if picture is None else result_file(picture):
-        checked = check_engines(find_engines(engines), parse_pairs(pairs), split, checkpoint)
+        checked = check_engines(found, judges, split, checkpoint)
         if picture is not None:
-            draw_check(checked, picture)
+            with writing(picture, "--picture"):
+                draw_check(checked, picture)
     show_report(checked.report, as_json=as_json)
     refuse_failing(checked.report)
 

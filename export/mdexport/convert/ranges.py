@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import onnx
@@ -12,6 +10,7 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, T
 
 from mdexport.convert.graph import Graph
 from mdexport.pairs import Scene
+from mdexport.places import scratch_folder
 from mdrun.backends.base import Feeds
 
 Progress = Callable[[Sequence[Scene]], Iterator[Scene]]
@@ -33,10 +32,13 @@ def measure_ranges(model: onnx.ModelProto, scenes: Sequence[Scene], shown: Progr
         model: FP32 graph.
         scenes: what the cameras gave.
         shown: wraps the scenes with a progress bar.
+
+    Raises:
+        OutputError: the system's place for temporary files does not hold the graph.
     """
     operators = sorted({node.op_type for node in Graph(model).nodes(Graph(model).body())})
-    with tempfile.TemporaryDirectory(prefix="mdexport-") as folder:
-        source, augmented = Path(folder) / "model.onnx", Path(folder) / "augmented.onnx"
+    with scratch_folder() as folder:
+        source, augmented = folder / "model.onnx", folder / "augmented.onnx"
         onnx.save(model, source)
         calibrator = create_calibrator(
             source, operators, str(augmented), calibrate_method=CalibrationMethod.MinMax, extra_options={}

@@ -11,7 +11,7 @@ from typing import Any
 from mdrun.backends.nvidia.library import TITLES
 from mdrun.backends.nvidia.machine import Machine, this_machine
 from mdrun.backends.nvidia.needs import Need, list_needs
-from mdrun.backends.nvidia.plan_file import belongs, rebuild_command
+from mdrun.backends.nvidia.plan_file import belongs, check_kind, rebuild_command
 from mdrun.errors import EngineError
 from mdrun.manifest import Build, Manifest
 from mdrun.onnx_file import PLAN_SUFFIXES, read_manifest
@@ -67,7 +67,7 @@ def explain(path: Path, machine: Machine | None = None) -> Explanation:
         machine: to hold it against; None takes this one.
 
     Raises:
-        EngineError: no engine that `mdexport plan` built.
+        EngineError: no engine that `mdexport plan` built, or one with the name of another library's.
         ManifestError: its manifest is missing, malformed, or of another engine.
     """
     if path.suffix == ".onnx":
@@ -80,6 +80,7 @@ def explain(path: Path, machine: Machine | None = None) -> Explanation:
     manifest = read_manifest(path)
     if manifest.build is None or manifest.build.target not in TITLES:
         raise EngineError(f"{path}: its manifest does not say how it was built; build it with `mdexport plan`")
+    check_kind(path, manifest)
     build = manifest.build
     machine = machine or this_machine(build.target)
     return Explanation(

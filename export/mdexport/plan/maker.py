@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mdexport.places import refuse_replacing
 from mdexport.plan.inspector import count_engine
 from mdexport.plan.network import build_engine, parse_network
 from mdexport.plan.options import PlanOptions
@@ -64,9 +65,11 @@ def make_plan(onnx: Path, output: Path, options: PlanOptions, *, name_it: bool =
     Raises:
         EngineError: the ONNX file cannot be used, the library or the driver is missing, or the build failed.
         PrecisionError: the ONNX file or the finished engine is not in the precision it should be in.
-        UsageError: an option that the target or the graph does not have.
+        UsageError: an option that the target or the graph does not have, or the ONNX file as the timing cache.
         OutputError: the place cannot be written, or holds another engine's manifest. Nothing is left there.
     """
+    if options.timing_cache is not None:
+        refuse_replacing(options.timing_cache, onnx)
     manifest, data = _read(onnx)
     precision = asked_precision(onnx, manifest.origin.precision, options.precision)
     if not name_it:

@@ -6,12 +6,11 @@ import re
 from pathlib import Path
 
 from mdrun.backends.nvidia.library import Library
+from mdrun.backends.nvidia.plan_file import SUFFIXES
 from mdrun.errors import OutputError, UsageError
 from mdrun.files import PartialFile
 from mdrun.manifest import Manifest, ManifestError, parse_manifest, sidecar_path
 from mdrun.onnx_file import PLAN_SUFFIXES
-
-SUFFIXES = {"tensorrt": (".plan", ".engine"), "rtx": (".rtx",)}
 
 
 def auto_name(library: Library, manifest: Manifest, capability: str | None) -> str:

@@ -7,9 +7,27 @@ import re
 import shlex
 from pathlib import Path
 
+from mdrun.backends.nvidia.library import TITLES
 from mdrun.driver import Driver
 from mdrun.errors import EngineError
 from mdrun.manifest import DIGEST_CHARS, Build, Manifest
+
+SUFFIXES = {"tensorrt": (".plan", ".engine"), "rtx": (".rtx",)}  # of engine files, by target
+
+
+def check_kind(path: Path, manifest: Manifest) -> None:
+    """Refuse an engine with the name of another library's, which would be asked to run it.
+
+    Raises:
+        EngineError: naming the suffix that it has to have.
+    """
+    target = None if manifest.build is None else manifest.build.target
+    if target in SUFFIXES and path.suffix not in SUFFIXES[target]:
+        wanted = " or ".join(SUFFIXES[target])
+        raise EngineError(
+            f"{path}: an engine of {TITLES[target]} by its manifest, and not by its name, wanted one that ends in "
+            f"{wanted}; rename it"
+        )
 
 
 def belongs(path: Path, manifest: Manifest) -> bool | None:

@@ -1,0 +1,73 @@
+"""Places that results go to: what must not be replaced there, and what a disk says that does not take them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mdrun.errors import OutputError, UsageError
+
+ONNX_SUFFIXES = (".onnx",)
+JPEG_SUFFIXES = (".jpg", ".jpeg")
+
+
+def refuse_replacing(output: Path, *inputs: Path) -> None:
+    """Refuse to write over what a command reads: over itself, a folder that holds it, or a file of a folder.
+
+    Names do not count: a link to it is it.
+
+    Raises:
+        UsageError: naming what would be lost.
+    """
+    if not output.exists():
+        return
+    for path in inputs:
+        if path.exists() and (_holds(output, path) or (output.is_file() and _holds(path, output))):
+            raise UsageError(f"{output}: would replace {path}, which is read; choose another name for what is written")
+
+
+def _holds(place: Path, path: Path) -> bool:
+    return any(other.samefile(place) for other in (path, *path.resolve().parents))
+
+
+def refuse_suffix(output: Path, suffixes: tuple[str, ...], option: str = "--output") -> None:
+    """Refuse the name of another kind of file; a folder of that name is `result_file`'s to refuse.
+
+    Raises:
+        UsageError: naming the suffixes that are wanted.
+    """
+    if output.suffix not in suffixes and not output.is_dir():
+        raise UsageError(f"{option} {output}: wanted a name that ends in {' or '.join(suffixes)}; choose such a name")
+
+
+@contextmanager
+def writing(output: Path, option: str = "--output") -> Iterator[None]:
+    """What the system says while a result is written, as one line with the name that the user gave.
+
+    Raises:
+        OutputError: the place is full or not writable.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{output}: cannot be written ({error.strerror}); choose another {option}") from error
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A folder for the time of the work, where the system has its temporary files: not where the result goes.
+
+    Raises:
+        OutputError: that place is full or not writable.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix="mdexport-") as folder:
+            yield Path(folder)
+    except OSError as error:
+        place = tempfile.tempdir or "temporary files"  # not known where none of the system's places will do
+        raise OutputError(
+            f"{place}: cannot hold the graph while it is worked on ({error.strerror}); make room there, or set TMPDIR "
+            "to another folder"
+        ) from error
