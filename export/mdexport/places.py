@@ -14,7 +14,7 @@ JPEG_SUFFIXES = (".jpg", ".jpeg")
 
 
 def refuse_replacing(output: Path, *inputs: Path) -> None:
-    """Refuse to write over what a command reads: over itself, a folder that holds it, or a file of a folder.
+    """Refuse to write over what a command reads: over itself, a folder that holds it, or a file in a folder of it.
 
     Names do not count: a link to it is it.
 
@@ -23,8 +23,9 @@ def refuse_replacing(output: Path, *inputs: Path) -> None:
     """
     if not output.exists():
         return
-    for path in inputs:
-        if path.exists() and (_holds(output, path) or (output.is_file() and _holds(path, output))):
+    for path in filter(Path.exists, inputs):
+        inside = output.is_file() and _holds(path, output.resolve().parent.parent)
+        if inside or _holds(output, path):
             raise UsageError(f"{output}: would replace {path}, which is read; choose another name for what is written")
 
 
@@ -51,6 +52,8 @@ def writing(output: Path, option: str = "--output") -> Iterator[None]:
     """
     try:
         yield
+    except BrokenPipeError:  # of the terminal
+        raise
     except OSError as error:
         raise OutputError(f"{output}: cannot be written ({error.strerror}); choose another {option}") from error
 
@@ -65,6 +68,8 @@ def scratch_folder() -> Iterator[Path]:
     try:
         with tempfile.TemporaryDirectory(prefix="mdexport-") as folder:
             yield Path(folder)
+    except BrokenPipeError:
+        raise
     except OSError as error:
         place = tempfile.tempdir or "temporary files"  # not known where none of the system's places will do
         raise OutputError(

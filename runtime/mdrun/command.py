@@ -25,6 +25,7 @@ OUT_OF_SPACE = {errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG}  # only wr
 SIGNALLED = 128  # shells add the signal's number
 INTERRUPTED = SIGNALLED + signal.SIGINT
 INTERNAL = 70  # EX_SOFTWARE of sysexits.h
+NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())  # click before 8.2 shows the help by itself
 DEBUG = "MDRUN_DEBUG"  # set: a mistake of ours shows its traceback
 
 
@@ -89,6 +90,9 @@ def run_command(
         return _fail(program, "interrupted", SIGNALLED + stop.number)
     except click.Abort:
         return _fail(program, "interrupted", INTERRUPTED)
+    except NO_ARGUMENTS as error:
+        click.echo(error.format_message(), err=True)
+        return UsageError.exit_code
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         path = context.command_path if context is not None else program

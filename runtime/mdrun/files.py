@@ -78,9 +78,11 @@ class PartialFolder(PartialFile):
             if self.path.exists():
                 self.path.rename(older)
             self._part.rename(self.path)
-        except OSError as error:
-            if older.exists():
+        except BaseException as error:  # a signal, too
+            if older.exists() and not self.path.exists():
                 older.rename(self.path)
+            if not isinstance(error, OSError):
+                raise
             raise OutputError(f"{self.path}: cannot be replaced ({error.strerror}); choose another --output") from error
         shutil.rmtree(older, ignore_errors=True)
         return self.path

@@ -6,7 +6,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -35,6 +36,36 @@ def as_usual() -> None:
 
 def _leave(number: int, _: FrameType | None) -> NoReturn:
     os._exit(128 + number)
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """While entered, what a handler would raise waits for the end; a second signal ends the process at once.
+
+    For libraries that call back into Python: an exception that comes up there is theirs, and they swallow it. What is
+    ignored, or left to the system, stays so; outside the main thread nothing is held.
+    """
+    before = {number: handler for number in SIGNALS if callable(handler := signal.getsignal(number))}
+    noted: list[tuple[int, float]] = []
+
+    def note(number: int, _: FrameType | None) -> None:
+        if not noted:
+            noted.append((number, time.monotonic()))
+        elif time.monotonic() - noted[0][1] > ECHO_S:
+            os._exit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for caught, _ in noted:
+            before[signal.Signals(caught)](caught, None)
 
 
 class StopRequest:

@@ -66,6 +66,8 @@ def test_what_is_not_read_may_be_replaced(work: Path) -> None:
     refuse_replacing(Path("new.onnx"), Path("e.onnx"))
     refuse_replacing(Path("w.onnx"), Path("e.onnx"), Path("msrs"), Path("none"))
     refuse_replacing(Path("old"), Path("old-to-come"), Path("e.onnx"))
+    Path("msrs/check.jpg").write_text("an earlier picture")
+    refuse_replacing(Path("msrs/check.jpg"), Path("msrs"))  # beside the folders of the cameras
     refuse_replacing(Path("msrs/vi"), Path("msrs"))  # a folder in one that is read holds nothing yet, or a bundle
     with pytest.raises(UsageError, match="old: would replace old/w, which is read"):
         refuse_replacing(Path("old"), Path("e.onnx"), Path("old/w"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -12,6 +13,7 @@ import pytest
 
 from mdrun.command import run_command
 from mdrun.files import PartialFolder
+from mdrun.signals import held
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
@@ -53,3 +55,38 @@ def test_what_is_ignored_stays_so() -> None:
 def test_a_mistake_in_the_command_line_has_its_code(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(command(lambda: None), "mdrun", ["--bogus"]) == 2
     assert capsys.readouterr().err.endswith("See `mdrun --help`. [MDR-200]\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, *SIGNALS])
+def test_a_signal_in_a_library_that_swallows_it_ends_the_command_after_the_call(
+    number: signal.Signals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """TensorRT's logger is called back by the library, which takes the exception for the logger's own."""
+    done: list[str] = []
+
+    def work() -> None:
+        with held():
+            with suppress(BaseException):
+                os.kill(os.getpid(), number)
+            done.append("built")
+        done.append("written")
+
+    assert run_command(command(work), "mdexport", [], clears_up=True) == 128 + number
+    assert done == ["built"]
+    assert capsys.readouterr().err.strip() == "mdexport: error: interrupted"
+
+
+def test_nothing_is_held_where_nothing_came() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, *SIGNALS)]
+    with held():
+        assert signal.getsignal(signal.SIGINT) is not before[0]
+        assert signal.getsignal(signal.SIGTERM) is before[1] is signal.SIG_DFL
+    assert [signal.getsignal(number) for number in (signal.SIGINT, *SIGNALS)] == before
+
+
+def test_without_arguments_there_is_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    group = click.Group("mdexport", no_args_is_help=True, help="Turns checkpoints into engines.")
+    assert run_command(group, "mdexport", []) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert told[0].startswith("Usage: mdexport")
+    assert "  Turns checkpoints into engines." in told

@@ -15,10 +15,11 @@ from mdrun.errors import EngineError, OutputError, UsageError
 from mdtrain import loop
 from mdtrain.build import WEIGHTS, load_trained
 from mdtrain.cli import mdtrain
+from mdtrain.config import load_config
 from mdtrain.data.records import PROBES
 from mdtrain.loop import CHECKPOINT, Start
 from mdtrain.recipes import baseline, distill, teacher
-from mdtrain.state import TrainState, read_checkpoint
+from mdtrain.state import TrainState, check_same_run, read_checkpoint
 from mdtrain.tasks import DivergedError
 from tests.disk import small_disk
 from tests.training.test_recipes import TINY, tiny, weights_of
@@ -216,3 +217,14 @@ def test_a_disk_without_room_for_the_first_checkpoint(tmp_path: Path) -> None:
     state = TrainState(baseline.make(tiny(tmp_path)).model, tiny(tmp_path))
     with small_disk(20_000), pytest.raises(OutputError, match=r"make room, and start again$"):
         state.save(tmp_path / "last.ckpt")
+
+
+def test_a_list_that_is_named_is_the_one_that_is_not(tmp_path: Path) -> None:
+    """`train` is the default of every set."""
+    plain = load_config(None).model_dump(mode="json")
+    named = load_config(None, ("data.lists={msrs: train}",)).model_dump(mode="json")
+    other = load_config(None, ("data.lists={msrs: more}",)).model_dump(mode="json")
+    check_same_run(plain, named, tmp_path)
+    check_same_run(named, plain, tmp_path)
+    with pytest.raises(UsageError, match=r"data\.lists\.msrs was None, is more"):
+        check_same_run(plain, other, tmp_path)

@@ -318,16 +318,17 @@ def test_the_size_that_labels_give_is_kept(name: SetName, tmp_path: Path) -> Non
     assert {record.declared_size for record in read_set(name, WRITERS[name](tmp_path), "train")} == {(64, 48)}
 
 
-def test_coco_takes_what_other_writers_make_of_it(tmp_path: Path) -> None:
-    """Whole floats, true and false, null for unknown, and files beside the thermal images that are none."""
+@pytest.mark.parametrize("unknown", [None, -1])
+def test_coco_takes_what_other_writers_make_of_it(unknown: int | None, tmp_path: Path) -> None:
+    """Whole floats, true and false, null or -1 for unknown, and files beside the thermal images that are none."""
     write_coco(tmp_path)
     coco("images", 0, id=7.0, width=64.0, night=True)(tmp_path)
-    coco("images", 1, night=None)(tmp_path)
+    coco("images", 1, night=unknown)(tmp_path)
     coco("annotations", 0, iscrowd=False, image_id=7.0)(tmp_path)
     coco("annotations", 2, iscrowd=True)(tmp_path)
     (tmp_path / "thermal" / "gate_1.txt").write_text("notes")
-    night, unknown = read_set("coco", tmp_path, "train")
-    assert (night.night, unknown.night) == (True, None)
+    night, other = read_set("coco", tmp_path, "train")
+    assert (night.night, other.night) == (True, None)
     np.testing.assert_allclose(night.boxes, [QUARTER])
     assert night.thermal_file.path.name == "gate_1.jpg"
 

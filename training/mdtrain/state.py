@@ -157,10 +157,15 @@ def check_same_run(started: dict[str, Any], now: dict[str, Any], path: Path) -> 
     changed = [
         f"{key} was {before.get(key)}, is {after.get(key)}"
         for key in sorted(before.keys() | after.keys())
-        if key not in MAY_CHANGE and before.get(key) != after.get(key)
+        if key not in MAY_CHANGE and _said(key, before) != _said(key, after)
     ]
     if changed:
         raise UsageError(f"{path}: the run was started with another configuration: {'; '.join(changed)}")
+
+
+def _said(key: str, flat: dict[str, Any]) -> Any:
+    """The value of a key; a set's list that is not named is `train`."""
+    return flat.get(key, "train" if key.startswith("data.lists.") else None)
 
 
 def _same_origin(before: dict[str, str], now: dict[str, str], path: Path) -> dict[str, str]:

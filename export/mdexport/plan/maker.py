@@ -22,6 +22,7 @@ from mdrun.driver import Driver, DriverError, find_driver, l4t_release
 from mdrun.errors import EngineError
 from mdrun.manifest import Build, Manifest
 from mdrun.onnx_file import PLAN_SUFFIXES, check_graph, read_manifest
+from mdrun.signals import held
 from mdtrain.outputs import result_file
 
 
@@ -139,14 +140,17 @@ def _make(
 ) -> Plan:
     """Count before the build, which takes minutes on a device, and again in what came out where that is possible."""
     library = site.library
-    network = parse_network(library, data, onnx)
-    count = count_network(library, network.definition)
+    with held():
+        network = parse_network(library, data, onnx)
+        count = count_network(library, network.definition)
     check_precision(count, precision, options.least_share, onnx)
     start = time.perf_counter()
-    engine = build_engine(network, manifest.network_name(), site.capabilities, options)
+    with held():
+        engine = build_engine(network, manifest.network_name(), site.capabilities, options)
     seconds = time.perf_counter() - start
     if _can_load(options):
-        count, name = count_engine(library, engine, host_code=options.allow_host_code)
+        with held():
+            count, name = count_engine(library, engine, host_code=options.allow_host_code)
         check_precision(count, precision, options.least_share, path)
         manifest.check_network_name(name, str(path))
         manifest = _with_layers(manifest, count)

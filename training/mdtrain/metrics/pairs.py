@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mdrun.engine import Engine
 from mdrun.errors import DataError, EngineError, UsageError
-from mdtrain.data.records import CLASSES, Record
+from mdtrain.data.records import CLASSES, MAX_WIDTH, Record
 from mdtrain.metrics.coco import Found, Scores, Truth, average_precision
 from mdtrain.metrics.kaist_images import miss_rate_scores
 
@@ -95,15 +95,15 @@ def seen_by(thermal: NDArray[np.uint8], size: tuple[int, int] | None) -> NDArray
     """The thermal image of a camera with `size` (width, height) pixels, by area averaging; None leaves it.
 
     Raises:
-        UsageError: the camera would have more pixels than the image.
+        UsageError: the camera would be larger than the image, as it was read, both ways.
     """
     if size is None:
         return thermal
     height, width = thermal.shape[:2]
-    if size[0] > width or size[1] > height:
+    if size[0] > width and size[1] > height:
         raise UsageError(
-            f"--thermal-size is {size[0]}x{size[1]}, wanted a camera of at most the {width}x{height} pixels of the "
-            "thermal images; leave it out to see these as they are"
+            f"--thermal-size is {size[0]}x{size[1]}, wanted a camera of at most the {width}x{height} pixels that a "
+            f"thermal image is read with (files wider than {MAX_WIDTH} are reduced); leave it out to see all of them"
         )
     return np.asarray(cv2.resize(thermal, size, interpolation=cv2.INTER_AREA), np.uint8)
 

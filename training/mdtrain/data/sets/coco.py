@@ -23,6 +23,8 @@ from mdtrain.data.sets.lists import no_list
 from mdtrain.metrics.files import Entry, parse_json, read_text
 from mdtrain.metrics.label_boxes import cut_box
 
+LARGEST_SIDE = 100_000  # pixels
+UNKNOWN = -1  # whether by night, as some writers have it
 ALIASES = {"people": "person", "pedestrian": "person", "bike": "bicycle", "cyclist": "bicycle"}
 
 
@@ -37,12 +39,12 @@ class CocoEntry(Entry):
     def side(self, key: str) -> int:
         """Pixels of a side of an image."""
         value = self.whole(key)
-        return value if value > 0 else self.refuse(key, "pixels, 1 or more")
+        return value if 0 < value <= LARGEST_SIDE else self.refuse(key, f"pixels, 1 to {LARGEST_SIDE}")
 
     def flag(self, key: str) -> bool | None:
         """True or false, also as 1 or 0; None where the key is absent or null."""
         value = self._value.get(key)
-        if value is None:
+        if value is None or value == UNKNOWN:
             return None
         return bool(value) if value in (0, 1) else self.refuse(key, "1, 0, true or false; leave it out where unknown")
 
