@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import cv2
@@ -81,7 +82,9 @@ def test_from_the_command_line(task: str, tmp_path: Path) -> None:
     if task == "detect":
         kaist = write_kaist(data / "kaist", "annotations_paired")
         (kaist / "imageSets" / "train.txt").rename(kaist / "imageSets" / "train-all-02.txt")
-        (kaist / "imageSets" / "test-all-20.txt").write_text("set00/V000/I00001\n")
+        (kaist / "imageSets" / "test-all-20.txt").write_text("set06/V000/I00001\n")
+        for folder in ("images", "annotations_paired"):
+            shutil.copytree(kaist / folder / "set00", kaist / folder / "set06")
     else:
         write_mfnet(data / "mfnet")
     small = ["model.visible=[64,64]", "model.thermal=[16,16]", "optimiser.batch_size=2", "optimiser.iterations=1"]

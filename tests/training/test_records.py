@@ -21,7 +21,7 @@ from mdtrain.data.sets.mfnet import read_mfnet
 from mdtrain.data.sets.msrs import read_msrs
 from mdtrain.loop import read_records
 from mdtrain.tasks import make_task
-from tests.training.tree import write_mfnet, write_msrs
+from tests.training.tree import write_kaist, write_mfnet, write_msrs
 
 
 def test_colours_are_rgb_and_large_images_shrink(tmp_path: Path) -> None:
@@ -120,6 +120,17 @@ def test_a_training_suggests_the_command_of_the_set_that_lacks_a_file(tmp_path: 
     (root / "vi" / "00001D.jpg").unlink()
     config = load_config(None, (f"data.root={tmp_path}", "data.sets=[]", f"data.street={root}"))
     with pytest.raises(SourceError, match=f"`mdtrain data check {root} --set street --split train` lists all"):
+        read_records(config, make_task(config))
+
+
+def test_lists_of_other_names_may_not_share_pairs(tmp_path: Path) -> None:
+    """As KAIST's `train-all-20` is a part of `train-all-02`, and MFNet's `test_day` of `test`."""
+    root = write_kaist(tmp_path / "kaist")
+    (root / "imageSets" / "every-20.txt").write_text("set00/V000/I00001\n")
+    judged = ("data.validation=kaist", "data.validation_list=every-20")
+    config = load_config(None, (f"data.root={tmp_path}", "data.sets=[kaist]", *judged))
+    wanted = r"set00/V000/visible/I00001\.jpg: 1 of the 1 pairs of the list every-20 are learnt from as well"
+    with pytest.raises(DataError, match=wanted):
         read_records(config, make_task(config))
 
 

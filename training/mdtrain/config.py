@@ -65,7 +65,7 @@ class DataConfig(Strict):
     size. `classes` are those of task=classify, in the order of the class index.
     """
 
-    root: Path = Path("../shared/data/rgbt")
+    root: Path = Path("data/rgbt")
     sets: list[DownloadedSet] = ["msrs", "roadscene"]
     lists: dict[DownloadedSet, str] = {}
     validation: list[SetName] = Field(["msrs"], min_length=1)

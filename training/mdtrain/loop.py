@@ -24,7 +24,7 @@ from mdrun.errors import DataError, SourceError, UsageError
 from mdtrain.build import WEIGHTS, sizes, start_from
 from mdtrain.config import Config
 from mdtrain.data.batches import Batch, TrainingBatches
-from mdtrain.data.records import Record, check_command, check_records, keep_images, use_rule
+from mdtrain.data.records import Record, check_command, check_records, keep_images, refuse_shared, use_rule
 from mdtrain.data.sets import SetName, read_set
 from mdtrain.data.sets.street import read_street
 from mdtrain.models.streams import Prediction
@@ -85,7 +85,7 @@ def read_records(config: Config, task: Task) -> tuple[list[Record], list[Record]
 
     Raises:
         SourceError: a list, a label or an image is missing, or a list is empty.
-        DataError: a malformed label, swapped folders of images, or no labels of the task.
+        DataError: a malformed label, swapped folders of images, no labels of the task, or pairs in both.
     """
     data = config.data
 
@@ -106,6 +106,7 @@ def read_records(config: Config, task: Task) -> tuple[list[Record], list[Record]
     if data.street is not None:
         records += read("street", "train")
     validation = [record for name in data.validation for record in read(name, data.validation_list)]
+    refuse_shared(records, validation, data.validation_list)
     keep_images([*validation, *records], data.cache_mb)
     return records, validation
 

@@ -82,11 +82,13 @@ class Row(NamedTuple):
         variant: its name and settings.
         runs: scores by measure, one entry a seed.
         judged_on: sets, labels and list of the validation pairs; empty where nothing says it.
+        weights: of one of the runs, where they are known and still there.
     """
 
     variant: Variant
     runs: list[dict[str, float]]
     judged_on: str = ""
+    weights: Path | None = None
 
     def mean(self, measure: str) -> tuple[float, float]:
         """Mean and standard error (NaN for one seed) of a measure over the seeds; NaN if one of them lacks it."""

@@ -65,7 +65,7 @@ def choose(table: Sequence[Variant], names: str | None) -> Sequence[Variant]:
     "--backbone-weights", type=click.Path(path_type=Path), help="ImageNet weights that every run starts from."
 )
 @click.option("--rows", "names", help="Only these rows, separated by commas: 16x-native,16x-distilled.")
-@click.option("--data", type=click.Path(path_type=Path), help="Folder with a folder of each set.")
+@click.option("--data", type=click.Path(path_type=Path), help="Folder with a folder of each set; default: data/rgbt.")
 @click.option("--street", type=click.Path(path_type=Path), help="Synthetic scenes of `mdtrain street`.")
 @click.option("--iterations", type=click.IntRange(min=1), help="Length of every run; default: the recipe's own.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a config key in every run.")

@@ -264,6 +264,20 @@ def check_records(records: Sequence[Record], where: Path, command: str | None = 
     refuse_swapped(records, where)
 
 
+def refuse_shared(records: Sequence[Record], validation: Sequence[Record], split: str) -> None:
+    """Refuse to judge by pairs that are learnt from: lists of other names may share some (KAIST, MFNet).
+
+    Raises:
+        DataError: names the first such pair, and how many there are.
+    """
+    learnt = {record.visible_file.path for record in records}
+    if shared := [record.visible_file.path for record in validation if record.visible_file.path in learnt]:
+        raise DataError(
+            f"{shared[0]}: {len(shared)} of the {len(validation)} pairs of the list {split} are learnt from as well, "
+            "wanted pairs that only judge; take another data.validation_list or data.lists"
+        )
+
+
 def check_command(
     layout: str,
     folder: Path,
