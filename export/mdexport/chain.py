@@ -70,7 +70,7 @@ def export_all(
         UsageError: the folder holds the checkpoint or the pairs, and would be replaced.
         UsageError, EngineError, SourceError, DataError, OutputError: as the single commands, before any work.
     """
-    refuse_replacing(output, weights, calibration.pairs.folder, pairs.folder)
+    refuse_replacing(output, weights, *calibration.pairs.places, *pairs.places)
     with bundle_folder(output) as folder:
         trained, student = load_student(weights)
         draft = draft_manifest(trained.config, student.state_dict(), trained.facts)

@@ -15,9 +15,10 @@ from onnxruntime.quantization import TensorsData
 from mdexport.convert.graph import Graph
 from mdexport.convert.int8 import Target, to_int8
 from mdexport.convert.ranges import measure_ranges
-from mdexport.pairs import PairSet, Scene, altered, intact, refuse_blank, spread
+from mdexport.pairs import PairSet, Scene, altered, intact, refuse_blank, refuse_few, spread
 from mdexport.places import ONNX_SUFFIXES, refuse_replacing, refuse_suffix
 from mdexport.proof import GATE_LIST, Judged, Ready, finish, prepare, progress, read_single, run_model
+from mdexport.recordings import Recording
 from mdrun.backends.base import Outputs
 from mdrun.errors import UsageError
 from mdrun.manifest import Manifest
@@ -26,6 +27,7 @@ from mdtrain.outputs import result_file
 
 CALIBRATION_LIST = "train"
 CALIBRATION_PAIRS = 64
+MOST_FRAMES = 30_000  # of recordings: a quarter of an hour at 30 Hz
 SENSITIVITY_SCENES = 8
 MOST_KEPT = 16  # layers; an engine that wants more of them is better trained for INT8
 
@@ -34,13 +36,13 @@ class Calibration(NamedTuple):
     """Pairs that INT8 ranges are measured on.
 
     Attributes:
-        pairs: the set.
-        split: its list.
+        pairs: the set, or recordings of one's own cameras, which need no labels.
+        split: list of the set.
         number: of pairs, half of them by night where the set has both.
         degraded: also measure with black and frozen cameras, for engines that must work then.
     """
 
-    pairs: PairSet
+    pairs: PairSet | Recording
     split: str = CALIBRATION_LIST
     number: int = CALIBRATION_PAIRS
     degraded: bool = False
@@ -57,10 +59,15 @@ class Calibration(NamedTuple):
             DataError: an image of another kind, two of a pair that do not show the same field of view, or a camera
                 that shows nothing.
         """
-        records = self.pairs.read(self.split, thermal_rule(manifest))
-        scenes = intact(manifest, spread(records, min(self.number, len(records))))
+        if isinstance(self.pairs, Recording):
+            scenes = self.pairs.scenes(manifest, self.number, MOST_FRAMES)
+            refuse_few(len(scenes))
+            described = f"{len(scenes)} pairs of {self.pairs}"
+        else:
+            records = self.pairs.read(self.split, thermal_rule(manifest))
+            scenes = intact(manifest, spread(records, min(self.number, len(records))))
+            described = f"{len(scenes)} pairs of {self.pairs} {self.split}"
         refuse_blank(scenes)
-        described = f"{len(scenes)} pairs of {self.pairs} {self.split}"
         if not self.degraded:
             return CalibrationScenes(scenes, described)
         return CalibrationScenes(scenes + altered(scenes), f"{described}, some also with a failing camera")

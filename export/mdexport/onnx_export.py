@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import onnx
 import torch
 
@@ -15,14 +13,12 @@ from mdexport.deploy import deploy
 from mdexport.engine_file import write_engine
 from mdexport.parity import Feed, compare
 from mdexport.places import ONNX_SUFFIXES, refuse_replacing, refuse_suffix
+from mdexport.recordings import Recording
 from mdrun.backends.base import input_shape
 from mdrun.backends.ort import import_onnxruntime
 from mdrun.errors import EngineError, UsageError
 from mdrun.manifest import Manifest, Parity
 from mdrun.onnx_file import graph_sha256
-from mdrun.pairing import PairLimits, PairStream
-from mdrun.preprocess import Preprocess
-from mdrun.sources import open_pair
 from mdtrain.build import Trained, load_trained
 from mdtrain.contract import TOP_K, draft_manifest
 from mdtrain.models.streams import Student
@@ -63,13 +59,14 @@ def export_onnx(
     """
     refuse_suffix(output, ONNX_SUFFIXES)
     refuse_replacing(output, weights)
+    recording = Recording(visible, thermal)
     trained, student = load_student(weights)
     draft = draft_manifest(trained.config, student.state_dict(), trained.facts)
     with result_file(output):
-        feeds = _feeds(draft, visible, thermal, pairs)  # before tracing, which takes the time
+        feeds = _feeds(draft, recording, pairs)  # before tracing, which takes the time
         model = _graph(student, trained, draft, dynamic_batch=dynamic_batch)
         session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-        parity = compare(student, session, feeds, TOP_K, _names(visible, thermal))
+        parity = compare(student, session, feeds, TOP_K, str(recording))
         if not parity.passed:
             raise ParityError(f"{weights}: the exported graph differs from the checkpoint: {describe(parity)}")
         manifest = _complete(draft, parity, model)
@@ -131,40 +128,19 @@ def _graph(student: Student, trained: Trained, draft: Manifest, *, dynamic_batch
     return model
 
 
-def _feeds(manifest: Manifest, visible: str, thermal: str, pairs: int) -> list[Feed]:
-    """Pairs at network size, evenly spread over the sources; paired and resized by the runtime's own code.
-
-    Every `step`-th pair is kept; when twice the wanted number is there, every other one goes and the step doubles. So
-    memory does not grow with the sources, and an endless one ends after MOST_FRAMES.
+def _feeds(manifest: Manifest, recording: Recording, pairs: int) -> list[Feed]:
+    """Pairs at network size.
 
     Raises:
         UsageError: the sources hold fewer pairs.
     """
-    preprocess = Preprocess(manifest)
-    kept: list[Feed] = []
-    count, step = 0, 1
-    with PairStream(*open_pair(visible, thermal), PairLimits()) as stream:
-        for pair in islice(stream, MOST_FRAMES):
-            if pair.thermal is None:
-                continue
-            if count % step == 0:
-                arrays = preprocess(pair.visible.image, pair.thermal.image)
-                kept.append(Feed(arrays["visible"].copy(), arrays["thermal"].copy() if "thermal" in arrays else None))
-            count += 1
-            if len(kept) == 2 * pairs:
-                kept, step = kept[::2], 2 * step
-    if count < pairs:
+    scenes = recording.scenes(manifest, pairs, MOST_FRAMES)
+    if len(scenes) < pairs:
         raise UsageError(
-            f"{visible} and {thermal}: hold {count} pairs within {MOST_FRAMES} frames, --pairs asks for {pairs}; "
-            "ask for fewer"
+            f"{recording.visible} and {recording.thermal}: hold {len(scenes)} pairs within {MOST_FRAMES} frames, "
+            f"--pairs asks for {pairs}; ask for fewer"
         )
-    return [kept[index] for index in np.linspace(0, len(kept) - 1, pairs).round().astype(int)]
-
-
-def _names(visible: str, thermal: str) -> str:
-    """The pairs' origin without the exporting machine's folders: last two parts of each path."""
-    texts = [text if "://" in text else "/".join(Path(text).parts[-2:]) for text in (visible, thermal)]
-    return " + ".join(dict.fromkeys(texts))
+    return [Feed(scene.feeds["visible"], scene.feeds.get("thermal")) for scene in scenes]
 
 
 def _complete(draft: Manifest, parity: Parity, model: onnx.ModelProto) -> Manifest:

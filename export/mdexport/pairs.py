@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,11 @@ class PairSet(NamedTuple):
 
     name: SetName
     folder: Path
+
+    @property
+    def places(self) -> tuple[Path, ...]:
+        """Files and folders that are read."""
+        return (self.folder,)
 
     def read(self, split: str, rule: Rule = EIGHT_BITS) -> list[Record]:
         """Pairs of one list, all of whose files are there; `rule` is that of the engine's thermal input.
@@ -94,16 +99,25 @@ def spread(records: Sequence[Record], count: int) -> list[Record]:
     Raises:
         UsageError: fewer than FEWEST pairs.
     """
-    if min(count, len(records)) < FEWEST:
-        raise UsageError(
-            f"got {min(count, len(records))} pairs, wanted at least {FEWEST}: fewer show neither the range "
-            "of values nor what is lost; name a larger set or ask for more"
-        )
+    refuse_few(min(count, len(records)))
     nights = [index for index, record in enumerate(records) if record.night]
     others = [index for index, record in enumerate(records) if not record.night]
     share = min(len(nights), max(count // 2, count - len(others)))
     chosen = [*_evenly(nights, share), *_evenly(others, min(len(others), count - share))]
     return [records[index] for index in sorted(chosen)]
+
+
+def refuse_few(count: int) -> None:
+    """Refuse to measure on a handful of pairs.
+
+    Raises:
+        UsageError: fewer than FEWEST.
+    """
+    if count < FEWEST:
+        raise UsageError(
+            f"got {count} pairs, wanted at least {FEWEST}: fewer show neither the range of values nor what is lost; "
+            "name a larger set or ask for more"
+        )
 
 
 def _evenly(indices: Sequence[int], count: int) -> list[int]:
@@ -137,16 +151,21 @@ def intact(manifest: Manifest, records: Iterable[Record]) -> list[Scene]:
     scenes = []
     for record in records:
         visible, thermal = record.visible, record.thermal if "thermal" in manifest.inputs else None
-        _refuse_tiny(record.visible_file.path, visible)
+        refuse_tiny(record.visible_file.path, visible)
         if thermal is not None:
-            _refuse_tiny(record.thermal_file.path, thermal)
+            refuse_tiny(record.thermal_file.path, thermal)
             _refuse_other_view(record, visible, thermal)
         feeds = preprocess(visible, thermal, normalised=True)
         scenes.append(Scene({name: array.copy() for name, array in feeds.items()}, record, INTACT))
     return scenes
 
 
-def _refuse_tiny(path: Path, image: NDArray[np.uint8]) -> None:
+def refuse_tiny(path: Path, image: NDArray[Any]) -> None:
+    """Refuse images that no camera gives.
+
+    Raises:
+        DataError: naming the file and the least size.
+    """
     height, width = image.shape[:2]
     if min(height, width) < LEAST_SIDE:
         raise DataError(

@@ -348,7 +348,7 @@ def test_sets_with_one_folder_for_both_cameras_use_the_street(detector: Made) ->
         (["bundle", "{engine}", "--output", "student"], 2, "Missing option '--pairs'"),
         (["bundle", "missing.onnx", "--pairs", "{pairs}", "--output", "student"], 3, "missing.onnx: does not exist"),
         (["bundle", "{engine}", "--pairs", "nowhere", "--output", "student"], 2, "nowhere: no such folder"),
-        (["all", "{weights}", "--out", "student"], 2, "Missing option '--calibration'"),
+        (["all", "{weights}", "--out", "student"], 2, "got nothing to calibrate on"),
         (["all", "missing.safetensors", "--calibration", "{pairs}", "--out", "student"], 3, "missing.safetensors"),
         (
             ["all", "{engine}", "--calibration", "{pairs}", "--out", "student"],

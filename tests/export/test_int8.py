@@ -191,7 +191,7 @@ def test_command_line(detector: Made, tmp_path: Path, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("arguments", "code", "named"),
     [
-        (["--output", "int8.onnx"], 2, "Missing option '--calibration'"),
+        (["--output", "int8.onnx"], 2, "got nothing to calibrate on"),
         (["--calibration", "nowhere", "--output", "int8.onnx"], 2, "nowhere: no such folder"),
         (["--calibration", "{pairs}", "--pairs", "nowhere", "--output", "int8.onnx"], 2, "nowhere: no such folder"),
         (["--calibration", "{pairs}", "--calibration-pairs", "0", "--output", "int8.onnx"], 2, "0 is not in the range"),

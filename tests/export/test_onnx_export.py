@@ -17,6 +17,7 @@ from mdexport import onnx_export
 from mdexport.deploy import rewrite_first
 from mdexport.onnx_export import ParityError, export_onnx
 from mdexport.parity import LIMITS, difference
+from mdexport.recordings import Recording
 from mdrun.command import run_command
 from mdrun.engine import Engine
 from mdrun.errors import EngineError, UsageError
@@ -267,13 +268,13 @@ def write_numbered(root: Path, frames: int) -> tuple[str, str]:
 def test_parity_pairs_are_evenly_spread(
     frames: int, pairs: int, kept: list[int], weights: Path, tmp_path: Path
 ) -> None:
-    feeds = onnx_export._feeds(draft(weights), *write_numbered(tmp_path, frames), pairs)
+    feeds = onnx_export._feeds(draft(weights), Recording(*write_numbered(tmp_path, frames)), pairs)
     assert [int(feed.visible[0, 0, 0, 0]) // 10 for feed in feeds] == kept
 
 
 def test_an_endless_source_ends(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx_export, "MOST_FRAMES", 20)
     endless = [f"{folder}?loop=-1" for folder in write_numbered(tmp_path, 3)]
-    assert len(onnx_export._feeds(draft(weights), endless[0], endless[1], 2)) == 2
+    assert len(onnx_export._feeds(draft(weights), Recording(*endless), 2)) == 2
     with pytest.raises(UsageError, match="hold 20 pairs within 20 frames, --pairs asks for 50"):
         onnx_export._feeds(draft(weights), endless[0], endless[1], 50)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -10,6 +11,8 @@ from mdexport.commands.check import show_report
 from mdexport.commands.options import (
     FILE,
     accept_option,
+    calibration_of,
+    calibration_options,
     json_option,
     list_option,
     pairs_option,
@@ -51,15 +54,11 @@ def bundle(
 )
 @click.argument("weights", type=FILE)
 @folder_option
-@click.option(
-    "--calibration", metavar="PAIRS", required=True, help="Pairs for INT8: a folder such as DATA/msrs, or SET=FOLDER."
-)
-@click.option("--calibration-list", default="train", show_default=True, help="List of these pairs.")
+@calibration_options
 @click.option(
     "--pairs", metavar="PAIRS", help="Labelled pairs that judge the engines. [default: those of --calibration]"
 )
 @list_option
-@click.option("--degraded", is_flag=True, help="Calibrate also with a black or frozen camera.")
 @click.option(
     "--max-batch",
     type=click.IntRange(min=1),
@@ -72,27 +71,22 @@ def bundle(
 def everything(
     weights: Path,
     output: Path,
-    calibration: str,
-    calibration_list: str,
     pairs: str | None,
     split: str,
     max_batch: int | None,
     accept: str | None,
     *,
-    degraded: bool,
     reduce_range: bool,
     as_json: bool,
+    **calibration: Any,
 ) -> None:
     """Make every engine of a checkpoint: FP32, half, INT8 and plans, checked, in one folder.
 
     What cannot be made is left out and named with its reason; the exit code is 7 then.
     """
     from mdexport.chain import export_all
-    from mdexport.int8 import Calibration
-    from mdexport.pairs import parse_pairs
 
-    ranges = Calibration(parse_pairs(calibration), calibration_list, degraded=degraded)
-    judges = ranges.pairs if pairs is None else parse_pairs(pairs)
+    ranges, judges = calibration_of(calibration, pairs)
 
     def say(line: str) -> None:
         click.echo(line, err=as_json)

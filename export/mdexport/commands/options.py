@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from mdrun.errors import UsageError
+
 if TYPE_CHECKING:
+    from mdexport.int8 import Calibration
+    from mdexport.pairs import PairSet
     from mdrun.manifest import Manifest
 
 # ruff: noqa: PLC0415  # libraries load when a command runs, not for --help
@@ -23,6 +28,73 @@ pairs_option = click.option(
     required=True,
     help="Labelled pairs that judge the engine: a folder such as DATA/msrs, or SET=FOLDER.",
 )
+_calibration_options = (
+    click.option(
+        "--calibration",
+        metavar="PAIRS",
+        help="Pairs that INT8 scales are measured on: a labelled set such as DATA/msrs, or SET=FOLDER. Never random.",
+    ),
+    click.option("--calibration-list", default="train", show_default=True, help="List of these pairs."),
+    click.option(
+        "--calibration-visible",
+        metavar="SOURCE",
+        help="Instead: recordings of your own cameras, as `mdrun` takes them; no labels. Wants --pairs.",
+    ),
+    click.option("--calibration-thermal", metavar="SOURCE", help="The other camera's."),
+    click.option(
+        "--calibration-pairs",
+        type=click.IntRange(min=1),
+        default=64,
+        show_default=True,
+        help="How many pairs at most, half by night where a set has both.",
+    ),
+    click.option(
+        "--degraded", is_flag=True, help="Measure also with a black or frozen camera, for engines that bear it."
+    ),
+)
+
+
+def calibration_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What INT8 is calibrated on; `calibration_of` reads them."""
+    for option in reversed(_calibration_options):
+        command = option(command)
+    return command
+
+
+def calibration_of(options: Mapping[str, Any], pairs: str | None) -> tuple[Calibration, PairSet]:
+    """Pairs to calibrate on and pairs that judge, of the options above and `--pairs`.
+
+    Raises:
+        UsageError: neither a set nor recordings, both, or recordings with nothing that judges.
+    """
+    from mdexport.int8 import Calibration
+    from mdexport.pairs import parse_pairs
+    from mdexport.recordings import Recording
+
+    text, visible, thermal = (options[f"calibration{name}"] for name in ("", "_visible", "_thermal"))
+    cameras = [name for name, given in (("visible", visible), ("thermal", thermal)) if given is not None]
+    sources = " and ".join(f"--calibration-{name}" for name in cameras)
+    if text is None and not cameras:
+        raise UsageError(
+            "got nothing to calibrate on, wanted real pairs (ranges of random images fit nothing); name a labelled set "
+            "with --calibration, or recordings with --calibration-visible and --calibration-thermal"
+        )
+    if text is not None and cameras:
+        raise UsageError(f"got --calibration with {sources}, wanted a set or recordings; leave one out")
+    settings = options["calibration_list"], options["calibration_pairs"], options["degraded"]
+    if text is not None:
+        labelled = parse_pairs(text)
+        return Calibration(labelled, *settings), labelled if pairs is None else parse_pairs(pairs)
+    if len(cameras) == 1:
+        raise UsageError(f"got {sources} alone, wanted both cameras: pairs are of one scene; name the other one")
+    if pairs is None:
+        raise UsageError(
+            f"got {sources} without --pairs: recordings have no labels; "
+            "name labelled pairs that judge, such as DATA/msrs"
+        )
+    return Calibration(Recording(visible, thermal), *settings), parse_pairs(pairs)
+
+
 list_option = click.option("--list", "split", default="val", show_default=True, help="List of the pairs that judge.")
 accept_option = click.option(
     "--accept", metavar="REASON", help="Write an engine that does not pass; the reason goes into its manifest."

@@ -51,7 +51,7 @@ _network = _add(
 )
 _options = _add(
     (
-        click.option("--data", type=click.Path(path_type=Path), help="Folder with a folder of each set; default: data/rgbt."),
+        click.option("--data", type=click.Path(path_type=Path), help="Folder of sets; default: data/rgbt."),
         click.option("--street", type=click.Path(path_type=Path), help="Synthetic scenes of `mdtrain street`."),
         click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder of the run."),
         click.option("--seed", type=click.IntRange(min=0), help="Seed of weights, batches and augmentation."),
