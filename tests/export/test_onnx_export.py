@@ -274,7 +274,7 @@ def test_parity_pairs_are_evenly_spread(
 
 def test_an_endless_source_ends(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx_export, "MOST_FRAMES", 20)
-    endless = [f"{folder}?loop=-1" for folder in write_numbered(tmp_path, 3)]
-    assert len(onnx_export._feeds(draft(weights), Recording(*endless), 2)) == 2
+    endless = Recording(*(f"{folder}?loop=-1" for folder in write_numbered(tmp_path, 3)))
+    assert len(onnx_export._feeds(draft(weights), endless, 2)) == 2
     with pytest.raises(UsageError, match="hold 20 pairs within 20 frames, --pairs asks for 50"):
-        onnx_export._feeds(draft(weights), endless[0], endless[1], 50)
+        onnx_export._feeds(draft(weights), endless, 50)
