@@ -121,6 +121,21 @@ def test_machines_share_a_sweep_row_by_row(tmp_path: Path) -> None:
     assert rows_of(tmp_path) == ["visible-only", "thermal-only"]
 
 
+def test_a_folder_has_one_table(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Another sweep, or the same of another task, would replace it; a damaged one is written again."""
+    assert one(tmp_path, "thermal-only") == 0
+    arguments = ["--data", str(tmp_path / "data"), "--output", str(tmp_path / "fusion"), "--iterations", "1"]
+    for more in (["thermal", "--rows", "16x-native"], ["fusion", "--task", "segment", "--rows", "image-level"]):
+        capfd.readouterr()
+        assert run_command(mdtrain, "mdtrain", ["sweep", *more, *arguments, *flags(*SHORT)]) == 2
+        (line,) = capfd.readouterr().err.splitlines()
+        assert "is the table of another sweep (task detect: thermal-only); name another --output" in line
+    assert rows_of(tmp_path) == ["thermal-only"]
+    (tmp_path / "fusion" / "results.json").write_text("torn")
+    assert one(tmp_path, "thermal-only") == 0
+    assert rows_of(tmp_path) == ["thermal-only"]
+
+
 def test_runs_of_another_configuration_do_not_join_the_table(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Found before the work, and where this command would not train the row."""
     assert one(tmp_path, "thermal-only") == 0

@@ -28,6 +28,7 @@ from mdtrain.state import check_same_run
 from mdtrain.tasks import DivergedError, Task
 
 SweepName = Literal["fusion", "thermal", "ablation"]
+TABLE = "results.json"
 SEED_FOLDER = re.compile(r"seed-(0|[1-9]\d*)")
 FEWER_PIXELS = (1, 4, 16, 64)  # of the thermal image against the network's, paper Tables 3 and 4
 
@@ -297,6 +298,24 @@ def _check_initial(wanted: Mapping[str, str | None], facts: Mapping[str, Any], f
         )
 
 
+def refuse_other_table(folder: Path, table: Sequence[Variant], task: Task) -> None:
+    """Refuse to replace the table of another sweep, or of another task.
+
+    Raises:
+        UsageError: the folder holds one.
+    """
+    path = folder / TABLE
+    try:
+        there = json.loads(path.read_text())
+        others = {row["variant"] for row in there["rows"]} - {variant.name for variant in table}
+        same = not others and there["task"] == task.name
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # none, or damaged: it is written again from the runs
+    if not same:
+        rows = ", ".join(row["variant"] for row in there["rows"])
+        raise UsageError(f"{path}: is the table of another sweep (task {there['task']}: {rows}); name another --output")
+
+
 def write_table(rows: Sequence[Row], task: Task, title: str, folder: Path) -> str:
     """`results.json` and `table.md` of a sweep; gives the Markdown.
 
@@ -319,7 +338,7 @@ def write_table(rows: Sequence[Row], task: Task, title: str, folder: Path) -> st
         {"variant": row.variant.name, "pixels": row.variant.pixels, "judged_on": row.judged_on, "runs": row.runs}
         for row in rows
     ]
-    write_text(folder / "results.json", json.dumps({"task": task.name, "rows": plain}, indent=2))
+    write_text(folder / TABLE, json.dumps({"task": task.name, "rows": plain}, indent=2))
     return text
 
 

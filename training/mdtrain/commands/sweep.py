@@ -75,7 +75,15 @@ def sweep(
     """Train every variant of a table with every seed; what is finished is kept, what was killed goes on."""
     from mdtrain.config import load_config  # noqa: PLC0415  # keeps --help fast
     from mdtrain.outputs import result_folder  # noqa: PLC0415
-    from mdtrain.sweep import Initial, Sweep, draw_thermal, run_sweep, variants, write_table  # noqa: PLC0415
+    from mdtrain.sweep import (  # noqa: PLC0415
+        Initial,
+        Sweep,
+        draw_thermal,
+        refuse_other_table,
+        run_sweep,
+        variants,
+        write_table,
+    )
     from mdtrain.tasks import DivergedError, make_task  # noqa: PLC0415
 
     named = {"optimiser.iterations": "iterations", "data.root": "data", "data.street": "street"}
@@ -98,6 +106,7 @@ def sweep(
     plain = load_config(config_file("student", task, options["config"]), common)
     output, measured, title = options["output"], make_task(plain), TITLES[table]
     plan = Sweep(variants(table, plain), configure, output, Initial(weights, options["backbone_weights"]))
+    refuse_other_table(output, plan.table, measured)
     found: list[Row] = []
     text, failure = "", None
     with result_folder(output):
