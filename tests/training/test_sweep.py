@@ -125,7 +125,10 @@ def test_a_folder_has_one_table(tmp_path: Path, capfd: pytest.CaptureFixture[str
     """Another sweep, or the same of another task, would replace it; a damaged one is written again."""
     assert one(tmp_path, "thermal-only") == 0
     arguments = ["--data", str(tmp_path / "data"), "--output", str(tmp_path / "fusion"), "--iterations", "1"]
-    for more in (["thermal", "--rows", "16x-native"], ["fusion", "--task", "segment", "--rows", "image-level"]):
+    for more in (
+        ["thermal", "--rows", "16x-native"],
+        ["fusion", "--task", "segment", "--rows", "image-level", "--set", "data.validation=mfnet"],
+    ):
         capfd.readouterr()
         assert run_command(mdtrain, "mdtrain", ["sweep", *more, *arguments, *flags(*SHORT)]) == 2
         (line,) = capfd.readouterr().err.splitlines()
