@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,13 @@ from safetensors.numpy import save_file
 
 from mdrun.command import run_command
 from mdrun.errors import DataError, SourceError
+from mdtrain.build import load_trained
 from mdtrain.cli import mdtrain
 from mdtrain.config import load_config
+from mdtrain.models.weights import hash_weights
 from mdtrain.paper import TABLES, TEACHER
 from mdtrain.recipes import baseline, teacher
-from mdtrain.report import Found, paper_report, read_runs, read_teachers
+from mdtrain.report import Found, paper_report, read_runs
 from mdtrain.sweep import Row, Variant, variants, write_table
 from mdtrain.tasks import make_task
 from tests.training.test_recipes import tiny
@@ -58,18 +61,18 @@ def test_networks_are_timed_side_by_side(tmp_path: Path, capfd: pytest.CaptureFi
     text = capfd.readouterr().out
     assert "one pair at a time of 320x256 pixels, images to head, 8 interleaved rounds a task" in text
     first = text.partition("## Table 1")[2].partition("## Table 2")[0]
-    cells = {row[0]: row[-1] for line in first.splitlines() if len(row := line.strip("| ").split(" | ")) == 8}
+    cells = {row[0]: row[-1] for line in first.splitlines() if len(row := line.strip("| ").split(" | ")) == 9}
     assert cells["decision-level"] == cells["visible-only"] == "-"
     times = {name: float(cells[name].partition(" ")[0]) for name in ("feature-level", "image-level")}
     assert times["feature-level"] > 1.2 * times["image-level"] > 0
-    assert "| ACF | 42.57 / 56.17 / 47.32 | - | - | - | - | 2730 | - |" in text
+    assert "| ACF | 42.57 / 56.17 / 47.32 | - | - | - | - | - | 2730 | - |" in text
 
 
 def test_rows_that_were_not_run_stay_blank() -> None:
     runs = [{"person/ap50": 0.5, "person/day/ap50": 0.6, "person/night/ap50": 0.4}]
     text = paper_report({("detect", "16x-native"): Row(Variant("16x-native", "baseline"), runs)}, "T")
     (line,) = [line for line in text.splitlines() if "60.00 / 40.00 / 50.00" in line]
-    assert line == "| 16x fewer | 12.09 / 6.73 / 10.17 ± 0.42 | - | 60.00 / 40.00 / 50.00 | 1 | - |"  # not on KAIST
+    assert line == "| 16x fewer | 12.09 / 6.73 / 10.17 ± 0.42 | - | 60.00 / 40.00 / 50.00 | 1 | - | - |"  # not on KAIST
     assert text.count("not run") == 3 * (4 + 10 + 3 + 5) - 2  # two measures of boxes, one of label maps
 
 
@@ -78,12 +81,15 @@ def test_the_miss_rate_stands_beside_the_paper_where_there_is_one() -> None:
     rates = {"miss_rate": 0.09, "day/miss_rate": 0.10, "night/miss_rate": 0.08, "person/ap50": 0.5}
     names = {("detect", row.variant) for table in TABLES for row in table.rows if row.variant}
     assert {table.number for table in TABLES if table.task == "detect"} == {1, 3, 5, 7}
-    found: Found = {("detect", name): Row(Variant(name, "baseline"), [rates], "kaist_test") for _, name in names}
+    found: Found = {
+        ("detect", name): Row(Variant(name, "baseline"), [rates], "kaist_test", "5 x 2 pairs, 64x64")
+        for _, name in names
+    }
     lines = paper_report(found, "T").splitlines()
     headings = [line for line in lines if "ours: KAIST miss rate, %, lower is better" in line]
     assert len(headings) == 4
     assert all(line.count("KAIST miss rate") == 2 for line in headings)
-    cells = "| 10.00 / 8.00 / 9.00 | - / - / 50.00 | 1 | kaist_test |"
+    cells = "| 10.00 / 8.00 / 9.00 | - / - / 50.00 | 1 | 5 x 2 pairs, 64x64 | kaist_test |"
     assert sum(cells in line for line in lines) == 4 + 10 + 3 + 5
     older: Found = {("detect", "A"): Row(Variant("A", "distill"), [rates, {"person/ap50": 0.5}])}
     assert "| - | - / - / 50.00 ± 0.00 | 2 |" in paper_report(older, "T")
@@ -107,12 +113,12 @@ def test_the_teacher_is_found_on_disk(tmp_path: Path) -> None:
         read_runs(runs)
     for seed in (0, 1):
         teacher.train(tiny(tmp_path, short, f"seed={seed}"), runs / f"teacher{seed}", "mdtrain")
-        assert own_teacher(tmp_path)[2:] == (str(seed + 1), "msrs-fusion_val", "11", "-")
+        assert own_teacher(tmp_path)[2:] == (str(seed + 1), "1 x 2 pairs, 128x96", "msrs-fusion_val", "11", "-")
     teacher.train(tiny(tmp_path, short, "optimiser.warmup=0"), runs / "other", "mdtrain")
-    assert own_teacher(tmp_path) == ("-", "-", "0", "several teachers", "11", "-")
+    assert own_teacher(tmp_path) == ("-", "-", "0", "-", "several teachers", "11", "-")
     row = Row(Variant("feature-level-gaff", "teacher"), [{"person/ap50": 0.25}], "msrs-fusion_val")
     write_table([row], make_task(load_config(None)), "Fusion", runs / "fusion")
-    assert own_teacher(tmp_path) == ("-", "- / - / 25.00", "1", "msrs-fusion_val", "11", "-")
+    assert own_teacher(tmp_path) == ("-", "- / - / 25.00", "1", "-", "msrs-fusion_val", "11", "-")
 
 
 @pytest.mark.parametrize(
@@ -132,7 +138,39 @@ def test_teachers_on_different_machines_are_one(changed: tuple[str, ...], runs: 
         }
         (tmp_path / name).mkdir()
         save_file({"weight": np.zeros(1)}, tmp_path / name / "weights.safetensors", metadata)
-    assert len(read_teachers(tmp_path)["detect"].runs) == runs
+    assert read_runs(tmp_path)["detect", TEACHER].runs == [{"person/ap50": 0.5}] * runs
+
+
+def test_the_teacher_is_the_one_that_taught(tmp_path: Path) -> None:
+    """Not the fusion sweep's row, nor another teacher; where it is gone, nobody stands for it."""
+    runs, task = tmp_path / "runs", make_task(load_config(None))
+    for name, iterations in (("a", 1), ("b", 2)):
+        teacher.train(tiny(tmp_path, f"optimiser.iterations={iterations}"), runs / name, "mdtrain")
+    taught = hash_weights(load_trained(runs / "b" / "weights.safetensors").model.state_dict())
+    scores = [{"person/ap50": 0.25}]
+    rows = [
+        Row(Variant("feature-level-gaff", "teacher"), scores, "x"),
+        Row(Variant("16x-distilled", "distill"), scores, "x", "", taught),
+    ]
+    write_table(rows[:1], task, "Fusion", runs / "fusion")
+    write_table(rows[1:], task, "Thermal", runs / "thermal")
+    assert own_teacher(tmp_path)[2:4] == ("1", "2 x 2 pairs, 128x96")
+    shutil.rmtree(runs / "b")
+    assert own_teacher(tmp_path)[:4] == ("-", "-", "0", "-")
+    assert own_teacher(tmp_path)[4] == "its weights are not below the folder"
+
+
+def test_tables_that_the_paper_does_not_have_do_not_disturb(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A sweep of classifiers, and a file of another program of the same name."""
+    runs, task = tmp_path / "runs", make_task(load_config(None))
+    write_table([Row(Variant("A", "distill"), [{"person/ap50": 0.25}])], task, "Ablation", runs / "ablation")
+    (runs / "classify").mkdir()
+    row = {"variant": "A", "runs": [{"mean/accuracy": 1.0}]}
+    (runs / "classify" / "results.json").write_text(json.dumps({"task": "classify", "rows": [row]}))
+    (runs / "results.json").write_text('[{"image_id": 1}]')
+    assert set(read_runs(runs)) == {("detect", "A")}
+    (line,) = capfd.readouterr().err.splitlines()
+    assert f"{runs / 'results.json'}: left out, is not the table of a sweep" in line
 
 
 def test_there_is_no_such_folder(tmp_path: Path) -> None:
@@ -170,13 +208,11 @@ def test_the_command_reads_sweeps_anywhere_below(tmp_path: Path, capfd: pytest.C
 
 
 @pytest.mark.parametrize(
-    ("content", "code", "named"),
-    [(None, 4, "no results.json"), ('{"a": 1}', 5, "results.json"), ('{"task": "x", "rows": []}', 5, "task x")],
+    ("content", "said"),
+    [(None, "no results.json"), ('{"a": 1}', "left out, is not the table of a sweep"), ("[1]", "left out")],
 )
-def test_bad_input(
-    content: str | None, code: int, named: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_input(content: str | None, said: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     if content is not None:
         (tmp_path / "results.json").write_text(content)
-    assert run_command(mdtrain, "mdtrain", ["report", "paper", "--runs", str(tmp_path)]) == code
-    assert named in capfd.readouterr().err
+    assert run_command(mdtrain, "mdtrain", ["report", "paper", "--runs", str(tmp_path)]) == 4
+    assert said in capfd.readouterr().err

@@ -93,6 +93,7 @@ def test_a_sweep_trains_every_variant_once(tmp_path: Path, capfd: pytest.Capture
     assert sweep("fusion", tmp_path, *more) == 0
     table = capfd.readouterr().out
     assert "decision-level | 2" in table
+    assert {row["trained"] for row in written(tmp_path)} == {"1 x 2 pairs, 128x96"}
     weights = sorted((tmp_path / "fusion").glob("*/seed-*/weights.safetensors"))
     assert len(weights) == 12
     times = [path.stat().st_mtime_ns for path in weights]
@@ -111,8 +112,13 @@ def one(tmp_path: Path, name: str, *more: str) -> int:
     return sweep("fusion", tmp_path, "--iterations", "1", "--rows", name, *more)
 
 
+def written(tmp_path: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads((tmp_path / "fusion" / "results.json").read_text())["rows"]
+    return rows
+
+
 def rows_of(tmp_path: Path) -> list[str]:
-    return [row["variant"] for row in json.loads((tmp_path / "fusion" / "results.json").read_text())["rows"]]
+    return [row["variant"] for row in written(tmp_path)]
 
 
 def test_machines_share_a_sweep_row_by_row(tmp_path: Path) -> None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 
+from mdrun.command import warn
 from mdrun.errors import DataError, SourceError, UsageError
 from mdtrain.build import WEIGHTS
 from mdtrain.config import TaskName
+from mdtrain.models.weights import hash_weights
 from mdtrain.paper import GAFF, TABLES, TEACHER, PaperRow, PaperTable
 from mdtrain.state import check_same_run
-from mdtrain.sweep import Row, Variant, scores_of
+from mdtrain.sweep import TABLE, Row, Variant, describe_training, scores_of
 from mdtrain.timing import Timing, machine, time_networks
 
 BLANK = "not run"
@@ -53,7 +57,7 @@ Found = dict[tuple[TaskName, str], Row]  # rows by task and variant
 
 
 def read_runs(folder: Path) -> Found:
-    """Rows of every sweep below a folder, and the teacher: a sweep's, else that of runs of `mdtrain train teacher`.
+    """Rows of every sweep below a folder, and the teacher of its distilled rows; see `_own_teacher`.
 
     Raises:
         SourceError: no such folder, or neither a sweep nor a teacher in it.
@@ -69,23 +73,50 @@ def read_runs(folder: Path) -> Found:
             "`mdtrain sweep` and `mdtrain train teacher` write them"
         )
     for task in COLUMNS:
-        teacher = found.get((task, GAFF)) or teachers.get(task)
-        if teacher is not None:
+        if (teacher := _own_teacher(task, found, teachers.get(task, []))) is not None:
             found[task, TEACHER] = teacher
     return found
+
+
+def _own_teacher(task: TaskName, found: Found, teachers: Sequence[Teacher]) -> Row | None:
+    """The row "Ours (teacher)": who taught the distilled rows beside it, a row without runs where that one is gone.
+
+    Where nothing was distilled, or nothing says under whom, the row of the fusion sweep, or else the teachers on disk,
+    if they are one but for seed, folders and machine.
+    """
+    variant = Variant(TEACHER, "teacher")
+    if taught := {row.teacher for (of, _), row in found.items() if of == task and row.teacher}:
+        teachers = [teacher for teacher in teachers if _digest(teacher.path) in taught]
+        if not teachers:
+            return Row(variant, [], "its weights are not below the folder")
+    elif (task, GAFF) in found:
+        return found[task, GAFF]
+    if not teachers:
+        return None
+    first = teachers[0]
+    if not all(_same(first.experiment, other.experiment, other.path) for other in teachers):
+        return Row(variant, [], "several teachers")
+    runs = [teacher.scores for teacher in teachers]
+    return Row(variant, runs, first.judged_on, describe_training(first.experiment), weights=first.path)
+
+
+def _digest(weights: Path) -> str:
+    return hash_weights(load_file(weights))
 
 
 def read_sweeps(folder: Path) -> Found:
     """Rows of every sweep below a folder; the rows of different sweeps of a task have different names.
 
+    Other files of the table's name are left out with a warning, tables of tasks that the paper does not have without.
+
     Raises:
-        DataError: a `results.json` that no sweep wrote, or two sweeps with the same row.
+        DataError: two sweeps with the same row.
     """
     found: Found = {}
     source: dict[tuple[TaskName, str], Path] = {}
-    for path in sorted(folder.rglob("results.json")):
+    for path in sorted(folder.rglob(TABLE)):
         task, rows = _read(path)
-        for row in rows:
+        for row in rows if task in COLUMNS else ():
             key = task, row.variant.name
             if key in found:
                 raise DataError(
@@ -97,37 +128,47 @@ def read_sweeps(folder: Path) -> Found:
 
 
 def _read(path: Path) -> tuple[TaskName, list[Row]]:
+    """Task and rows of a sweep's table; no rows of another file."""
     try:
         data = json.loads(path.read_text())
-        if (task := data["task"]) not in COLUMNS:
-            raise ValueError(f"task {task}")
-        rows = data["rows"]
-        return task, [_row(entry, path.parent) for entry in rows]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{path}: not the results of a sweep ({error!r}); run the sweep again, or name another folder"
-        ) from error
+        return data["task"], [_row(entry, path.parent) for entry in data["rows"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        warn("mdtrain", f"{path}: left out, is not the table of a sweep; if it was one, run the sweep again")
+        return "detect", []
 
 
 def _row(entry: dict[str, Any], sweep: Path) -> Row:
-    """A row of `results.json`, and the weights of one of its seeds; none where only the numbers were kept."""
-    weights = min((sweep / entry["variant"]).glob(f"seed-*/{WEIGHTS}"), default=None)
-    return Row(Variant(entry["variant"], "baseline"), entry["runs"], entry.get("judged_on", ""), weights)
+    """A row of a table, and the weights of one of its seeds; none where only the numbers were kept."""
+    variant, runs = Variant(entry["variant"], "baseline"), [dict(run) for run in entry["runs"]]
+    weights = min((sweep / variant.name).glob(f"seed-*/{WEIGHTS}"), default=None)
+    judged_on, trained, teacher = (entry.get(key, "") for key in ("judged_on", "trained", "teacher_sha256"))
+    return Row(variant, runs, judged_on, trained, teacher, weights)
 
 
-def read_teachers(folder: Path) -> dict[TaskName, Row]:
-    """The GAFF teacher of each task among the finished runs below a folder, an entry a seed.
+class Teacher(NamedTuple):
+    """A finished GAFF teacher.
 
-    Teachers that differ in more than seed, folders and machine give a row without runs: which one is meant cannot be
-    told.
+    Attributes:
+        path: its weights.
+        scores: by measure.
+        judged_on: sets, labels and list of the validation pairs.
+        experiment: its configuration without the seed.
+    """
+
+    path: Path
+    scores: dict[str, float]
+    judged_on: str
+    experiment: dict[str, Any]
+
+
+def read_teachers(folder: Path) -> dict[TaskName, list[Teacher]]:
+    """The GAFF teachers of each task among the finished runs below a folder.
 
     Raises:
         DataError: weights that cannot be read.
     """
-    found: dict[TaskName, Row] = {}
-    settings: dict[TaskName, dict[str, Any]] = {}
-    ambiguous: set[TaskName] = set()
-    for path in sorted(folder.rglob("weights.safetensors")):
+    found: dict[TaskName, list[Teacher]] = {}
+    for path in sorted(folder.rglob(WEIGHTS)):
         try:
             with safe_open(path, "np") as file:
                 metadata = file.metadata() or {}
@@ -135,16 +176,13 @@ def read_teachers(folder: Path) -> dict[TaskName, Row]:
                 continue
             config, facts = json.loads(metadata["config"]), json.loads(metadata["facts"])
             task, fusion, scores = config["task"], config["model"]["fusion"], scores_of(facts)
-            experiment = config | {"seed": None, "iterations": config["optimiser"]["iterations"]}
             judged_on = next(iter(facts["accuracy"]), "").partition("/")[0]
+            experiment = config | {"seed": None, "iterations": config["optimiser"]["iterations"]}
         except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{path}: not the weights of a run ({error!r}); copy it again, or move it away") from error
-        if fusion == "gaff" and task in COLUMNS:
-            row = found.setdefault(task, Row(Variant(TEACHER, "teacher"), [], judged_on, path))
-            row.runs.append(scores)
-            if not _same(settings.setdefault(task, experiment), experiment, path):
-                ambiguous.add(task)
-    return found | {task: Row(found[task].variant, [], "several teachers") for task in ambiguous}
+        if fusion == "gaff":
+            found.setdefault(task, []).append(Teacher(path, scores, judged_on, experiment))
+    return found
 
 
 def _same(one: dict[str, Any], other: dict[str, Any], path: Path) -> bool:
@@ -197,7 +235,7 @@ def paper_report(found: Found, title: str, timings: Timings | None = None) -> st
 def _titles(table: PaperTable) -> tuple[str, ...]:
     runtime = ("paper: ms a pair, GTX 1080 Ti", "ours: ms a pair, p50 (p95)") if table.timed else ()
     ours = (f"ours: {column.title}" for column in COLUMNS[table.task])
-    return f"paper: {table.measure}", *ours, "seeds", "judged on", *runtime
+    return f"paper: {table.measure}", *ours, "seeds", "trained", "judged on", *runtime
 
 
 def _cells(table: PaperTable, row: PaperRow, found: Found, timings: Timings | None) -> tuple[str, ...]:
@@ -205,8 +243,8 @@ def _cells(table: PaperTable, row: PaperRow, found: Found, timings: Timings | No
     ours = found.get((table.task, row.variant)) if row.variant else None
     blank = BLANK if row.variant else "-"
     columns = [_cell(ours, column) if ours else blank for column in COLUMNS[table.task]]
-    seeds, judged_on = (str(len(ours.runs)), ours.judged_on or "-") if ours else ("-", "-")
-    cells = row.label, " / ".join(row.paper), *columns, seeds, judged_on
+    how = (str(len(ours.runs)), ours.trained or "-", ours.judged_on or "-") if ours else ("-",) * 3
+    cells = row.label, " / ".join(row.paper), *columns, *how
     if not table.timed:
         return cells
     timing = timings.networks.get((table.task, row.variant)) if timings and row.variant else None

@@ -83,12 +83,16 @@ class Row(NamedTuple):
         variant: its name and settings.
         runs: scores by measure, one entry a seed.
         judged_on: sets, labels and list of the validation pairs; empty where nothing says it.
+        trained: iterations, pairs a batch and network size of the runs; empty where nothing says it.
+        teacher: digest of the weights that taught them; empty where nothing did.
         weights: of one of the runs, where they are known and still there.
     """
 
     variant: Variant
     runs: list[dict[str, float]]
     judged_on: str = ""
+    trained: str = ""
+    teacher: str = ""
     weights: Path | None = None
 
     def mean(self, measure: str) -> tuple[float, float]:
@@ -182,7 +186,7 @@ class Sweep(NamedTuple):
         return [row for row in map(self._row, self.table) if row.runs]
 
     def _row(self, variant: Variant) -> Row:
-        runs, judged_on = [], ""
+        runs, judged_on, trained, taught = [], "", "", ""
         for seed in _seeds(self.folder / variant.name):
             place = self.place(variant, seed)
             if (facts := read_result(place)) is not None:
@@ -191,7 +195,9 @@ class Sweep(NamedTuple):
                 _check_initial(self.initial.facts(variant), facts, place)
                 runs.append(scores_of(facts))
                 judged_on = config.data.validation_name
-        return Row(variant, runs, judged_on)
+                trained = describe_training(config.model_dump(mode="json"))
+                taught = facts.get("teacher_sha256", "")
+        return Row(variant, runs, judged_on, trained, taught)
 
     def train(self, variant: Variant, seed: int, command: str) -> None:
         """Begin a run, or continue the one that is there."""
@@ -275,6 +281,12 @@ def scores_of(facts: Mapping[str, Any]) -> dict[str, float]:
     return {name.partition("/")[2]: value for name, value in facts["accuracy"].items()}
 
 
+def describe_training(config: Mapping[str, Any]) -> str:
+    """Length and size of a run, such as `400 x 8 pairs, 320x256`."""
+    optimiser, (width, height) = config["optimiser"], config["model"]["visible"]
+    return f"{optimiser['iterations']} x {optimiser['batch_size']} pairs, {width}x{height}"
+
+
 def _check_config(config: Config, folder: Path) -> None:
     """Refuse to put the result of another experiment into the table."""
     path = folder / "config.yaml"
@@ -335,7 +347,14 @@ def write_table(rows: Sequence[Row], task: Task, title: str, folder: Path) -> st
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "table.md", text)
     plain = [
-        {"variant": row.variant.name, "pixels": row.variant.pixels, "judged_on": row.judged_on, "runs": row.runs}
+        {
+            "variant": row.variant.name,
+            "pixels": row.variant.pixels,
+            "judged_on": row.judged_on,
+            "trained": row.trained,
+            "teacher_sha256": row.teacher,
+            "runs": row.runs,
+        }
         for row in rows
     ]
     write_text(folder / TABLE, json.dumps({"task": task.name, "rows": plain}, indent=2))

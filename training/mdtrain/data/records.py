@@ -6,6 +6,7 @@ are names, which each training puts in an order of its own.
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -270,8 +271,9 @@ def refuse_shared(records: Sequence[Record], validation: Sequence[Record], split
     Raises:
         DataError: names the first such pair, and how many there are.
     """
-    learnt = {record.visible_file.path for record in records}
-    if shared := [record.visible_file.path for record in validation if record.visible_file.path in learnt]:
+    learnt = {os.path.realpath(record.visible_file.path) for record in records}  # links to one image are one
+    paths = [record.visible_file.path for record in validation]
+    if shared := [path for path in paths if os.path.realpath(path) in learnt]:
         raise DataError(
             f"{shared[0]}: {len(shared)} of the {len(validation)} pairs of the list {split} are learnt from as well, "
             "wanted pairs that only judge; take another data.validation_list or data.lists"
