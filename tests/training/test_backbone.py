@@ -119,6 +119,28 @@ def test_a_file_of_dataparallel_is_the_file_without(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("holder", "wrapper", "classifier"),
+    [
+        ("state_dict", "", ""),
+        ("model", "", ""),
+        ("state_dict", "model.", "model."),
+        ("state_dict", "backbone.", "head."),
+    ],
+)
+def test_the_checkpoint_of_a_training_is_the_file_within(
+    holder: str, wrapper: str, classifier: str, tmp_path: Path
+) -> None:
+    """As timm and DeiT keep it, and, with a wrapper in the names, Lightning and mmcls (its classifier beside it)."""
+    torch.save(imagenet(), tmp_path / "plain.pth")
+    names = {name: (classifier if name.startswith("fc.") else wrapper) + name for name in imagenet()}
+    weights = {names[name]: value for name, value in imagenet().items()}
+    torch.save({"epoch": 3, holder: weights, "optimizer": {"state": {}}}, tmp_path / "checkpoint.pth")
+    assert load_backbone(Student(SPEC), tmp_path / "checkpoint.pth") == load_backbone(
+        Student(SPEC), tmp_path / "plain.pth"
+    )
+
+
 def test_hashes_are_over_names_and_bytes_of_any_type() -> None:
     weights = {"b": torch.tensor(3), "a": torch.tensor([[1.0, 2.0]], dtype=torch.bfloat16)}
     assert hash_weights(weights) == hashlib.sha256(b"a\x80\x3f\x00\x40b" + (3).to_bytes(8, "little")).hexdigest()
@@ -153,8 +175,8 @@ def write_without_layer4(path: Path) -> None:
     torch.save({name: value for name, value in imagenet().items() if not name.startswith("layer4.")}, path)
 
 
-def write_wrapped(path: Path) -> None:
-    torch.save({"state_dict": imagenet(), "epoch": 3}, path)
+def write_wrapped_twice(path: Path) -> None:
+    torch.save({"state_dict": {"model": imagenet()}, "epoch": 3}, path)
 
 
 def write_code(path: Path) -> None:
@@ -168,12 +190,12 @@ def write_code(path: Path) -> None:
         (write_without_layer4, r"lacks layer4\.0\.conv1\.weight"),
         (write_deeper, r"another backbone: has unknown layer1\.2\.conv1\.weight, .* and 7 more; wanted torchvision's"),
         (write_infinite, r"NaN or infinity in layer1\.0\.conv1\.weight, wanted finite"),
-        (write_wrapped, "no plain state dict"),
-        (lambda path: torch.save({1: torch.ones(1)}, path), "no plain state dict"),
+        (write_wrapped_twice, "no state dict, wanted one, plain or as state_dict or model of a checkpoint; save"),
+        (lambda path: torch.save({1: torch.ones(1)}, path), "holds no state dict"),
         (write_code, "not a readable file of tensors"),
         (lambda path: path.write_bytes(b"PK\x03\x04 cut off"), "not a readable file of tensors"),
         (lambda path: path.write_bytes(b""), r"not a readable file of tensors \(it is empty\)"),
-        (lambda path: path.write_bytes(b"hello" * 9), r"of tensors \(nothing that torch.save wrote\); save a plain"),
+        (lambda path: path.write_bytes(b"hello" * 9), r"of tensors \(nothing that torch.save wrote\); save model"),
         (lambda path: None, "no such file of backbone weights"),
     ],
 )

@@ -67,6 +67,32 @@ def test_every_way_to_be_unusable_is_listed(tmp_path: Path) -> None:
     assert report.tiny == 1
 
 
+def test_lists_that_were_not_looked_at_end_the_report(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    root = write_msrs(tmp_path / "msrs")
+    assert run_command(mdtrain, "mdtrain", ["data", "check", str(root)]) == 0
+    report = capfd.readouterr().out.split()
+    assert report[report.index("lists") :][:6] == ["lists", "not", "looked", "at", "│", "--split"]
+    assert "val" in report[report.index("--split") :]
+    for flag in ("--list", "--split"):
+        assert run_command(mdtrain, "mdtrain", ["data", "check", str(root), flag, "val", "--json"]) == 0
+        found = json.loads(capfd.readouterr().out)
+        assert (found["pairs"], found["other_lists"]) == (2, ["train"])
+
+
+def test_boxes_of_own_pairs_that_are_not_learnt_are_counted(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = write_coco(tmp_path / "coco") / "train.json"
+    document = json.loads(path.read_text())
+    document["annotations"].append(document["annotations"][1] | {"id": 4, "iscrowd": 1})  # a crowd of trees: trees
+    path.write_text(json.dumps(document))
+    assert run_command(mdtrain, "mdtrain", ["data", "check", str(path.parent)]) == 0
+    assert re.search(r"left out +│ 2 tree, 1 crowds ", capfd.readouterr().out)
+    assert run_command(mdtrain, "mdtrain", ["data", "check", str(path.parent), "--json"]) == 0
+    report = json.loads(capfd.readouterr().out)
+    assert (report["objects"], report["left_out"]) == ({"person": 1}, {"tree": 2, "crowds": 1})
+    assert run_command(mdtrain, "mdtrain", ["data", "check", str(write_msrs(tmp_path / "msrs"))]) == 0
+    assert "left out" not in capfd.readouterr().out
+
+
 def test_an_own_pair_without_its_thermal_image(tmp_path: Path) -> None:
     (write_coco(tmp_path) / "thermal" / "gate_2.jpg").unlink()
     report, usable = check_set(read_set("coco", tmp_path, "train"), (128, 96))

@@ -152,7 +152,11 @@ def swap_saved_in_three_channels(root: Path) -> None:
     ("damage", "wanted", "named"),
     [
         (swap, DataError, "thermal image is coloured"),
-        (swap_saved_in_three_channels, DataError, r"none of its visible images has colour \(4 of 4 were opened\)"),
+        (
+            swap_saved_in_three_channels,
+            DataError,
+            r"none of its visible images has colour \(4 of 4 were opened\), wanted colour: exchange .*, else leave the",
+        ),
         (lambda root: (root / "train.txt").write_text("\n"), SourceError, "names no pairs"),
         (lambda root: (root / "ir" / "00001D.jpg").write_bytes(b""), SourceError, "empty"),
     ],

@@ -83,6 +83,21 @@ def test_a_damaged_validation_image_costs_no_training(
     assert judged_at(tmp_path / "run") == ["2", "4"]
 
 
+def test_a_damaged_training_image_names_the_command_that_lists_all(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Every second pair is opened before; these are the others."""
+    lists = NAMES | {"train": [f"{index:05d}D" for index in range(10, 11 + PROBES)]}
+    root = write_msrs(tmp_path / "data" / "msrs", (64, 48), lists)
+    for index in range(11, 11 + PROBES, 2):
+        (root / "ir" / f"{index:05d}D.jpg").write_bytes(b"\xff\xd8 cut off")
+    arguments = ["train", "baseline", "--data", str(tmp_path / "data"), "--output", str(tmp_path / "run")]
+    assert run_command(mdtrain, "mdtrain", [*arguments, *flags(*TINY)]) == 4
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "the image is truncated" in line
+    assert "`mdtrain data check` on its set lists all such files" in line
+
+
 def test_weights_that_are_not_finite_do_not_replace_a_good_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ import pytest
 from mdrun.errors import DataError, MdrunError, SourceError
 from mdrun.sinks.labels import class_palette
 from mdtrain.data.records import LABEL_CLASSES, check_records
-from mdtrain.data.sets import SetName, read_set
+from mdtrain.data.sets import SetName, other_lists, read_set
 from mdtrain.data.sets.kaist import FOLDERS, KaistLabels
 from mdtrain.data.sets.kaist_labels import learnt_boxes, read_bbgt
 from tests.training.tree import (
@@ -233,7 +233,11 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
         ("llvip", write("Annotations/010001.xml", "<annotation><size/></annotation>"), "<size><width> holds None"),
         ("llvip", unlink("Annotations/010001.xml"), r"010001\.xml"),
         ("coco", unlink("train.json"), r"train\.json"),
-        ("coco", coco("categories", 0, name="bush"), "none of its categories"),
+        (
+            "coco",
+            coco("categories", 0, name="bush"),
+            "none of its categories is learnt: it has bush, tree, this version learns person, bicycle, car only",
+        ),
         ("coco", write("train.json", "[]"), "wanted an object"),
         ("mfnet", unlink("train.txt"), r"train\.txt: no such list of names; the MFNet layout"),
         ("mfnet", write_latin("train.txt"), "wanted UTF-8"),
@@ -316,6 +320,32 @@ def test_boxes_that_leave_the_image_are_cut_off(
 @pytest.mark.parametrize("name", ["coco", "flir", "llvip"])
 def test_the_size_that_labels_give_is_kept(name: SetName, tmp_path: Path) -> None:
     assert {record.declared_size for record in read_set(name, WRITERS[name](tmp_path), "train")} == {(64, 48)}
+
+
+@pytest.mark.parametrize(
+    ("category", "index"),
+    [("Persons", 0), ("people", 0), ("pedestrians", 0), ("bicycles", 1), ("Bikes", 1), ("cyclists", 1), ("cars", 2)],
+)
+def test_a_category_of_own_pairs_may_be_a_plural(category: str, index: int, tmp_path: Path) -> None:
+    write_coco(tmp_path)
+    coco("categories", 0, name=category)(tmp_path)
+    night, _ = read_set("coco", tmp_path, "train")
+    assert night.classes.tolist() == [index]
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_the_other_lists_of_a_set_are_known(name: SetName, tmp_path: Path) -> None:
+    """By the names that its reader takes, `val` of LLVIP for its `test` too."""
+    WRITERS[name](tmp_path)
+    lists = {"msrs": ["val"], "llvip": ["test"], "coco": ["val"], "mfnet": ["test", "test_day", "test_night", "val"]}
+    assert other_lists(name, tmp_path, "train") == lists.get(name, [])
+    if name == "flir":
+        (tmp_path / "align_validation.txt").write_text("FLIR_00002_PreviewData\n")
+        assert other_lists(name, tmp_path, "align_train") == ["val"]
+    if name == "kaist":
+        assert other_lists(name, tmp_path, "test-all-20") == ["train"]
+    if name == "llvip":
+        assert other_lists(name, tmp_path, "val") == ["train"]
 
 
 @pytest.mark.parametrize("unknown", [None, -1])

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from matplotlib import pyplot as plt
 
 from mdrun.command import run_command
 from mdtrain.cli import mdtrain
@@ -16,7 +17,7 @@ from mdtrain.config import Config, load_config
 from mdtrain.loop import Recipe, RunResult, run
 from mdtrain.recipes import teacher
 from mdtrain.report import read_runs
-from mdtrain.sweep import Row, Variant, variants, write_table
+from mdtrain.sweep import Row, Variant, draw_thermal, variants, write_table
 from mdtrain.tasks import DivergedError, make_task
 from tests.training.test_recipes import TINY, tiny
 from tests.training.test_train_cli import flags
@@ -258,6 +259,40 @@ def test_the_thermal_sweep_draws_its_curves(tmp_path: Path) -> None:
     assert sweep("thermal", tmp_path, "--iterations", "1", *weights, *settings) == 0
     assert (tmp_path / "thermal" / "thermal.png").read_bytes().startswith(b"\x89PNG")
     assert len(json.loads((tmp_path / "thermal" / "results.json").read_text())["rows"]) == 10
+
+
+@pytest.mark.parametrize(
+    ("validation", "lacking", "label", "titles"),
+    [
+        ("msrs", (), "AP50", ["person, day, ap50", "person, night, ap50"]),
+        ("kaist", (), "miss rate, lower is better", ["day, miss rate", "night, miss rate"]),
+        ("kaist", ("night/miss_rate",), "AP50", ["person, day, ap50", "person, night, ap50"]),
+    ],
+)
+def test_the_thermal_plot_names_cameras_and_shows_miss_rates(
+    validation: str,
+    lacking: tuple[str, ...],
+    label: str,
+    titles: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By day and by night where all runs have both, as published tables do."""
+    config = load_config(None, (f"data.validation={validation}", "data.sets=[roadscene]", "model.visible=[640,512]"))
+    task = make_task(config)
+    scores = {measure: 0.5 for measure in task.measures if measure not in lacking}
+    rows = [Row(variant, [scores]) for variant in variants("thermal", config)]
+    monkeypatch.setattr(plt, "close", lambda _: None)
+    draw_thermal(rows, task, "cameras", tmp_path / "thermal.png")
+    axes = plt.gcf().axes
+    monkeypatch.undo()
+    plt.close("all")
+    assert label in axes[0].get_ylabel()
+    assert [axis.get_title() for axis in axes] == titles
+    cameras = [
+        (tick, text.get_text()) for tick, text in zip(axes[0].get_xticks(), axes[0].get_xticklabels(), strict=True)
+    ]
+    assert sorted(cameras)[0::3] == [(80 * 64, "80x64"), (640 * 512, "640x512")]
 
 
 @pytest.mark.parametrize(

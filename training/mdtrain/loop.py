@@ -232,8 +232,15 @@ class Session(NamedTuple):
         return self.recipe.task.evaluate(predict, self.validation, sizes(self.config), self.fabric.device)
 
     def draw(self, end: int) -> Iterator[Batch]:
-        """Batches from where the run stands to iteration `end`."""
-        return self.batches.between(self.state.iteration, end, self.fabric.device, self.config.data.threads)
+        """Batches from where the run stands to iteration `end`.
+
+        Raises:
+            SourceError, DataError: a training pair cannot be used.
+        """
+        try:
+            yield from self.batches.between(self.state.iteration, end, self.fabric.device, self.config.data.threads)
+        except (SourceError, DataError) as error:
+            raise type(error)(f"{error}; `mdtrain data check` on its set lists all such files") from error
 
 
 def launch(config: Config) -> Fabric:

@@ -369,14 +369,23 @@ def format_cell(mean: float, error: float) -> str:
 
 
 def draw_thermal(rows: Sequence[Row], task: Task, title: str, path: Path) -> None:
-    """Accuracy against thermal pixels, with and without distillation: which thermal camera is enough?"""
+    """Accuracy against thermal pixels, with and without distillation: which thermal camera is enough?
+
+    By day and by night; miss rates where all runs have both.
+    """
     import matplotlib as mpl  # noqa: PLC0415  # half a second that only plots need
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415
 
+    rates = [name for name in task.measures if name.endswith("/miss_rate")]
+    rated = bool(rates) and all(name in run for row in rows for run in row.runs for name in rates)
+    cameras = {}  # width and height by pixels
+    for row in rows:
+        if size := re.search(r"model\.thermal=\[(\d+),(\d+)]", " ".join(row.variant.overrides)):
+            cameras[row.variant.pixels] = f"{size[1]}x{size[2]}"
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
-    for axis, measure in zip(axes, task.measures[1:3], strict=True):
+    for axis, measure in zip(axes, rates if rated else task.measures[1:3], strict=True):
         for kind, style, colour in (("native", "o--", "tab:blue"), ("distilled", "o-", "tab:orange")):
             chosen = [row for row in rows if row.variant.name.endswith(kind) and row.variant.pixels]
             points = [row.mean(measure) for row in chosen]
@@ -386,12 +395,12 @@ def draw_thermal(rows: Sequence[Row], task: Task, title: str, path: Path) -> Non
             none = [row.mean(measure)[0] for row in rows if row.variant.name == f"none-{kind}"]
             if none:
                 axis.axhline(none[0], linestyle=":", color=colour, label=f"{kind}, no thermal camera")
-        pixels = sorted({row.variant.pixels for row in rows if row.variant.pixels})
-        axis.set(xscale="log", xlabel="thermal pixels", title=measure.replace("/", ", "), ylim=(0, 1))
-        axis.set_xticks(pixels, [f"{count:,}" for count in pixels])
+        title_of = measure.replace("/", ", ").replace("_", " ")
+        axis.set(xscale="log", xlabel="thermal camera, pixels", title=title_of, ylim=(0, 1))
+        axis.set_xticks(list(cameras), list(cameras.values()))
         axis.minorticks_off()
         axis.grid(visible=True, alpha=0.3)
-    axes[0].set_ylabel(task.title)
+    axes[0].set_ylabel("miss rate, lower is better" if rated else task.title)
     axes[0].legend(frameon=False, fontsize=8)
     figure.suptitle(title)
     figure.savefig(path, dpi=130)

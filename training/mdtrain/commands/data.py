@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,14 @@ def data_group() -> None:
     """Labelled sets of visible and thermal pairs."""
 
 
-@data_group.command(epilog="Example: mdtrain data check DATA/rgbt/msrs --split train --sheet runs/msrs.png")
+@data_group.command(epilog="Example: mdtrain data check DATA/rgbt/msrs --split val --sheet runs/msrs.png")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option(
     "--set",
     "name",
     help="Layout: msrs, roadscene, kaist, flir, llvip, coco, mfnet, folders, street; default: the folder's name.",
 )
-@click.option("--split", default="train", show_default=True, help="List to check.")
+@click.option("--list", "--split", "split", metavar="NAME", default="train", show_default=True, help="List to check.")
 @click.option("--labels", type=click.Choice(["fusion", "infrared", "visible"]), default="fusion", help="View of MSRS.")
 @click.option(
     "--kaist-labels",
@@ -49,15 +50,15 @@ def check(
     sheet: Path | None,
     as_json: bool,
 ) -> None:
-    """Report missing, damaged and unpaired files, sizes, classes of boxes and pixels, day and night.
+    """Report missing, damaged and unpaired files of one list, sizes, classes of boxes and pixels, day and night.
 
-    Fails if a pair is unusable.
+    Ends with the lists that were not looked at. Fails if a pair is unusable.
     """
     from mdrun.thermal.normalise import Rule  # noqa: PLC0415
     from mdtrain.data.check import check_set, draw_sheet  # noqa: PLC0415
-    from mdtrain.data.problems import all_problems  # noqa: PLC0415
+    from mdtrain.data.problems import all_findings  # noqa: PLC0415
     from mdtrain.data.records import refuse_swapped, use_rule  # noqa: PLC0415
-    from mdtrain.data.sets import SET_NAMES, read_set  # noqa: PLC0415
+    from mdtrain.data.sets import SET_NAMES, other_lists, read_set  # noqa: PLC0415
     from mdtrain.outputs import result_file  # noqa: PLC0415
 
     layout: Any = name or folder.name
@@ -69,10 +70,11 @@ def check(
     except ValueError as error:
         raise UsageError(f"--normalisation: {error}") from error
     with result_file(sheet) if sheet is not None else nullcontext():
-        with all_problems() as problems:
+        with all_findings() as found:
             records = read_set(layout, folder, split, labels, kaist)
         use_rule(records, rule)
-        report, usable = check_set(records, (640, 512), problems)
+        report, usable = check_set(records, (640, 512), found.problems)
+        report.left_out, report.other_lists = found.left_out, other_lists(layout, folder, split)
         if as_json:
             click.echo(json.dumps(report.to_json()))
         else:
@@ -144,14 +146,17 @@ def _show(title: str, report: Any) -> None:
             ("pairs without a box", str(report.empty)),
             ("boxes below 8 pixels", str(report.tiny)),
         ]
+        if report.left_out:
+            rows.append(("left out", _left_out(report.left_out)))
     if report.label_maps:
         rows += [
             ("label maps", str(report.label_maps)),
             ("pixels: all, day, night", _shares(report)),
         ]
-    rows.append(
-        ("one worker at 640x512", "-" if speed is None else f"{speed:.0f} samples/s, decoding and augmentation")
-    )
+    rows += [
+        ("one worker at 640x512", "-" if speed is None else f"{speed:.0f} samples/s, decoding and augmentation"),
+        ("lists not looked at", _flags(report.other_lists)),
+    ]
     for row in rows:
         table.add_row(*row)
     Console(markup=False, emoji=False).print(table)  # names of files are no markup
@@ -160,6 +165,15 @@ def _show(title: str, report: Any) -> None:
 def _counts(counter: Any, most: int | None = None) -> str:
     text = ", ".join(f"{name} {count}" for name, count in counter.most_common(most)) or "none"
     return text if most is None else text + _more(len(counter) - most)
+
+
+def _left_out(counter: Any) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counter.most_common())
+
+
+def _flags(lists: list[str]) -> str:
+    """What shows each of the lists."""
+    return ", ".join(f"--split {shlex.quote(name)}" for name in lists[:SHOWN]) + _more(len(lists) - SHOWN) or "none"
 
 
 def _shares(report: Any) -> str:

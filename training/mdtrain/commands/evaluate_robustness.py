@@ -56,7 +56,11 @@ LABELS = {"detect": "boxes", "segment": "label maps"}
     help="Synthetic scenes for time differences; 0 leaves them out.",
 )
 @thermal_size_option
-@click.option("--plot", type=click.Path(path_type=Path), help="PNG to write: accuracy by blackout, shift and age.")
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path),
+    help="PNG to write: accuracy, on KAIST miss rates, by blackout, shift and age.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, scores in [0, 1].")
 def robustness(
     *,
@@ -110,13 +114,13 @@ def _print(task: str, run: str, thermal_size: tuple[int, int] | None, scenes: in
     from mdtrain.metrics.robustness import MEASURES, MISS_RATE_COLUMNS
 
     columns = [MEASURES[task].columns(outcome.scores) for outcome in outcomes]
-    skew = f"ms rows on {scenes} synthetic scenes"
+    skew = f"; ms rows on {scenes} synthetic scenes" if scenes else ""
     if task == "detect":
         rated = f"\n{RATED}" if MISS_RATE_COLUMNS[0] in columns[0] else ""
-        title = f"AP50 of {run}; {skew}{rated}"
+        title = f"AP50 of {run}{skew}{rated}"
         cells = [[shown(row.get(name)) for name in columns[0]] for row in columns]  # ms rows have no miss rate
     else:
-        title = f"Acc (recall) in % of {run}, {camera(thermal_size)}; {skew}\n{MEAN}"
+        title = f"Acc (recall) in % of {run}, {camera(thermal_size)}{skew}\n{MEAN}"
         cells = [[shown(None if v is None else 100 * v, "{:.1f}") for v in row.values()] for row in columns]
     rows = [[outcome.condition, *row] for outcome, row in zip(outcomes, cells, strict=True)]
     print_table(title, ["condition", *columns[0]], rows)

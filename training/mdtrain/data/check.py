@@ -30,10 +30,11 @@ Kind = tuple[Path, str]  # files of one camera: their folder, and how their name
 
 @dataclass
 class SetReport:
-    """Findings of one split.
+    """Findings of one list.
 
     Attributes:
         pairs: names in the list.
+        other_lists: of the set, which were not looked at.
         missing: files that the list wants and that are not there.
         unreadable: files that are there and no image of their camera, no label map or no labels.
         malformed: how many of those are whole files with a wrong content, which a new copy would have as well.
@@ -44,6 +45,7 @@ class SetReport:
         thermal_sizes: the same of the thermal one.
         objects: boxes by class, over all pairs.
         objects_by_night: boxes by class in the pairs that were taken by night.
+        left_out: boxes of own pairs by category, where it is not learnt, and crowds.
         day: pairs by day.
         night: pairs by night; pairs of unknown time count in neither.
         classes: pairs by the class of the whole pair, where the set has one.
@@ -57,6 +59,7 @@ class SetReport:
     """
 
     pairs: int
+    other_lists: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
     malformed: int = 0
@@ -67,6 +70,7 @@ class SetReport:
     thermal_sizes: Counter[str] = field(default_factory=Counter)
     objects: Counter[str] = field(default_factory=Counter)
     objects_by_night: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)
     day: int = 0
     night: int = 0
     classes: Counter[str] = field(default_factory=Counter)

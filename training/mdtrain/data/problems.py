@@ -1,11 +1,16 @@
-"""Pairs of a list without usable labels: the first one stops a training, `mdtrain data check` wants to name all."""
+"""What a reader finds in a list besides its pairs, for `mdtrain data check`.
+
+Of pairs without usable labels the first one stops a training, the command names all. Labels of what is not learnt are
+left out by both, the command counts them.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from mdrun.errors import DataError, SourceError
 
@@ -13,33 +18,52 @@ Problem = SourceError | DataError
 Item = TypeVar("Item")
 Read = TypeVar("Read")
 
-_problems: ContextVar[list[Problem] | None] = ContextVar("problems", default=None)
+
+class Findings(NamedTuple):
+    """Of one list.
+
+    Attributes:
+        problems: why pairs have no usable labels, one a pair.
+        left_out: boxes by what they are, where that is not learnt.
+    """
+
+    problems: list[Problem]
+    left_out: Counter[str]
+
+
+_findings: ContextVar[Findings | None] = ContextVar("findings", default=None)
 
 
 @contextmanager
-def all_problems() -> Iterator[list[Problem]]:
-    """Within it `each` leaves out what cannot be read, and adds why to the list that this gives."""
-    found: list[Problem] = []
-    token = _problems.set(found)
+def all_findings() -> Iterator[Findings]:
+    """Within it `each` leaves out what cannot be read, and adds why to what this gives; `leave_out` counts there."""
+    found = Findings([], Counter())
+    token = _findings.set(found)
     try:
         yield found
     finally:
-        _problems.reset(token)
+        _findings.reset(token)
+
+
+def leave_out(kind: str) -> None:
+    """Count a box that is not learnt; outside of `all_findings` nobody asks."""
+    if (found := _findings.get()) is not None:
+        found.left_out[kind] += 1
 
 
 def each(items: Iterable[Item], read: Callable[[Item], Read]) -> list[Read]:
     """What `read` makes of every item.
 
     Raises:
-        SourceError, DataError: as `read`, outside of `all_problems`.
+        SourceError, DataError: as `read`, outside of `all_findings`.
     """
-    problems = _problems.get()
+    found = _findings.get()
     results = []
     for item in items:
         try:
             results.append(read(item))
         except (SourceError, DataError) as error:  # noqa: PERF203  # the next item may be fine
-            if problems is None:
+            if found is None:
                 raise
-            problems.append(error)
+            found.problems.append(error)
     return results

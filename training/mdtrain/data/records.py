@@ -318,7 +318,8 @@ def refuse_swapped(records: Sequence[Record], where: Path) -> None:
     if probes and all(is_grey(record.visible) for record in probes):
         raise DataError(
             f"{where}: none of its visible images has colour ({len(probes)} of {len(records)} were opened), wanted "
-            "colour; are the folders of visible and thermal images swapped?"
+            "colour: exchange its visible and thermal images if they are swapped, else leave the set out: "
+            "what a visible camera without colour saw cannot be learnt from or judged here"
         )
 
 

@@ -43,6 +43,7 @@ PANELS = {  # of plots: title and what is below, by group
 BARS = 0.8  # share of a condition's place that its bars take
 LABEL_WIDTH = 16  # letters
 MISS_RATE_COLUMNS = ("miss rate", "MR by day", "MR by night")
+MISS_RATE = "miss rate, lower is better"
 
 
 class Outcome(NamedTuple):
@@ -70,7 +71,7 @@ class Measure:
         name: of the numbers.
         judge: scores of an engine on pairs, for a simulated thermal camera and altered images.
         columns: the numbers of scores that tables show, in [0, 1]; None where there is none.
-        curves: those of the columns that plots show.
+        curves: those of the columns that plots show, where there are no miss rates.
     """
 
     name: str
@@ -226,7 +227,10 @@ def measure(
 
 
 def draw_curves(task: str, outcomes: Sequence[Outcome], title: str, path: Path) -> None:
-    """Accuracy with black images as bars, against misalignment and time difference as lines; a colour a curve."""
+    """Accuracy with black images as bars, against misalignment and time difference as lines; a colour a curve.
+
+    Miss rates where the pairs of a panel have them, as published tables do.
+    """
     import matplotlib as mpl  # noqa: PLC0415  # half a second that only plots need
 
     mpl.use("Agg")
@@ -250,15 +254,20 @@ def draw_curves(task: str, outcomes: Sequence[Outcome], title: str, path: Path) 
 def _draw_group(axis: Axes, shown: Measure, group: str, outcomes: Sequence[Outcome]) -> None:
     """One panel; a curve without a number, as of a class that does not occur, is left out and keeps its colour."""
     columns = [shown.columns(outcome.scores) for outcome in outcomes]
-    by_name = {name: np.array([column[name] for column in columns], np.float64) for name in shown.curves}
-    told = [(name, values, f"C{index}") for index, (name, values) in enumerate(by_name.items())]
+    rated = bool(columns) and all(MISS_RATE_COLUMNS[0] in column for column in columns)
+    colours = {name: f"C{index}" for index, name in enumerate([*shown.curves, *MISS_RATE_COLUMNS])}
+    by_name = {
+        name: np.array([column[name] for column in columns], np.float64)
+        for name in (MISS_RATE_COLUMNS if rated else shown.curves)
+    }
+    told = [(name, values, colours[name]) for name, values in by_name.items()]
     curves = [curve for curve in told if outcomes and np.isfinite(curve[1]).all()]
     if group == "blackout":
         _draw_bars(axis, [outcome.condition for outcome in outcomes], curves)
     else:
         for name, values, colour in curves:
             axis.plot([outcome.value for outcome in outcomes], values, marker="o", color=colour, label=name)
-    axis.set(title=PANELS[group][0], xlabel=PANELS[group][1], ylabel=shown.name, ylim=(0, 1))
+    axis.set(title=PANELS[group][0], xlabel=PANELS[group][1], ylabel=MISS_RATE if rated else shown.name, ylim=(0, 1))
     axis.grid(axis="y" if group == "blackout" else "both", alpha=0.3)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -15,7 +16,8 @@ from mdrun.errors import EngineError
 from mdtrain.tensors import is_state_dict, read_tensors, refuse_broken
 
 CLASSIFIERS = ("fc.", "classifier.", "head.", "pre_logits.")  # of ImageNet's classes: torchvision's names, and timm's
-WRAPPER = "module."  # what DataParallel puts before every name
+HOLDERS = ("state_dict", "model")  # where checkpoints of trainings keep it: Lightning and mmcls, timm and DeiT
+WRAPPERS = ("module.", "model.", "backbone.")  # before every name: DataParallel's, Lightning's, mmcls's
 COUNTER = "num_batches_tracked"  # files written before batch norm counted its batches lack it
 
 
@@ -50,25 +52,40 @@ def hash_weights(weights: Mapping[str, Tensor]) -> str:
 def read_backbone(path: Path) -> dict[str, Tensor]:
     """Tensors of a state dict, `.safetensors` or a file of `torch.save`, without those of the ImageNet classifier.
 
+    The state dict may be the `state_dict` or `model` of a checkpoint, and its names may begin with a wrapper's.
+
     Raises:
-        EngineError: missing, damaged, not a plain state dict, or holding code, NaN or infinity.
+        EngineError: missing, damaged, no state dict, or holding code, NaN or infinity.
     """
     if not path.is_file():
         raise EngineError(f"{path}: no such file of backbone weights; torchvision's resnet18 or vgg16_bn is one")
     try:
         if path.suffix == ".safetensors":
-            data = load_file(path)
+            data: Any = load_file(path)
         else:
-            data = read_tensors(path, "file of tensors", "save a plain state dict")
+            data = read_tensors(path, "file of tensors", "save model.state_dict() alone")
     except (SafetensorError, OSError) as error:
         raise EngineError(f"{path}: not a readable safetensors file ({error}); copy it again") from error
+    if isinstance(data, dict):
+        data = next((data[key] for key in HOLDERS if isinstance(data.get(key), dict)), data)
     if not is_state_dict(data):
-        raise EngineError(f"{path}: holds no plain state dict; save model.state_dict() and nothing around it")
-    if all(name.startswith(WRAPPER) for name in data):
-        data = {name.removeprefix(WRAPPER): value for name, value in data.items()}
-    weights = {name: value for name, value in data.items() if not name.startswith(CLASSIFIERS)}
+        raise EngineError(
+            f"{path}: holds no state dict, wanted one, plain or as {' or '.join(HOLDERS)} of a checkpoint; "
+            "save model.state_dict() alone"
+        )
+    weights = _unwrapped(data)
     refuse_broken(weights, path)
     return weights
+
+
+def _unwrapped(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Without the classifier, which may stand within a wrapper or beside it, and without wrappers' names."""
+    plain = dict(weights)
+    for wrapper in ("", *WRAPPERS):
+        if all(name.startswith(wrapper) for name in plain):
+            plain = {name.removeprefix(wrapper): value for name, value in plain.items()}
+            plain = {name: value for name, value in plain.items() if not name.startswith(CLASSIFIERS)}
+    return plain
 
 
 def load_backbone(model: nn.Module, path: Path) -> str:

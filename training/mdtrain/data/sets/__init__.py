@@ -7,11 +7,12 @@ from typing import Literal, get_args
 
 from mdrun.errors import UsageError
 from mdtrain.data.records import Record
-from mdtrain.data.sets.coco import read_coco
-from mdtrain.data.sets.flir import read_flir
+from mdtrain.data.sets.coco import coco_lists, read_coco
+from mdtrain.data.sets.flir import PUBLISHED, flir_lists, read_flir
 from mdtrain.data.sets.folders import read_folders
 from mdtrain.data.sets.kaist import KaistLabels, read_kaist
-from mdtrain.data.sets.llvip import read_llvip
+from mdtrain.data.sets.lists import text_lists
+from mdtrain.data.sets.llvip import FOLDERS, llvip_lists, read_llvip
 from mdtrain.data.sets.mfnet import read_mfnet
 from mdtrain.data.sets.msrs import read_msrs
 from mdtrain.data.sets.roadscene import read_roadscene
@@ -52,3 +53,13 @@ def read_set(
         "street": read_street,
     }
     return readers[name](root, split)
+
+
+def other_lists(name: SetName, root: Path, split: str) -> list[str]:
+    """Lists that the set in `root` has besides `split`, as errors about a list that is missing name them."""
+    if name == "roadscene":
+        return []
+    readers = {"flir": flir_lists, "llvip": llvip_lists, "coco": coco_lists}
+    there = text_lists(root / "imageSets") if name == "kaist" else readers.get(name, text_lists)(root)
+    aliases = {"flir": PUBLISHED, "llvip": FOLDERS}.get(name, {})  # two names of one list
+    return [other for other in there if other not in (split, aliases.get(split))]

@@ -2,8 +2,8 @@
 
 Layout: `visible/NAME`, `thermal/NAME` (the same stem; another ending is fine), `SPLIT.json` with `images`
 (`id`, `file_name`, `width`, `height`; `night` 1 or 0, true or false, where known), `annotations` (`image_id`,
-`category_id`, `bbox` x y w h in pixels of the visible image) and `categories` (`id`, `name`). Other categories and
-crowds are left out.
+`category_id`, `bbox` x y w h in pixels of the visible image) and `categories` (`id`, `name`; plurals are fine). Boxes
+of other categories and crowds are left out, and counted by `mdtrain data check`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mdrun.errors import DataError
 from mdrun.sources.uri import IMAGE_SUFFIXES
-from mdtrain.data.problems import each
+from mdtrain.data.problems import each, leave_out
 from mdtrain.data.records import CLASSES, Record, make_record
 from mdtrain.data.sets.lists import no_list
 from mdtrain.metrics.files import Entry, parse_json, read_text
@@ -26,6 +26,7 @@ from mdtrain.metrics.label_boxes import cut_box
 LARGEST_SIDE = 100_000  # pixels
 UNKNOWN = -1  # whether by night, as some writers have it
 ALIASES = {"people": "person", "pedestrian": "person", "bike": "bicycle", "cyclist": "bicycle"}
+CROWDS = "crowds"  # as what boxes with `iscrowd` are counted
 
 
 class CocoEntry(Entry):
@@ -71,7 +72,7 @@ def read_coco(root: Path, split: str) -> list[Record]:
     path = root / f"{split}.json"
     if not path.is_file():
         layout = "the layout of own pairs is visible/, thermal/, train.json, val.json"
-        raise no_list(f"{path}: no such file", layout, sorted(file.stem for file in root.glob("*.json")))
+        raise no_list(f"{path}: no such file", layout, coco_lists(root))
     where = str(path)
     data = CocoEntry(parse_json(read_text(path, "annotations"), where), where)
     images = data.objects("images")
@@ -81,6 +82,11 @@ def read_coco(root: Path, split: str) -> list[Record]:
     files = sorted((root / "thermal").glob("*"))
     thermal = {file.stem: file for file in files if file.suffix.lower() in IMAGE_SUFFIXES}
     return each(images, lambda image: _record(root, image, labels[image.whole("id")], thermal))
+
+
+def coco_lists(root: Path) -> list[str]:
+    """Lists of a set of own pairs."""
+    return sorted(file.stem for file in root.glob("*.json"))
 
 
 def _refuse_twice(
@@ -94,19 +100,34 @@ def _refuse_twice(
 
 
 def _labels(data: CocoEntry, images: Container[int]) -> dict[int, list[Label]]:
-    """Annotations of learnt classes, by the id of their image."""
+    """Annotations of learnt classes, by the id of their image; the others are counted as left out."""
     categories = data.objects("categories")
     _refuse_twice(categories, "id", lambda category: category.whole("id"))
     names = {category.whole("id"): category.text("name").lower() for category in categories}
-    known = {key: CLASSES.index(name) for key, text in names.items() if (name := ALIASES.get(text, text)) in CLASSES}
+    known = {key: index for key, name in names.items() if (index := _class_of(name)) is not None}
     if not known:
-        raise DataError(f"{data.where}: none of its categories is learnt, wanted some of {', '.join(CLASSES)}")
+        raise DataError(
+            f"{data.where}: none of its categories is learnt: it has {', '.join(names.values()) or 'none'}, "
+            f"this version learns {', '.join(CLASSES)} only; rename those that are one of these, or leave the set out"
+        )
     labels: dict[int, list[Label]] = defaultdict(list)
     for entry in data.objects("annotations"):
         image, category = entry.known("image_id", images, "images"), entry.known("category_id", names, "categories")
-        if category in known and not entry.flag("iscrowd"):
+        if category not in known:
+            leave_out(names[category])
+        elif entry.flag("iscrowd"):
+            leave_out(CROWDS)
+        else:
             labels[image].append((entry, known[category]))
     return labels
+
+
+def _class_of(category: str) -> int | None:
+    """Index of the class that a category is, also by another name or in the plural; None of what is not learnt."""
+    for name in (category, category.removesuffix("s")):
+        if (known := ALIASES.get(name, name)) in CLASSES:
+            return CLASSES.index(known)
+    return None
 
 
 def _record(root: Path, image: CocoEntry, labels: Sequence[Label], thermal: dict[str, Path]) -> Record:

@@ -16,6 +16,7 @@ from mdtrain.metrics.files import read_text
 
 LISTS = {"train": "align_train.txt", "val": "align_validation.txt"}
 NAMES = {"person": 0, "people": 0, "bicycle": 1, "car": 2}
+PUBLISHED = {Path(file).stem: name for name, file in LISTS.items()}  # the other way round
 THERMAL = "_PreviewData"
 
 
@@ -29,11 +30,14 @@ def read_flir(root: Path, split: str) -> list[Record]:
     listing = root / LISTS.get(split, f"{split}.txt")
     if not listing.is_file():
         layout = f"the FLIR-aligned layout is JPEGImages/, Annotations/, {', '.join(LISTS.values())}"
-        published = {Path(file).stem: name for name, file in LISTS.items()}
-        there = [published.get(name, name) for name in text_lists(root)]
-        raise no_list(f"{listing}: no such list of names", layout, there)
+        raise no_list(f"{listing}: no such list of names", layout, flir_lists(root))
     lines = read_text(listing, "list of names").split()
     return each(lines, lambda line: _record(root, line.removesuffix(THERMAL)))
+
+
+def flir_lists(root: Path) -> list[str]:
+    """Lists of the set, `train` and `val` by these names."""
+    return [PUBLISHED.get(name, name) for name in text_lists(root)]
 
 
 def _record(root: Path, name: str) -> Record:

@@ -27,9 +27,13 @@ def read_llvip(root: Path, split: str) -> list[Record]:
     folder = root / "visible" / part
     if not folder.is_dir():
         layout = "the LLVIP layout is visible/, infrared/ with train/, test/, Annotations/"
-        there = sorted(path.name for path in folder.parent.glob("*") if path.is_dir())
-        raise no_list(f"{folder}: no such folder", layout, there)
+        raise no_list(f"{folder}: no such folder", layout, llvip_lists(root))
     return each(sorted(folder.glob("*.jpg")), lambda path: _record(root, path, part))
+
+
+def llvip_lists(root: Path) -> list[str]:
+    """Lists of the set: its folders of visible images."""
+    return sorted(path.name for path in (root / "visible").glob("*") if path.is_dir())
 
 
 def _record(root: Path, visible: Path, part: str) -> Record:
