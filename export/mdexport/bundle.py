@@ -105,5 +105,6 @@ def refuse_failing(report: Report) -> None:
     if failing := [verdict.name for verdict in report.verdicts if verdict.fails]:
         raise GateError(
             f"{', '.join(failing)}: {'do' if len(failing) > 1 else 'does'} not follow {report.reference} on "
-            f"{report.data}; `mdexport check` shows by how much, export again or take it with --accept REASON"
+            f"{report.data}; `mdexport check` shows by how much, export again or take it with --accept REASON",
+            report.to_json(),
         )

@@ -6,7 +6,7 @@ import json
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,9 +20,9 @@ from mdrun.backends import open_backend
 from mdrun.backends.base import Backend, Outputs
 from mdrun.errors import BackendError, EngineError, UsageError
 from mdrun.manifest import Manifest, Parity
-from mdrun.models import SUFFIXES
+from mdrun.models import SUFFIXES, resolve
 from mdrun.onnx_file import read_manifest
-from mdrun.verified import check_file
+from mdrun.verified import check_file, find_doubt
 from mdtrain.build import load_trained
 from mdtrain.contract import TOP_CLASSES, TOP_K
 from mdtrain.models.classifier import ClassifierSpec
@@ -47,6 +47,7 @@ class Verdict:
         accepted: why it was exported without passing, as its manifest says.
         median_ms: of one scene on this machine.
         megabytes: of its file.
+        doubt: why this check does not verify it, in one line; None where it does, or where it was not run.
     """
 
     name: str
@@ -57,11 +58,17 @@ class Verdict:
     accepted: str | None
     median_ms: float | None
     megabytes: float
+    doubt: str | None = None
 
     @property
     def fails(self) -> bool:
         """It was run and does not follow the reference, and nobody has accepted that."""
         return self.parity is not None and not self.parity.passed and self.accepted is None
+
+    @property
+    def proves_nothing(self) -> bool:
+        """It passed on pairs on which the reference is no better than a guess."""
+        return self.parity is not None and self.parity.passed and self.accepted is None and self.doubt is not None
 
 
 @dataclass(frozen=True)
@@ -118,14 +125,17 @@ class Checked:
 
 
 def find_engines(paths: Sequence[Path]) -> list[Path]:
-    """Engine files, those of a folder in the order of their names.
+    """Engine files, those of a folder in the order of their names; names of shipped engines are files too.
 
     Raises:
         UsageError: a folder without engines.
+        EngineError: neither a file nor a shipped name.
     """
     found: list[Path] = []
     for path in paths:
-        inside = sorted(file for file in path.glob("*") if file.suffix in SUFFIXES) if path.is_dir() else [path]
+        inside = (
+            sorted(file for file in path.glob("*") if file.suffix in SUFFIXES) if path.is_dir() else [resolve(path)]
+        )
         if not inside:
             raise UsageError(
                 f"{path}: holds no engine ({', '.join(SUFFIXES)}), wanted at least one; name another folder"
@@ -167,7 +177,7 @@ def check_engines(
         check_file(path, of_engine)
     student = None if weights is None else _load_student(weights, first, manifest)
     scenes = gate_scenes(manifest, pairs, split)
-    data = f"{pairs} {split}"
+    data = pairs.describe(split, manifest.task)
     if student is None:
         name = f"{first.name} fp32"
         before = _run(first, manifest, scenes, seen).outputs or []
@@ -225,8 +235,10 @@ def _verdict(
     precision = manifest.origin.precision or "fp32"
     accepted = manifest.parity.accepted if manifest.parity is not None else None
     parity = None if ran.outputs is None else judge(manifest, scenes, before, ran.outputs, precision, names)
+    judged = None if parity is None else replace(manifest, parity=replace(parity, accepted=accepted))
+    doubt = None if judged is None else find_doubt(judged)
     megabytes = path.stat().st_size / 1e6
-    return Verdict(path.name, precision, ran.backend, ran.reason, parity, accepted, ran.median_ms, megabytes)
+    return Verdict(path.name, precision, ran.backend, ran.reason, parity, accepted, ran.median_ms, megabytes, doubt)
 
 
 def _attempt(

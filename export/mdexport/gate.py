@@ -45,7 +45,15 @@ MOST_LABELS = {"fp32": 1e-4, "fp16": 0.01, "bf16": 0.02, "int8": 0.1}  # mean sh
 
 
 class GateError(EngineError):
-    """An engine that does not follow what it was made from."""
+    """An engine that does not follow what it was made from.
+
+    Attributes:
+        report: what was found, as `--json` prints it.
+    """
+
+    def __init__(self, message: str, report: str = "") -> None:
+        super().__init__(message)
+        self.report = report
 
 
 class Differences(NamedTuple):

@@ -15,11 +15,23 @@ from onnxruntime.quantization import TensorsData
 from mdexport.convert.graph import Graph
 from mdexport.convert.int8 import Target, to_int8
 from mdexport.convert.ranges import measure_ranges
-from mdexport.pairs import PairSet, Scene, altered, intact, refuse_blank, refuse_few, spread
+from mdexport.pairs import (
+    PairSet,
+    Scene,
+    altered,
+    count_times,
+    intact,
+    naming_cameras,
+    refuse_blank,
+    refuse_few,
+    spread,
+    times_of,
+)
 from mdexport.places import ONNX_SUFFIXES, refuse_replacing, refuse_suffix
 from mdexport.proof import GATE_LIST, Judged, Ready, finish, prepare, progress, read_single, run_model
 from mdexport.recordings import Recording
 from mdrun.backends.base import Outputs
+from mdrun.command import warn
 from mdrun.errors import UsageError
 from mdrun.manifest import Manifest
 from mdrun.preprocess import thermal_rule
@@ -60,13 +72,14 @@ class Calibration(NamedTuple):
                 that shows nothing.
         """
         if isinstance(self.pairs, Recording):
-            scenes = self.pairs.scenes(manifest, self.number, MOST_FRAMES)
+            with naming_cameras("--calibration-visible and --calibration-thermal"):
+                scenes = self.pairs.scenes(manifest, self.number, MOST_FRAMES)
             refuse_few(len(scenes))
             described = f"{len(scenes)} pairs of {self.pairs}"
         else:
             records = self.pairs.read(self.split, thermal_rule(manifest))
             scenes = intact(manifest, spread(records, min(self.number, len(records))))
-            described = f"{len(scenes)} pairs of {self.pairs} {self.split}"
+            described = f"{len(scenes)} pairs of {self.pairs} {self.split}{count_times(scenes)}"
         refuse_blank(scenes)
         if not self.degraded:
             return CalibrationScenes(scenes, described)
@@ -130,7 +143,12 @@ def export_int8(
 
 
 def calibrate(ready: Ready, calibration: CalibrationScenes) -> Calibrated:
-    """Run the calibration pairs."""
+    """Run the calibration pairs; warns where they are all by day or all by night, and those that judge are not."""
+    if len(times_of(calibration.scenes)) == 1 < len(times_of(ready.scenes)):
+        warn(
+            "mdexport",
+            f"calibrated on {calibration.described}, while {ready.data} has both; calibrate on day and night",
+        )
     ranges = measure_ranges(ready.engine.model, calibration.scenes, lambda scenes: progress(scenes, "calibration"))
     return Calibrated(ranges, calibration.described)
 
@@ -145,11 +163,12 @@ def convert_int8(
     reduce_range: bool = False,
 ) -> Manifest:
     """The same for an engine whose scenes and ranges are ready."""
-    model, kept, judged = _search(ready, calibrated.ranges, target, reduce_range=reduce_range)
+    model, kept, judged, errors = _search(ready, calibrated.ranges, target, reduce_range=reduce_range)
     described = f"{calibrated.described}, for {target}" + (", weights of 7 bits" if reduce_range else "")
 
     def change(manifest: Manifest) -> Manifest:
         origin = dataclasses.replace(manifest.origin, precision="int8", kept=kept, calibration=described)
+        origin = dataclasses.replace(origin, sensitivity=errors)
         return dataclasses.replace(manifest, origin=origin)
 
     return finish(ready, model, change, judged, output, accept)
@@ -157,23 +176,27 @@ def convert_int8(
 
 def _search(
     ready: Ready, ranges: TensorsData, target: Target, *, reduce_range: bool
-) -> tuple[onnx.ModelProto, list[str], Judged]:
-    """All of the body in INT8; where that does not pass, without the 1, 2, 4, … convolutions that hurt most."""
+) -> tuple[onnx.ModelProto, list[str], Judged, dict[str, float]]:
+    """All of the body in INT8; where that does not pass, without the 1, 2, 4, … convolutions that hurt most.
+
+    Gives the graph, the convolutions left out, the verdict, and each convolution's error where it was measured.
+    """
     quantise = partial(to_int8, ready.engine.model, ranges, target, reduce_range=reduce_range)
     model = quantise()
     judged = ready.judge(model, "int8")
     kept: list[str] = []
-    order: list[str] = []
+    errors: dict[str, float] = {}
     count = 1
     while not judged.parity.passed and count <= MOST_KEPT:
-        order = order or [name for name, _ in sensitivity(ready, quantise)]
+        errors = errors or dict(sensitivity(ready, quantise))
+        order = list(errors)
         if count >= len(order):  # nothing would be left in INT8
             break
         kept = order[:count]
         model = quantise(frozenset(kept))
         judged = ready.judge(model, "int8")
         count *= 2
-    return model, kept, judged
+    return model, kept, judged, errors
 
 
 def sensitivity(ready: Ready, quantise: Callable[[Set[str]], onnx.ModelProto]) -> list[tuple[str, float]]:

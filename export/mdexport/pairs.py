@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,14 +15,16 @@ from mdrun.errors import DataError, SourceError, UsageError
 from mdrun.manifest import Manifest
 from mdrun.preprocess import Preprocess, thermal_rule
 from mdrun.thermal.normalise import Rule
+from mdtrain.commands.labelled import LABELS
 from mdtrain.data.records import EIGHT_BITS, MOST_STRETCH, Record, check_command, check_records, use_rule
-from mdtrain.data.sets import SET_NAMES, SetName, read_set
+from mdtrain.data.sets import DEFAULT_LABELS, SET_NAMES, SetName, read_set
 
 FEWEST = 16  # pairs: below it neither ranges nor rates say anything
 ALTERED_EVERY = 4  # one of so many pairs also goes through the gate with a camera that fails
 LEAST_SIDE = 4  # pixels: the coarsest thermal array has 16x4 (Melexis MLX90621)
 MOST_BLANK = 0.1  # share of the pairs: a shutter that closes now and then is no dead camera
 INTACT = "intact"
+FOLDERS = "the folders of the two cameras"
 
 
 class PairSet(NamedTuple):
@@ -30,10 +33,12 @@ class PairSet(NamedTuple):
     Attributes:
         name: layout, one of `mdtrain`'s sets.
         folder: where it is.
+        labels: kind of labels, of sets with several; None for the set's first.
     """
 
     name: SetName
     folder: Path
+    labels: str | None = None
 
     @property
     def places(self) -> tuple[Path, ...]:
@@ -41,7 +46,7 @@ class PairSet(NamedTuple):
         return (self.folder,)
 
     def read(self, split: str, rule: Rule = EIGHT_BITS) -> list[Record]:
-        """Pairs of one list, all of whose files are there; `rule` is that of the engine's thermal input.
+        """Pairs of one list, each once, all of whose files are there; `rule` is that of the engine's thermal input.
 
         Raises:
             SourceError: a folder, a list or a file is missing, or the list is empty.
@@ -53,21 +58,41 @@ class PairSet(NamedTuple):
                 raise SourceError(
                     f"{self.folder / missing[0]}: no such folder, wanted vi/ and ir/, a camera each; copy it"
                 )
-        records = read_set(self.name, self.folder, split)
+        labels: dict[str, Any] = {}
+        if self.labels is not None:
+            labels["kaist_labels" if self.name == "kaist" else "labels"] = self.labels
+        listed = read_set(self.name, self.folder, split, **labels)
+        records = list({(record.visible_file.path, record.thermal_file.path): record for record in listed}.values())
         use_rule(records, rule)
-        check_records(records, self.folder, check_command(self.name, self.folder, split, rule=rule))
+        with naming_cameras(FOLDERS):
+            check_records(records, self.folder, check_command(self.name, self.folder, split, **labels, rule=rule))
         return records
+
+    def describe(self, split: str, task: str) -> str:
+        """Name of a list in reports; of sets with several kinds of boxes, which they are."""
+        kind = self.labels or DEFAULT_LABELS.get(self.name)
+        return f"{self} {split}" + (f", {kind} labels" if kind and task == "detect" else "")
 
     def __str__(self) -> str:
         """Its name in reports: the layout and the folder's own name, not where the exporting machine has it."""
         return self.folder.name if self.folder.name == self.name else f"{self.name} {self.folder.name}"
 
 
-def parse_pairs(text: str) -> PairSet:
-    """`FOLDER` or `SET=FOLDER`.
+@contextmanager
+def naming_cameras(names: str) -> Iterator[None]:
+    """Errors of swapped images name what was given, where the runtime's readers name flags of `mdrun`."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(str(error).replace("--visible and --thermal", names)) from error
+
+
+def parse_pairs(text: str, labels: str | None = None) -> PairSet:
+    """`FOLDER` or `SET=FOLDER`, and the kind of labels.
 
     Raises:
-        UsageError: no such folder, or its layout is not told by its name or by what is in it.
+        UsageError: no such set or folder, its layout is not told by its name or by what is in it, or the set has no
+            such labels.
     """
     name, found, rest = text.partition("=")
     if found and name in SET_NAMES:
@@ -75,6 +100,8 @@ def parse_pairs(text: str) -> PairSet:
     else:
         folder = Path(text)
         name = _layout(folder)
+    if found and name not in SET_NAMES and not folder.exists():
+        raise UsageError(f"{text}: {text.partition('=')[0]} is no set, wanted one of {', '.join(SET_NAMES)}")
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder, wanted labelled pairs; name one such as DATA/rgbt/msrs")
     if name not in SET_NAMES:
@@ -82,7 +109,11 @@ def parse_pairs(text: str) -> PairSet:
             f"{folder}: its layout is not known by its name or its folders; say which of {', '.join(SET_NAMES)} "
             f"it has: msrs={folder}"
         )
-    return PairSet(name, folder)
+    known = LABELS.get(name, ())
+    if labels is not None and labels not in known:
+        wanted = f"wanted {', '.join(known)}" if known else "which has one kind"
+        raise UsageError(f"got --labels {labels} for {name}, {wanted}; leave --labels out for the default")
+    return PairSet(name, folder, labels)
 
 
 def _layout(folder: Path) -> str:
@@ -115,9 +146,20 @@ def refuse_few(count: int) -> None:
     """
     if count < FEWEST:
         raise UsageError(
-            f"got {count} pairs, wanted at least {FEWEST}: fewer show neither the range of values nor what is lost; "
-            "name a larger set or ask for more"
+            f"got {count} pairs, wanted at least {FEWEST} different ones: fewer show neither the range of values nor "
+            "what is lost; name a larger set or ask for more"
         )
+
+
+def times_of(scenes: Iterable[Scene]) -> set[bool]:
+    """Whether they were taken by night, as far as the set says."""
+    return {scene.record.night for scene in scenes if scene.record.night is not None}
+
+
+def count_times(scenes: Iterable[Scene]) -> str:
+    """` (16 by day, 16 by night)`; empty where the set does not say."""
+    nights = [scene.record.night for scene in scenes if scene.record.night is not None]
+    return f" ({len(nights) - sum(nights)} by day, {sum(nights)} by night)" if nights else ""
 
 
 def _evenly(indices: Sequence[int], count: int) -> list[int]:
@@ -150,7 +192,8 @@ def intact(manifest: Manifest, records: Iterable[Record]) -> list[Scene]:
     preprocess = Preprocess(manifest)
     scenes = []
     for record in records:
-        visible, thermal = record.visible, record.thermal if "thermal" in manifest.inputs else None
+        with naming_cameras(FOLDERS):
+            visible, thermal = record.visible, record.thermal if "thermal" in manifest.inputs else None
         refuse_tiny(record.visible_file.path, visible)
         if thermal is not None:
             refuse_tiny(record.thermal_file.path, thermal)

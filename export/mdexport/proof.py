@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -19,8 +20,8 @@ from mdrun.errors import DataError, EngineError, UsageError
 from mdrun.manifest import Manifest, Parity
 from mdrun.onnx_file import graph_sha256
 from mdrun.preprocess import thermal_rule
+from mdrun.verified import find_doubt
 from mdtrain.data.records import Record
-from mdtrain.data.sets import DEFAULT_LABELS
 from mdtrain.metrics.energy import energy_threshold
 
 GATE_LIST = "val"
@@ -87,10 +88,8 @@ def prepare(source: Path, pairs: PairSet, split: str = GATE_LIST, scenes: list[S
     if scenes is None:
         scenes = gate_scenes(engine.manifest, pairs, split)
     reference = run_model(engine.model, scenes, "fp32 on the gate's scenes", str(source))
-    boxes = engine.manifest.task == "detect" and pairs.name in DEFAULT_LABELS
-    labels = f", {DEFAULT_LABELS[pairs.name]} labels" if boxes else ""
-    seen = {graph_sha256(source): reference}
-    return Ready(source, engine, scenes, reference, f"{pairs} {split}{labels}", seen)
+    data = pairs.describe(split, engine.manifest.task)
+    return Ready(source, engine, scenes, reference, data, {graph_sha256(source): reference})
 
 
 def read_single(source: Path) -> OnnxEngine:
@@ -182,17 +181,10 @@ def finish(
         accept: why an engine that did not pass is wanted; goes into the manifest.
 
     Raises:
-        GateError: it did not pass; nothing is written.
+        GateError: it did not pass, with the report of `report_json`; nothing is written.
         OutputError: the file cannot be written.
     """
-    parity = judged.parity
-    if not parity.passed:
-        if accept is None:
-            raise GateError(
-                f"{output.name}: does not follow {ready.path.name}: {describe(parity)}; "
-                "name more or other pairs, or take it with --accept REASON"
-            )
-        parity = dataclasses.replace(parity, accepted=accept)
+    parity = judged.parity if judged.parity.passed else dataclasses.replace(judged.parity, accepted=accept)
     for entry in model.opset_import:
         if not entry.domain:
             opset = entry.version
@@ -201,6 +193,33 @@ def finish(
         thresholds = (manifest.energy or {}) | {str(manifest.origin.precision): judged.energy_threshold}
         manifest = dataclasses.replace(manifest, energy=thresholds)
     manifest = dataclasses.replace(manifest, origin=dataclasses.replace(manifest.origin, opset=opset))
+    if not parity.passed and accept is None:
+        raise GateError(
+            f"{output.name}: does not follow {ready.path.name}: {describe(parity)}; "
+            "name more or other pairs, or take it with --accept REASON",
+            report_json(manifest, None),
+        )
     manifest = stamp(model, manifest)
     write_engine(model, manifest, output)
     return manifest
+
+
+def report_json(manifest: Manifest, path: Path | None) -> str:
+    """What `--json` of a conversion prints: the keys of the parity report, and what was made of it.
+
+    For programs; keys are added, never renamed or removed. `path`: the file; None where the engine was not written.
+    """
+    origin = manifest.origin
+    made = {
+        "path": None if path is None else str(path),
+        "bytes": None if path is None else path.stat().st_size,
+        "digest": None if path is None else manifest.digest(),
+        "name": manifest.engine_name,
+        "precision": origin.precision,
+        "doubt": find_doubt(manifest),
+        "calibration": origin.calibration,
+        "kept": origin.kept,
+        "sensitivity": origin.sensitivity,
+        "energy": manifest.energy,
+    }
+    return json.dumps(json.loads(manifest.to_json())["parity"] | made)

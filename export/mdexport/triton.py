@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mdexport.places import refuse_replacing, writing
-from mdexport.triton_config import FILES, Servable, ServeOptions, import_messages, make_config, read_servable
+from mdexport.triton_config import (
+    FILES,
+    Servable,
+    ServeOptions,
+    find_remarks,
+    import_messages,
+    make_config,
+    read_servable,
+)
 from mdrun.errors import EngineError, UsageError
 from mdrun.files import PartialFolder
 from mdtrain.outputs import result_folder
@@ -18,10 +26,11 @@ CONFIG, LABELS, MANIFEST = "config.pbtxt", "labels.txt", "manifest.json"
 
 
 class Served(NamedTuple):
-    """A model of the repository: its folder, and the configuration in it (a `ModelConfig` message)."""
+    """A model of the repository: its folder, the configuration in it (a `ModelConfig` message), and remarks on it."""
 
     path: Path
     config: Any
+    remarks: list[str]
 
 
 def write_repository(engines: list[Path], output: Path, options: ServeOptions) -> list[Served]:
@@ -54,7 +63,7 @@ def write_repository(engines: list[Path], output: Path, options: ServeOptions) -
             folders.append(folder)
         for folder in folders:
             folder.commit()
-    return [Served(output / engine.path.stem, config) for engine, config in prepared]
+    return [Served(output / engine.path.stem, config, find_remarks(engine, options)) for engine, config in prepared]
 
 
 def _fill(folder: PartialFolder, engine: Servable, config: Any, version: str) -> None:

@@ -16,8 +16,8 @@ from mdexport.engine_file import read_engine
 from mdrun.backends.base import input_shape
 from mdrun.errors import EngineError, MdrunError, UsageError
 from mdrun.manifest import Manifest
-from mdrun.onnx_file import PLAN_SUFFIXES, read_manifest
-from mdrun.verified import check_file
+from mdrun.onnx_file import PLAN_SUFFIXES, is_for_processors, read_manifest
+from mdrun.verified import check_file, find_doubt
 
 ONNX, PLAN = "onnxruntime_onnx", "tensorrt_plan"  # Triton's platforms
 FILES = {ONNX: "model.onnx", PLAN: "model.plan"}  # the names they want
@@ -65,11 +65,16 @@ def read_servable(path: Path) -> Servable:
     """What Triton has to know about an engine.
 
     Raises:
-        EngineError: it cannot be read, is not the one that its manifest speaks of, is an engine of TensorRT for RTX,
-            or has a batch in some tensors only.
+        EngineError: it cannot be read, is not the one that its manifest speaks of, is an engine of TensorRT for RTX
+            or a BF16 ONNX file, or has a batch in some tensors only.
     """
     if path.suffix not in PLAN_SUFFIXES:
         model, manifest = read_engine(path)
+        if manifest.origin.precision == "bf16":
+            raise EngineError(
+                f"{path}: an ONNX file in BF16, and Triton runs ONNX files with ONNX Runtime, which cannot load it; "
+                "build a plan of it with `mdexport plan`, or make one in FP16 with `mdexport fp16 --half fp16`"
+            )
         values = [*model.graph.input, *model.graph.output]
         firsts = {value.name: value.type.tensor_type.shape.dim[0] for value in values}
         named = [name for name, first in firsts.items() if first.dim_param]
@@ -90,12 +95,26 @@ def read_servable(path: Path) -> Servable:
     return Servable(path, manifest, PLAN, int(most) if most is not None else None)
 
 
+def find_remarks(engine: Servable, options: ServeOptions) -> list[str]:
+    """What a user should know of an engine that is served all the same, a line each."""
+    remarks = []
+    if doubt := find_doubt(engine.manifest):
+        remarks.append(f"{engine.path}: not verified: {doubt}")
+    if engine.platform == ONNX and _device(engine, options) == "gpu" and is_for_processors(engine.path):
+        remarks.append(
+            f"{engine.path}: an INT8 file for processors, and --device gpu runs it on none; for a GPU serve a plan of "
+            "the file that `mdexport int8 --target tensorrt` makes"
+        )
+    return remarks
+
+
 def make_config(engine: Servable, options: ServeOptions) -> Any:
     """The `ModelConfig` message of an engine.
 
     Raises:
         MdrunError: Triton's client package is not installed.
         UsageError: an option that the engine cannot follow.
+        EngineError: Triton would refuse the configuration.
     """
     messages, _ = import_messages()
     manifest, most = engine.manifest, _most(engine, options)
@@ -104,14 +123,36 @@ def make_config(engine: Servable, options: ServeOptions) -> Any:
     for name, spec in manifest.inputs.items():
         config.input.add(name=name, data_type=_type(messages, spec.dtype), dims=input_shape(spec)[skipped:])
     for name, output in manifest.outputs.items():
-        config.output.add(name=name, data_type=_type(messages, output.dtype), dims=output.shape[skipped:])
+        shape = output.shape[skipped:]
+        added = config.output.add(name=name, data_type=_type(messages, output.dtype), dims=shape or [1])
+        if not shape:  # Triton wants a dimension beside the batch, and this says that the engine has none
+            added.reshape.SetInParent()
     kind = messages.ModelInstanceGroup.Kind.Value(KINDS[_device(engine, options)])
     config.instance_group.add(count=options.instances, kind=kind)
     if most > 1:
         config.dynamic_batching.preferred_batch_size.extend(preferred_sizes(most))
         config.dynamic_batching.max_queue_delay_microseconds = options.queue_delay_us
     config.parameters["mdrun.network"].string_value = manifest.network_name()  # clients can see which one answers
+    check_tensors(config, engine.path)
     return config
+
+
+def check_tensors(config: Any, where: Path) -> None:
+    """Refuse inputs and outputs that Triton would refuse when it loads the model (`ValidateIOShape`).
+
+    Args:
+        config: a `ModelConfig` message.
+        where: the engine, for errors.
+
+    Raises:
+        EngineError: a tensor without a name, type or dimension, or with a size below 1.
+    """
+    for tensor in (*config.input, *config.output):
+        if not tensor.name or not tensor.data_type or min(tensor.dims, default=0) < 1:
+            raise EngineError(
+                f"{where}: tensor {tensor.name!r} has the type {tensor.data_type} and the sizes {list(tensor.dims)}, "
+                "wanted a name, a type and sizes from 1: Triton would refuse it; please report it"
+            )
 
 
 def preferred_sizes(most: int) -> list[int]:

@@ -102,6 +102,7 @@ class Origin:
         teacher_sha256: SHA-256 of the teacher's weights that a distilled student learnt from.
         calibration: pairs that INT8 ranges were measured on.
         kept: nodes that measurement has left in higher precision than the engine's.
+        sensitivity: error that INT8 in one convolution alone makes, by node; empty where nobody had to measure it.
     """
 
     checkpoint_sha256: str
@@ -117,6 +118,7 @@ class Origin:
     teacher_sha256: str | None = None
     calibration: str | None = field(default=None, metadata=LATER)
     kept: list[str] = field(default_factory=list, metadata=LATER)
+    sensitivity: dict[str, float] = field(default_factory=dict, metadata=LATER)
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,7 @@ class Build:
         driver: version of the CUDA driver there, for example `12.6`.
         l4t: release of Jetson Linux there, for example `36.4.3`.
         layers: number of the engine's layers by precision, as the engine's inspector says; empty where it cannot run.
+        bytes: size of the engine's file; None of an older one.
     """
 
     target: str
@@ -185,6 +188,7 @@ class Build:
     driver: str | None = None
     l4t: str | None = None
     layers: dict[str, int] = field(default_factory=dict)
+    bytes: int | None = field(default=None, metadata=LATER)
 
 
 @dataclass(frozen=True)
@@ -252,16 +256,16 @@ class Manifest:
         return json.dumps(_plain(self), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
     def digest(self) -> str:
-        """Hex digest of the canonical JSON, without `build.layers`: they are counted in an engine that has its name."""
-        manifest = replace(self, build=replace(self.build, layers={})) if self.build else self
+        """Hex digest of the canonical JSON, without what is known only of an engine that has its name already."""
+        manifest = replace(self, build=replace(self.build, layers={}, bytes=None)) if self.build else self
         return hashlib.sha256(manifest.to_json().encode()).hexdigest()[:DIGEST_CHARS]
 
     def network_name(self) -> str:
         """Name the network must carry: `<name>@<digest>`."""
         return f"{self.name}@{self.digest()}"
 
-    def check_network_name(self, network_name: str, where: str) -> None:
-        """Refuse a network that was not built with this manifest.
+    def check_network_name(self, network_name: str, where: str, maker: str = "mdexport onnx") -> None:
+        """Refuse a network that was not built with this manifest; `maker` is the command that makes both again.
 
         Raises:
             ManifestError: if the digest in the name is another.
@@ -269,7 +273,7 @@ class Manifest:
         if network_name != self.network_name():
             raise ManifestError(
                 f"{where}: the network is {network_name!r}, its manifest belongs to {self.network_name()!r}; "
-                "engine and manifest come from different exports, export again with `mdexport onnx`"
+                f"engine and manifest come from different exports, export again with `{maker}`"
             )
 
 

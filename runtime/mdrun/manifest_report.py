@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from mdrun.manifest import Build, InputSpec, Manifest, Parity
+from mdrun.manifest import Build, InputSpec, Manifest, Origin, Parity
 from mdrun.tables import join_values, make_console, make_table
 from mdrun.verified import find_doubt
 
+WORST = 5  # layers that are shown
 CHANGED = "the file is not the one that this manifest speaks of"
 
 
@@ -29,6 +30,7 @@ def print_manifest(path: Path, manifest: Manifest, *, changed: bool = False) -> 
         },
         **_thresholds(manifest),
         "precision": f"{origin.precision or 'not stated'}, opset {origin.opset or 'not stated'}",
+        **_conversion(manifest),
         _accuracy_of(origin.precision): _accuracy(origin.accuracy, origin.data),
         "data": "; ".join(origin.data),
         "licence": origin.licence,
@@ -92,6 +94,24 @@ def _thresholds(manifest: Manifest) -> dict[str, str]:
         return {}
     overlap = f", NMS IoU {limits.nms_iou:g}" if manifest.task == "detect" else ""
     return {"thresholds": f"report {limits.report:g}, display {limits.display:g}{overlap}"}
+
+
+def _conversion(manifest: Manifest) -> dict[str, str]:
+    """What the export has measured and decided."""
+    origin = manifest.origin
+    rows = {
+        "calibrated on": origin.calibration or "",
+        "higher precision": ", ".join(origin.kept),
+        "worst layers": worst_layers(origin),
+        "energy thresholds": join_values(manifest.energy or {}),
+    }
+    return {name: value for name, value in rows.items() if value}
+
+
+def worst_layers(origin: Origin) -> str:
+    """The layers that INT8 hurts most, each with the error that it makes alone; empty where that was not measured."""
+    errors = sorted(origin.sensitivity.items(), key=lambda item: -item[1])
+    return ", ".join(f"{name} {error:.2g}" for name, error in errors[:WORST])
 
 
 def _parity(parity: Parity, task: str) -> dict[str, str]:

@@ -3,7 +3,8 @@
 An ONNX file is one protobuf message. The few fields wanted here (graph name, operator set, metadata) are found by
 walking the outermost fields and stepping over everything else, weights included, so a large file costs microseconds.
 
-Field numbers: onnx/onnx.proto (ModelProto, GraphProto, OperatorSetIdProto, StringStringEntryProto).
+Field numbers: onnx/onnx.proto (ModelProto, GraphProto, NodeProto, TensorProto, OperatorSetIdProto,
+StringStringEntryProto).
 Wire format: https://protobuf.dev/programming-guides/encoding/
 """
 
@@ -22,7 +23,10 @@ from mdrun.manifest import METADATA_KEY, Manifest, ManifestError, parse_manifest
 PLAN_SUFFIXES = (".plan", ".engine", ".rtx")  # two that TensorRT's own tools use; ours for TensorRT for RTX
 
 _IR_VERSION, _GRAPH, _OPSET_IMPORT, _METADATA_PROPS = 1, 7, 8, 14  # ModelProto
-_GRAPH_NAME = 2  # GraphProto
+_NODE, _GRAPH_NAME, _INITIALIZER = 1, 2, 5  # GraphProto
+_INPUT, _OPERATOR = 1, 4  # NodeProto
+_DATA_TYPE, _TENSOR_NAME = 2, 8  # TensorProto
+_UINT8 = 2  # TensorProto.DataType
 _OPSET_DOMAIN, _OPSET_VERSION = 1, 2  # OperatorSetIdProto
 _KEY, _VALUE = 1, 2  # StringStringEntryProto
 
@@ -123,6 +127,20 @@ def check_graph(path: Path, manifest: Manifest) -> None:
         )
 
 
+def is_for_processors(path: Path) -> bool:
+    """Whether an ONNX file has unsigned 8-bit activations: `mdexport int8` makes them for processors, not for TensorRT.
+
+    Raises:
+        EngineError: missing, empty, truncated, or no ONNX file.
+    """
+    with _mapped(path) as data:
+        try:
+            unsigned = set(_unsigned_tensors(data))
+            return any(name in unsigned for name in _zero_points(data))
+        except (_WireError, UnicodeDecodeError) as error:
+            raise _incomplete(str(path), error, len(data)) from error
+
+
 def _graph_sha256(data: Buffer, size: int, where: str) -> str:
     try:
         graph = _graph(data, size)
@@ -192,6 +210,30 @@ def _mapped(path: Path) -> Iterator[mmap.mmap]:
 
 def _incomplete(where: str, error: Exception, size: int) -> EngineError:
     return EngineError(f"{where}: not a complete ONNX file ({error}; {size} bytes); copy or export it again")
+
+
+def _zero_points(data: Buffer) -> Iterator[str]:
+    """Names of what the graph's QuantizeLinear nodes take as their third input."""
+    for node in _parts(data, _NODE):
+        values = list(_fields(data, node))
+        inputs = [_text(data, value) for number, value in values if number == _INPUT]
+        if _text(data, dict(values).get(_OPERATOR)) == "QuantizeLinear":
+            yield from inputs[2:]
+
+
+def _unsigned_tensors(data: Buffer) -> Iterator[str]:
+    """Names of the graph's constants of unsigned bytes."""
+    for tensor in _parts(data, _INITIALIZER):
+        values = dict(_fields(data, tensor))
+        if values.get(_DATA_TYPE) == _UINT8:
+            yield _text(data, values.get(_TENSOR_NAME))
+
+
+def _parts(data: Buffer, number: int) -> Iterator[Span]:
+    """Messages of the graph in the field of this number."""
+    for found, value in _fields(data, _graph(data, len(data))):
+        if found == number:
+            yield _span(value, "part of the graph")
 
 
 def _graph(data: Buffer, size: int) -> Span:

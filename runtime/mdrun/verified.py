@@ -6,8 +6,10 @@ from pathlib import Path
 
 from mdrun.backends.nvidia.plan_file import belongs, check_kind
 from mdrun.errors import EngineError
-from mdrun.manifest import Manifest
+from mdrun.manifest import Manifest, Parity
 from mdrun.onnx_file import PLAN_SUFFIXES, check_graph
+
+MARGIN = 0.01  # of a measure: a reference that has no more than that to lose could lose all of it and pass
 
 
 def find_doubt(manifest: Manifest) -> str | None:
@@ -22,9 +24,18 @@ def find_doubt(manifest: Manifest) -> str | None:
         return f"its parity check did not pass, and it was exported with --accept {' '.join(parity.accepted.split())!r}"
     if not parity.passed:
         return "its parity check did not pass"
-    if manifest.task == "detect" and parity.metrics and parity.matched is None:
-        return "on the pairs of its parity check its network found nothing, so the check could not fail"
-    return None
+    return _proves_nothing(manifest, parity) if parity.metrics else None
+
+
+def _proves_nothing(manifest: Manifest, parity: Parity) -> str | None:
+    """Why the check could not fail: what the engine was compared with finds nothing, or guesses."""
+    where = f"on these pairs ({parity.data}), so they prove nothing"
+    if manifest.task == "detect":
+        best = max((change.reference for name, change in parity.metrics.items() if name.endswith("/ap50")), default=0.0)
+        return f"the reference finds nothing {where}" if parity.matched is None or best <= MARGIN else None
+    accuracy = parity.metrics.get("mean/accuracy")
+    guesses = accuracy is not None and accuracy.reference <= 1 / len(manifest.classes) + MARGIN
+    return f"the reference is no better than chance {where}" if guesses else None
 
 
 def check_file(path: Path, manifest: Manifest) -> None:

@@ -84,6 +84,20 @@ def test_a_failing_check_leaves_nothing(engines: Path, detector: Made, tmp_path:
     assert names_in(tmp_path) == {"source"}
 
 
+def test_a_failing_check_is_reported_as_json(
+    engines: Path, detector: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = write_negated(engines / "tiny.onnx", tmp_path / "broken.onnx")
+    arguments = [str(engines / "tiny.onnx"), str(broken), "--pairs", str(detector.pairs)]
+    output = ["--output", str(tmp_path / "student"), "--json"]
+    assert run_command(mdexport, "mdexport", ["bundle", *arguments, *output]) == 3
+    said = capsys.readouterr()
+    verdicts = {verdict["name"]: verdict for verdict in json.loads(said.out)["verdicts"]}
+    assert (verdicts["tiny.onnx"]["doubt"], verdicts["broken.onnx"]["parity"]["passed"]) == (None, False)
+    assert "broken.onnx: does not follow tiny.onnx fp32" in said.err
+    assert names_in(tmp_path) == {"broken.onnx"}
+
+
 def test_an_older_bundle_is_replaced_or_left(engines: Path, detector: Made, tmp_path: Path) -> None:
     output, pairs = tmp_path / "student", pairs_of(detector)
     write_bundle([engines / "tiny.onnx", engines / "tiny_fp16.onnx"], output, pairs)
@@ -310,7 +324,7 @@ def test_what_is_made_of_a_missing_engine_is_missing_too(
     assert reasons == {
         "tiny_fp16.onnx": "does not follow tiny.onnx: it lost its sight",
         "tiny_fp16.rtx": "tiny_fp16.onnx is missing, of which it is made",
-        "tiny_int8_tensorrt.onnx": "does not follow the checkpoint in PyTorch on msrs val",
+        "tiny_int8_tensorrt.onnx": "does not follow the checkpoint in PyTorch on msrs val, fusion labels",
         "tiny_int8_tensorrt.rtx": "tiny_int8_tensorrt.onnx is missing, of which it is made",
     }
     passed = {verdict["name"]: verdict["parity"]["passed"] for verdict in report["verdicts"] if verdict["parity"]}

@@ -24,12 +24,14 @@ from mdexport.int8 import Calibration, calibrate, convert_int8
 from mdexport.pairs import PairSet, Scene, parse_pairs
 from mdexport.picture import CAPTION, HEADER, draw_check
 from mdexport.proof import Ready
+from mdrun import models
 from mdrun.backends import LIBRARIES, open_backend
 from mdrun.backends.base import Backend, Outputs
 from mdrun.command import run_command
 from mdrun.errors import BackendError, EngineError, UsageError
 from mdrun.manifest import Build, Manifest
 from mdrun.onnx_file import read_manifest
+from mdrun.verified import find_doubt
 from tests.export.labelled import Made
 
 BUILD = Build("rtx", "1.7.1.116", ["8.9"], None, "linux-x86_64", "0" * 64, {}, "mdexport plan")
@@ -184,6 +186,34 @@ def test_only_a_missing_library_or_gpu_leaves_an_engine_out(
         check_engines(paths, pairs_of(detector))
 
 
+def test_a_shipped_engine_goes_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shipped = {model.name: model.path for model in models.shipped()}
+    assert find_engines([Path(name) for name in shipped]) == list(shipped.values())
+    with pytest.raises(EngineError, match="engine 'md-r19' is neither a file nor one that ships"):
+        find_engines([Path("md-r19")])
+
+
+def test_pairs_on_which_the_reference_finds_nothing_prove_nothing(
+    detector: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It follows itself and passes; that is told, and is no proof."""
+    blind = write_negated(detector.engine, tmp_path / "blind.onnx")
+    arguments = ["check", str(blind), "--pairs", str(detector.pairs)]
+    assert run_command(mdexport, "mdexport", [*arguments, "--json"]) == 0
+    (verdict,) = json.loads(capsys.readouterr().out)["verdicts"]
+    assert verdict["parity"]["passed"] is True
+    assert verdict["doubt"].startswith("the reference finds nothing on these pairs (msrs val, fusion labels)")
+    assert run_command(mdexport, "mdexport", arguments) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "so they prove nothing; is the network trained?" in shown
+    assert "passed" not in shown
+    half = tmp_path / "half.onnx"
+    assert run_command(mdexport, "mdexport", ["fp16", *arguments[1:], "--output", str(half)]) == 0
+    assert "not verified: the reference finds nothing" in capsys.readouterr().out
+    assert "so they prove nothing" in str(find_doubt(read_manifest(half)))
+
+
 def test_a_folder_without_engines_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     with pytest.raises(UsageError, match=r"holds no engine \(\.onnx, \.plan, \.engine, \.rtx\)"):
@@ -203,6 +233,8 @@ def test_an_engine_that_does_not_follow_fails_unless_accepted(
         assert verdicts["tiny.onnx"]["parity"]["passed"] is True
         assert verdicts["other.onnx"]["parity"]["passed"] is False
         assert verdicts["other.onnx"]["accepted"] == accepted
+        assert verdicts["tiny.onnx"]["doubt"] is None
+        assert verdicts["other.onnx"]["doubt"].startswith("its parity check did not pass")
         if code:
             (line,) = said.err.splitlines()
             assert "other.onnx: does not follow tiny.onnx fp32" in line

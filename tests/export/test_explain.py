@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mdexport.cli import mdexport
 from mdexport.plan import explain as explain_module
+from mdexport.plan import onnx_needs
 from mdexport.plan.explain import explain
 from mdrun.backends.nvidia.machine import Machine, this_machine
 from mdrun.command import run_command
 from mdrun.driver import Driver, Gpu
 from mdrun.errors import EngineError
 from mdrun.manifest import Build, ManifestError
-from tests.runtime.engines import make_manifest
+from tests.runtime.engines import make_manifest, write_blob, write_quantised
 
 ORIN = Machine("linux-aarch64", "10.3.0", Driver("12.6", (Gpu("Orin", "8.7"),)), l4t="36.4.3")
 DESK = Machine("linux-x86_64", "10.16.1.11", Driver("13.0", (Gpu("RTX 3090", "8.6"),)))
@@ -122,11 +125,11 @@ def test_the_command_that_builds_it_again(tmp_path: Path) -> None:
 
 def test_the_source_is_looked_for_beside_the_engine(tmp_path: Path) -> None:
     path = write(tmp_path, PLAN)
-    assert explain(path, ORIN).source.endswith("not beside the engine")
+    assert str(explain(path, ORIN).source).endswith("not beside the engine")
     (tmp_path / "student_fp16.onnx").write_bytes(b"onnx")
-    assert explain(path, ORIN).source.endswith("; beside the engine")
+    assert str(explain(path, ORIN).source).endswith("; beside the engine")
     (tmp_path / "student_fp16.onnx").write_bytes(b"another")
-    assert explain(path, ORIN).source.endswith("is another")
+    assert str(explain(path, ORIN).source).endswith("is another")
 
 
 def test_an_engine_with_the_name_of_another_librarys_is_refused(tmp_path: Path) -> None:
@@ -142,15 +145,34 @@ def test_an_engine_that_names_another_manifest_is_refused(tmp_path: Path) -> Non
     path.write_bytes(b"vtrt\0" + name.encode() + b"\0")
     assert explain(path, DESK).belongs is True
     path.write_bytes(b"vtrt\0student@0123456789abcdef\0")
-    with pytest.raises(ManifestError, match="come from different exports"):
+    with pytest.raises(ManifestError, match="come from different exports, export again with `mdexport plan`"):
         explain(path, DESK)
+
+
+def test_an_engine_that_was_cut_is_refused(tmp_path: Path) -> None:
+    explain(write(tmp_path, replace(RTX, bytes=len(b"engine"))), DESK)
+    path = write(tmp_path, replace(RTX, bytes=7))
+    with pytest.raises(EngineError, match="has 6 bytes, and was built with 7: it is not whole; copy it again"):
+        explain(path, DESK)
+
+
+@pytest.mark.parametrize(
+    ("machine", "way_out"),
+    [
+        (DESK, f"for this machine: {PLAN.command}"),
+        (replace(ORIN, library=None), f'for this machine: pip install "mdrun[tensorrt]"; .*, then {PLAN.command}'),
+        (BARE, "TensorRT runs on NVIDIA GPUs only: here run student_fp16.onnx"),
+    ],
+)
+def test_the_way_out_is_one_on_that_machine(machine: Machine, way_out: str, tmp_path: Path) -> None:
+    assert re.fullmatch(way_out.replace("[", r"\["), explain(write(tmp_path, PLAN), machine).way_out)
 
 
 @pytest.mark.parametrize(
     ("name", "content", "sidecar", "named"),
     [
-        ("a.onnx", b"", None, "an ONNX file, which is bound to no GPU"),
-        ("a.txt", b"", None, r"wanted an engine, a file that ends in \.plan"),
+        ("a.onnx", b"", None, "is empty"),
+        ("a.txt", b"", None, r"wanted an engine, a file that ends in \.onnx, \.plan"),
         ("none.plan", None, None, "does not exist"),
         ("a.plan", b"plan", None, "no manifest beside it"),
         ("a.plan", b"plan", make_manifest().to_json(), "does not say how it was built"),
@@ -188,6 +210,30 @@ def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert run_command(mdexport, "mdexport", ["explain", path, "--check"]) == 3
     (line,) = capsys.readouterr().err.splitlines()
     assert "GPU is RTX 3090, compute capability 8.6, wanted Orin, compute capability 8.7" in line
+
+
+def test_an_onnx_file_needs_a_library_for_its_precision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(onnx_needs, "find_spec", lambda name: name if name == "onnxruntime" else None)
+    single, half = write_blob(tmp_path / "a.onnx"), write_blob(tmp_path / "b.onnx", precision="bf16")
+    assert run_command(mdexport, "mdexport", ["explain", str(single), "--check"]) == 0
+    said = capsys.readouterr().out
+    assert "operators   ONNX opset 17" in said
+    assert "runs here: yes" in said
+    assert "build it again" not in said
+    assert run_command(mdexport, "mdexport", ["explain", str(half), "--check", "--json"]) == 3
+    out, err = capsys.readouterr()
+    document = json.loads(out)
+    assert (document["runs_here"], document["build"], document["rebuild"]) == ("no", None, None)
+    assert err.count("\n") == 1
+    assert 'library is not installed, wanted OpenVINO; pip install "mdrun[openvino]"' in err
+
+
+def test_int8_for_processors_needs_the_right_one(tmp_path: Path) -> None:
+    for zero, wanted in ((np.uint8(128), ["library", "processor"]), (np.int8(0), ["library"])):
+        explanation = explain(write_quantised(tmp_path / "a.onnx", zero))
+        assert [need.what for need in explanation.needs] == wanted
 
 
 def test_this_machine() -> None:

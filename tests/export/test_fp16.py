@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -138,6 +139,36 @@ def test_command_line(detector: Made, tmp_path: Path, capsys: pytest.CaptureFixt
     assert "passed" in shown
 
 
+def test_an_engine_that_fails_is_reported_as_json_too(
+    detector: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(gate.LEAST_MATCHED, "fp16", 1.1)
+    arguments = ["fp16", str(detector.engine), "--half", "fp16", "--pairs", str(detector.pairs)]
+    output = ["--output", str(tmp_path / "half.onnx")]
+    assert run_command(mdexport, "mdexport", [*arguments, *output, "--json"]) == 3
+    said = capsys.readouterr()
+    report = json.loads(said.out)
+    assert (report["passed"], report["precision"], report["doubt"]) == (False, "fp16", "its parity check did not pass")
+    assert (report["path"], report["bytes"], report["digest"]) == (None, None, None)
+    assert report["limits"]["matched"] == 1.1
+    assert len(said.err.splitlines()) == 1
+    assert run_command(mdexport, "mdexport", [*arguments, *output]) == 3
+    assert not capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_labels_of_another_view_judge(detector: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs = tmp_path / "msrs"
+    shutil.copytree(detector.pairs, pairs)
+    (pairs / "labels" / "fusion").rename(pairs / "labels" / "visible")
+    arguments = ["fp16", str(detector.engine), "--pairs", str(pairs), "--output", str(tmp_path / "half.onnx"), "--json"]
+    assert run_command(mdexport, "mdexport", [*arguments, "--labels", "visible"]) == 0
+    assert json.loads(capsys.readouterr().out)["data"] == "msrs val, visible labels"
+    assert run_command(mdexport, "mdexport", arguments) == 4
+    assert run_command(mdexport, "mdexport", [*arguments, "--labels", "paired"]) == 2
+    assert "got --labels paired for msrs, wanted fusion, infrared, visible" in capsys.readouterr().err
+
+
 @pytest.fixture(scope="module")
 def others(detector: Made, ready: Ready, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Files that no conversion takes, by name, and good ones."""
@@ -164,6 +195,8 @@ def others(detector: Made, ready: Ready, tmp_path_factory: pytest.TempPathFactor
     ("engine", "pairs", "more", "code", "named"),
     [
         ("missing.onnx", "{pairs}", [], 3, "missing.onnx: does not exist"),
+        ("md-r18-slim_int8", "{pairs}", [], 2, "md-r18-slim_int8.onnx: its precision is int8, wanted fp32"),
+        ("md-r18", "{pairs}", [], 3, "engine 'md-r18' is neither a file nor one that ships"),
         ("{truncated}", "{pairs}", [], 3, "truncated.onnx: not a complete ONNX file"),
         ("{plain}", "{pairs}", [], 3, "plain.onnx: holds no manifest"),
         ("{tampered}", "{pairs}", [], 3, "tampered.onnx: its graph has SHA-256"),

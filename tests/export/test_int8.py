@@ -15,6 +15,7 @@ from onnxruntime.quantization import TensorsData
 
 from mdexport import gate, int8
 from mdexport.cli import mdexport
+from mdexport.commands.options import calibration_of, show
 from mdexport.convert.graph import Graph
 from mdexport.convert.int8 import Target, to_int8
 from mdexport.gate import GateError
@@ -22,9 +23,10 @@ from mdexport.int8 import Calibration, calibrate, convert_int8, export_int8, sen
 from mdexport.pairs import FEWEST, PairSet, parse_pairs
 from mdexport.proof import Judged, Ready
 from mdrun.command import run_command
+from mdrun.errors import UsageError
 from mdrun.onnx_file import read_manifest
 from tests.export.graphs import limits
-from tests.export.labelled import Made
+from tests.export.labelled import Made, write_pairs
 
 TARGETS: tuple[Target, ...] = ("cpu", "tensorrt")
 
@@ -61,7 +63,7 @@ def test_it_is_written_with_proof(target: Target, detector: Made, ready: Ready, 
     assert manifest == read_manifest(output)
     assert manifest.origin.precision == "int8"
     assert manifest.origin.kept == []
-    assert manifest.origin.calibration == f"16 pairs of {pairs} train, for {target}"
+    assert manifest.origin.calibration == f"16 pairs of {pairs} train (8 by day, 8 by night), for {target}"
     assert manifest.parity is not None
     assert manifest.parity.passed
     assert manifest.parity.limits["matched"] == gate.LEAST_MATCHED["int8"]
@@ -74,7 +76,8 @@ def test_weights_of_a_reduced_range_are_in_the_manifest(detector: Made, tmp_path
     arguments = ["int8", str(detector.engine), "--calibration", str(detector.pairs), "--output", str(output)]
     assert run_command(mdexport, "mdexport", [*arguments, "--reduce-range", "--json"]) == 0
     manifest = read_manifest(output)
-    assert manifest.origin.calibration == f"16 pairs of {pairs_of(detector)} train, for cpu, weights of 7 bits"
+    described = f"16 pairs of {pairs_of(detector)} train (8 by day, 8 by night), for cpu, weights of 7 bits"
+    assert manifest.origin.calibration == described
     assert manifest.parity is not None
     assert manifest.parity.passed
     tensors = onnx.load(output).graph.initializer
@@ -94,7 +97,32 @@ def test_label_maps_too(target: Target, segmenter: Made, tmp_path: Path) -> None
 def test_pairs_of_the_list_are_counted_as_they_were_used(ready: Ready, detector: Made) -> None:
     few = Calibration(pairs_of(detector), "val", FEWEST + 50).read(ready.engine.manifest)
     assert few.described.startswith(f"{FEWEST} pairs of")
-    assert few.described.endswith(" val")
+    assert few.described.endswith(" val (8 by day, 8 by night)")
+
+
+def test_calibration_by_night_alone_is_told(
+    ready: Ready, detector: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The pairs that judge are of day and night."""
+    nights = write_pairs(tmp_path / "msrs", 2 * FEWEST)
+    listed = [name for name in (nights / "train.txt").read_text().split() if name.endswith("N")]
+    (nights / "train.txt").write_text("\n".join(listed))
+    scenes = Calibration(parse_pairs(str(nights))).read(ready.engine.manifest)
+    assert scenes.described == "16 pairs of msrs train (0 by day, 16 by night)"
+    calibrate(ready, scenes)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"mdexport: warning: calibrated on {scenes.described}, while msrs val")
+    at_night = ready._replace(scenes=[scene for scene in ready.scenes if scene.record.night])
+    calibrate(at_night, scenes)
+    assert not capsys.readouterr().err
+
+
+def test_a_pair_that_a_list_repeats_counts_once(ready: Ready, tmp_path: Path) -> None:
+    pairs = write_pairs(tmp_path / "msrs")
+    names = (pairs / "train.txt").read_text().split()
+    (pairs / "train.txt").write_text("\n".join([*names[1:], *names[1:]]))
+    with pytest.raises(UsageError, match="got 15 pairs, wanted at least 16 different ones"):
+        Calibration(parse_pairs(str(pairs))).read(ready.engine.manifest)
 
 
 def test_degraded_calibration_also_sees_failing_cameras(ready: Ready, detector: Made, ranges: TensorsData) -> None:
@@ -148,6 +176,8 @@ def test_layers_that_hurt_are_left_out_until_it_passes(
     assert tried == [0, 1, 2]
     worst = [name for name, _ in order[:2]]
     assert manifest.origin.kept == worst
+    assert manifest.origin.sensitivity == dict(order)
+    assert read_manifest(tmp_path / "int8.onnx").origin.sensitivity == dict(order)
     assert integers(onnx.load(tmp_path / "int8.onnx")) == set(convolutions(ready)) - set(worst)
 
 
@@ -182,10 +212,61 @@ def test_command_line(detector: Made, tmp_path: Path, capsys: pytest.CaptureFixt
     arguments = ["int8", str(detector.engine), "--calibration", str(detector.pairs), "--output", str(output)]
     assert run_command(mdexport, "mdexport", [*arguments, "--calibration-pairs", "16", "--degraded", "--json"]) == 0
     said = capsys.readouterr()
-    assert json.loads(said.out)["passed"] is True
+    report = json.loads(said.out)
     assert not said.err
-    calibration = read_manifest(output).origin.calibration
-    assert calibration == f"16 pairs of {pairs_of(detector)} train, some also with a failing camera, for cpu"
+    manifest = read_manifest(output)
+    times = "(8 by day, 8 by night)"
+    described = f"16 pairs of {pairs_of(detector)} train {times}, some also with a failing camera, for cpu"
+    assert manifest.origin.calibration == described
+    assert (
+        report.items()
+        >= {
+            "passed": True,
+            "path": str(output),
+            "bytes": output.stat().st_size,
+            "digest": manifest.digest(),
+            "name": "tiny_int8",
+            "precision": "int8",
+            "doubt": None,
+            "calibration": described,
+            "kept": [],
+            "sensitivity": {},
+            "energy": None,
+        }.items()
+    )
+
+
+def test_labels_are_those_of_the_pairs_that_judge(detector: Made) -> None:
+    options = dict.fromkeys(("calibration_visible", "calibration_thermal", "calibration_list", "calibration_pairs"))
+    given = options | {"calibration": str(detector.pairs), "degraded": False}
+    alone, judges = calibration_of(given, None, "visible")
+    assert (alone.pairs, judges.labels) == (judges, "visible")  # one set for both
+    apart, judges = calibration_of(given, f"msrs={detector.pairs}", "visible")
+    assert (apart.pairs, judges.labels) == (pairs_of(detector), "visible")
+
+
+def test_the_table_names_the_layers_that_hurt(detector: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = read_manifest(detector.engine)
+    assert manifest.parity is not None
+    origin = dataclasses.replace(manifest.origin, kept=["conv_b"], sensitivity={"conv_a": 0.01, "conv_b": 0.25})
+    parity = dataclasses.replace(manifest.parity, passed=False, accepted="by\nday")
+    show(detector.engine, dataclasses.replace(manifest, origin=origin, parity=parity), as_json=False)
+    shown = capsys.readouterr().out
+    assert "left in higher precision: conv_b" in shown
+    assert "layers with the largest error alone in INT8: conv_b 0.25, conv_a 0.01" in shown
+    assert "accepted without passing: by day" in " ".join(shown.split())
+    assert "not verified" not in shown  # the title says so
+
+
+def test_swapped_recordings_are_told_by_the_options_of_the_command(
+    detector: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    visible, thermal = (str(detector.pairs / camera) for camera in ("vi", "ir"))
+    swapped = ["--calibration-visible", thermal, "--calibration-thermal", visible]
+    arguments = [str(detector.engine), *swapped, "--pairs", str(detector.pairs), "--output", str(tmp_path / "e.onnx")]
+    assert run_command(mdexport, "mdexport", ["int8", *arguments]) == 5
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "are --calibration-visible and --calibration-thermal swapped?" in line
 
 
 @pytest.mark.parametrize(

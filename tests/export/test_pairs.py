@@ -79,7 +79,7 @@ def test_the_layout_is_named_or_seen(
         ("nowhere", "nowhere: no such folder, wanted labelled pairs"),
         ("msrs=nowhere", "nowhere: no such folder"),
         ("mine", r"mine: its layout is not known .* say which of msrs, .* it has: msrs=mine"),
-        ("yolo=mine", "yolo=mine: no such folder"),  # no set of that name: a folder's name then
+        ("yolo=mine", r"yolo=mine: yolo is no set, wanted one of msrs, .*street$"),
         ("file", "file: no such folder"),
     ],
 )
@@ -94,6 +94,14 @@ def test_what_is_no_set_is_refused(text: str, words: str, tmp_path: Path, monkey
 def test_reports_do_not_say_where_the_exporting_machine_has_its_pairs() -> None:
     assert str(PairSet("msrs", Path("/home/somebody/data/msrs"))) == "msrs"
     assert str(PairSet("street", Path("/home/somebody/drawn"))) == "street drawn"
+
+
+def test_reports_name_the_kind_of_boxes_of_a_set_with_several() -> None:
+    pairs = PairSet("kaist", Path("/data/kaist"))
+    assert pairs.describe("val", "detect") == "kaist val, sanitized labels"
+    assert pairs._replace(labels="paired").describe("val", "detect") == "kaist val, paired labels"
+    assert pairs.describe("val", "segment") == "kaist val"
+    assert PairSet("llvip", Path("/data/llvip")).describe("val", "detect") == "llvip val"
 
 
 @given(

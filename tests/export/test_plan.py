@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mdexport.cli import mdexport
+from mdexport.engine_file import read_engine, write_engine
 from mdexport.plan import maker
 from mdexport.plan.maker import make_plan
 from mdexport.plan.options import PlanOptions
@@ -91,14 +93,13 @@ def test_one_code_path_for_all_versions(version: str, graph: Path, monkeypatch: 
         driver="12.6",
         l4t="36.4.3",
         layers={"fp16": 2, "fp32": 1},
+        bytes=len(b"a plan"),
     )
     assert ("name", made.manifest.network_name()) in script.told
 
 
 def test_plan_and_sidecar_belong_together_whatever_the_layers_are(script: Script, graph: Path) -> None:
     """The name goes into the engine before its layers can be counted, so the digest leaves them out."""
-    from dataclasses import replace
-
     manifest = make_plan(graph, graph.with_suffix(".plan"), PlanOptions()).manifest
     assert manifest.build is not None
 
@@ -106,7 +107,7 @@ def test_plan_and_sidecar_belong_together_whatever_the_layers_are(script: Script
         assert manifest.build is not None
         return replace(manifest, build=replace(manifest.build, **keys))
 
-    changed(layers={}).check_network_name(manifest.network_name(), "test")
+    changed(layers={}, bytes=None).check_network_name(manifest.network_name(), "test")
     with pytest.raises(ManifestError, match="come from different exports"):
         changed(device="another").check_network_name(manifest.network_name(), "test")
 
@@ -209,6 +210,12 @@ def changes(**keys: Any) -> dict[str, Any]:
             {},
             "INVALID_NODE: .*node 'n7', operator Res",
         ),
+        (
+            changes(plan=None, says=("Could not find any implementation for node {conv}",)),
+            {"workspace_mib": 1},
+            "give more$",
+        ),
+        (changes(plan=None, says=("Error Code 9: no kernel",)), {"workspace_mib": 1}, "no kernel$"),
         (changes(takes_cache=False), {"timing_cache": Path("times")}, "times: .*of one GPU and one version"),
         (changes(inspector="{}"), {}, "JSON is not what TensorRT 10 or 11 writes"),
         (changes(inspector='{"Layers": ["conv1", "conv2"]}'), {}, "names layers without their types"),
@@ -280,6 +287,8 @@ def test_without_the_library(graph: Path, monkeypatch: pytest.MonkeyPatch) -> No
         (["--output", "a.rtx"], "ends in .plan or .engine"),
         (["--least-share", "2"], "not in the range"),
         (["--max-batch", "0"], "not in the range"),
+        (["--max-batch", "3000000000"], "not in the range 1<=x<=2147483647"),
+        (["--workspace", "99999999999999999"], "not in the range 1<=x<=1048576"),
         (["--precision", "fp64"], "is not one of"),
     ],
 )
@@ -289,6 +298,18 @@ def test_options_that_cannot_be_meant(
     assert run_command(mdexport, "mdexport", ["plan", str(graph), "--output", "a.plan", *words]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert named in line
+
+
+def test_an_accepted_source_is_one_warning(script: Script, graph: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    engine = read_engine(graph)
+    assert engine.manifest.parity is not None
+    accepted = replace(engine.manifest.parity, passed=False, accepted="a demo")
+    write_engine(engine.model, replace(engine.manifest, parity=accepted), graph)
+    words = ["plan", str(graph), "--output", str(graph.with_suffix(".plan")), "--json"]
+    assert run_command(mdexport, "mdexport", words) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"mdexport: warning: {graph.with_suffix('.plan')}: not verified, like student_fp16.onnx: ")
+    assert line.endswith("exported with --accept 'a demo'")
 
 
 def test_a_plan_is_no_source(script: Script, tmp_path: Path) -> None:

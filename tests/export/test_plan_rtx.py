@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 
@@ -21,6 +22,7 @@ from mdrun.errors import BackendError, EngineError, OutputError
 from mdrun.manifest import ManifestError, read_sidecar
 from mdrun.onnx_file import read_manifest
 from tests.export.plan_models import SHIPPED, write_conv, write_fp16, write_int8
+from tests.runtime.engines import write_quantised
 
 pytest.importorskip("tensorrt_rtx", reason='wants pip install "mdrun[rtx]"', exc_type=ImportError)
 
@@ -47,6 +49,7 @@ def test_a_student_builds_in_each_precision(precision: str, students: dict[str, 
     assert manifest.build is not None
     assert manifest.build.compute_capabilities == ["8.0", "8.6", "8.9", "12.0", "12.1"]
     assert manifest.build.layers == {}  # not counted in the engine itself
+    assert manifest.build.bytes == output.stat().st_size
     assert manifest.origin == read_manifest(students[precision]).origin
     assert manifest.network_name().encode() in output.read_bytes()
 
@@ -111,6 +114,13 @@ def test_without_a_gpu_mdrun_refuses_it_in_one_line(tmp_path: Path) -> None:
             open_backend(made.path, made.manifest)
 
 
+def test_a_batch_that_the_library_refuses(tmp_path: Path) -> None:
+    """More than the command line lets through: its exception is one line."""
+    graph = write_conv(tmp_path / "a.onnx", batch="batch")
+    with pytest.raises(LibraryError, match=r"did not take batches from 1 to 3000000000: .*setDimensions"):
+        make_plan(graph, tmp_path / "a.rtx", PlanOptions(target="rtx", max_batch=3_000_000_000))
+
+
 def bad_bytes(path: Path) -> Path:
     """A graph whose second node is no protobuf message; the fields around it are whole."""
     model = onnx.load(write_conv(path))
@@ -146,6 +156,14 @@ def plain(path: Path) -> Path:
         (plain, ["--timing-cache", "times"], 2, "got --timing-cache with --target rtx"),
         (plain, ["--version-compatible"], 2, "got --version-compatible with --target rtx"),
         (plain, ["--hardware-compatible", "ampere-plus"], 2, "got --hardware-compatible with --target rtx"),
+        (plain, ["--allow-host-code"], 2, "got --allow-host-code with --target rtx"),
+        (
+            lambda path: write_quantised(path, np.uint8(128)),
+            [],
+            3,
+            "for processors, with zero points and integer biases",
+        ),
+        (lambda path: write_quantised(path, np.int8(0)), [], 3, "0 of 0 convolution and matrix layers"),
         (plain, ["--output", "e.plan"], 2, "ends in .rtx for --target rtx"),
         (plain, ["--output", "file/e.rtx"], 6, "file"),
         (plain, ["--output", "folder.rtx"], 6, "is a folder"),
@@ -174,8 +192,11 @@ def test_bad_input(
 
 
 def test_too_little_workspace_in_the_builder_s_own_words(tmp_path: Path) -> None:
-    with pytest.raises(LibraryError, match=r"OutOfMemory \(Requested size was \d+ bytes"):
+    with pytest.raises(
+        LibraryError, match=r"OutOfMemory \(Requested size was \d+ bytes.*; --workspace 1 may be too sm"
+    ):
         make_plan(SHIPPED, tmp_path / "a.rtx", PlanOptions(target="rtx", workspace_mib=1))
+    make_plan(write_conv(tmp_path / "b.onnx"), tmp_path / "b.rtx", PlanOptions(target="rtx", workspace_mib=1 << 20))
 
 
 def test_the_share_can_be_set(tmp_path: Path) -> None:

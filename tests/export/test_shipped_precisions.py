@@ -50,4 +50,6 @@ def test_half_precision_costs_three_thousandths_at_most(half: str, shipped: Read
 def test_int8_costs_a_hundredth_at_most(target: Target, shipped: Ready, calibrated: Calibrated, tmp_path: Path) -> None:
     manifest = convert_int8(shipped, tmp_path / "int8.onnx", calibrated, target)
     assert max(losses(manifest.parity).values()) <= 0.01
-    assert manifest.origin.calibration == f"64 pairs of msrs train, some also with a failing camera, for {target}"
+    times = "(32 by day, 32 by night)"
+    described = f"64 pairs of msrs train {times}, some also with a failing camera, for {target}"
+    assert manifest.origin.calibration == described

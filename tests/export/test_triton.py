@@ -16,16 +16,29 @@ import onnx
 import onnxruntime
 import pytest
 from google.protobuf import text_format
+from onnx import TensorProto, helper
 from tritonclient.grpc import InferInput
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig, ModelInstanceGroup
 from tritonclient.utils import triton_to_np_dtype
 
 from mdexport.cli import mdexport
-from mdexport.triton_config import preferred_sizes
+from mdexport.triton_config import check_tensors, preferred_sizes
+from mdrun.classify import ClassifyPostprocess
 from mdrun.command import run_command
-from mdrun.manifest import Build, Manifest, parse_manifest
+from mdrun.errors import EngineError
+from mdrun.manifest import Build, Manifest, OutputSpec, parse_manifest
 from mdrun.onnx_file import read_manifest
-from tests.runtime.engines import CLASSES, make_manifest, write_areas, write_blob
+from tests.runtime.engines import (
+    CLASSES,
+    PASSED,
+    make_manifest,
+    make_segment_manifest,
+    save,
+    write_areas,
+    write_blob,
+    write_classes,
+    write_quantised,
+)
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -40,8 +53,23 @@ def name_batch(path: Path, *, only: str | None = None) -> Path:
     return path
 
 
-def write_plan(path: Path, target: str = "tensorrt", **options: str) -> Path:
-    build = Build(target, "10.13.0", ["8.7"], "Orin", "linux-aarch64", "0" * 64, options, "mdexport plan")
+def write_strange(path: Path) -> Path:
+    """A visible-only engine that labels pixels by their red, and gives the mean of all bytes as energy."""
+    manifest = make_segment_manifest("strange")
+    outputs = manifest.outputs | {"energy": OutputSpec("float32", [1], "free energy of the pair; high is strange")}
+    nodes = [
+        helper.make_node("Gather", ["visible", "first"], ["red"], axis=3),
+        helper.make_node("Cast", ["red"], ["labels"], to=TensorProto.INT32),
+        helper.make_node("Cast", ["visible"], ["light"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["light"], ["energy"], axes=[1, 2, 3], keepdims=0),
+    ]
+    return save(path, replace(manifest, outputs=outputs, energy={"fp32": 0.0}), nodes, {"first": np.array(0)})
+
+
+def write_plan(path: Path, target: str = "tensorrt", size: int = 4, options: dict[str, str] | None = None) -> Path:
+    build = Build(
+        target, "10.13.0", ["8.7"], "Orin", "linux-aarch64", "0" * 64, options or {}, "mdexport plan", bytes=size
+    )
     path.write_bytes(b"plan")
     path.with_suffix(".json").write_text(replace(make_manifest(path.stem), build=build).to_json(), encoding="utf-8")
     return path
@@ -57,8 +85,15 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
     name_batch(write_areas(root / "areas.onnx"))
     name_batch(write_areas(root / "half.onnx"), only="visible")
     write_plan(root / "plan.plan")
-    write_plan(root / "many.plan", **{"max-batch": "6"})
+    write_plan(root / "many.plan", options={"max-batch": "6"})
     write_plan(root / "rtx.plan", "rtx")
+    write_plan(root / "cut.plan", size=5)
+    name_batch(write_classes(root / "classes.onnx"))
+    write_classes(root / "single.onnx")
+    name_batch(write_strange(root / "strange.onnx"))
+    write_blob(root / "bf16.onnx", precision="bf16")
+    write_quantised(root / "processors.onnx", np.uint8(0))
+    write_quantised(root / "signed.onnx", np.int8(0))
     return root
 
 
@@ -142,7 +177,50 @@ def test_many_pairs_at_once(call: Call) -> None:
     assert (group.count, ModelInstanceGroup.Kind.Name(group.kind)) == (3, "KIND_GPU")
 
 
-@pytest.mark.parametrize(("name", "batch"), [("blob", None), ("areas", 3)])
+def test_an_output_of_one_number_a_pair_has_a_dimension(call: Call) -> None:
+    """Triton refuses outputs without one; where the batch is in the shape, none is added."""
+    assert call("@classes.onnx", "@strange.onnx", "@single.onnx")[0] == 0
+    for name, reshaped in (("classes", True), ("strange", True), ("single", False)):
+        config = read_config(name)
+        assert dims(config.output)["energy"] == ("TYPE_FP32", [1])
+        (energy,) = (tensor for tensor in config.output if tensor.name == "energy")
+        assert (energy.HasField("reshape"), list(energy.reshape.shape)) == (reshaped, [])
+        assert not any(tensor.HasField("reshape") for tensor in config.output if tensor.name != "energy")
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        {"name": "energy", "data_type": DataType.Value("TYPE_FP32")},
+        {"name": "energy", "dims": [1]},
+        {"data_type": DataType.Value("TYPE_FP32"), "dims": [1]},
+        {"name": "energy", "data_type": DataType.Value("TYPE_FP32"), "dims": [2, 0]},
+    ],
+)
+@pytest.mark.parametrize("side", ["input", "output"])
+def test_what_triton_would_refuse_is_seen(side: str, tensor: dict[str, Any]) -> None:
+    config = ModelConfig()
+    getattr(config, side).add(**tensor)
+    with pytest.raises(EngineError, match="Triton would refuse it"):
+        check_tensors(config, Path("a.onnx"))
+
+
+def test_what_is_served_with_a_warning(call: Call, bench: Path) -> None:
+    """One line a remark, on stderr, so that `--json` stays JSON."""
+    accepted = replace(PASSED, passed=False, accepted="a demo")
+    manifest = replace(parse_manifest((bench / "plan.json").read_text(encoding="utf-8"), "plan"), parity=accepted)
+    Path("plan.plan").write_bytes(b"plan")
+    Path("plan.json").write_text(manifest.to_json(), encoding="utf-8")
+    code, out, err = call("plan.plan", "--json")
+    assert (code, len(json.loads(out))) == (0, 1)
+    assert re.fullmatch(r"mdexport: warning: plan\.plan: not verified: [^\n]+ --accept 'a demo'\n", err)
+    code, _, err = call("@processors.onnx", "@signed.onnx", "--device", "gpu")
+    assert code == 0
+    assert re.fullmatch(r"mdexport: warning: [^\n]+/processors\.onnx: an INT8 file for processors[^\n]+\n", err)
+    assert call("@processors.onnx")[2] == ""
+
+
+@pytest.mark.parametrize(("name", "batch"), [("blob", None), ("areas", 3), ("classes", 3), ("strange", 3)])
 def test_the_served_file_takes_and_gives_what_the_configuration_says(call: Call, name: str, batch: int | None) -> None:
     call(f"@{name}.onnx")
     config = read_config(name)
@@ -154,9 +232,22 @@ def test_the_served_file_takes_and_gives_what_the_configuration_says(call: Call,
         InferInput(tensor.name, feeds[tensor.name].shape, kind).set_data_from_numpy(feeds[tensor.name])  # as a client
     session = onnxruntime.InferenceSession(f"models/{name}/1/model.onnx", providers=["CPUExecutionProvider"])
     for tensor, got in zip(config.output, session.run([tensor.name for tensor in config.output], feeds), strict=True):
-        assert list(got.shape) == [*lead, *tensor.dims]
+        own = tensor.reshape.shape if tensor.HasField("reshape") else tensor.dims  # as the engine gives it
+        assert list(got.shape) == [*lead, *own]
+        assert got.size == np.prod([*lead, *tensor.dims])  # as the server gives it
         kind = DataType.Name(tensor.data_type).removeprefix("TYPE_").replace("FP", "FLOAT")
         assert str(got.dtype).upper() == kind
+
+
+def test_the_client_of_the_documentation_reads_the_energy(call: Call) -> None:
+    call("@classes.onnx")
+    manifest = read_manifest(Path("models/classes/1/model.onnx"))
+    shapes = {tensor.name: [1, *tensor.dims] for tensor in read_config("classes").output}  # as the server gives them
+    answer = {name: np.zeros(shape, manifest.outputs[name].dtype) for name, shape in shapes.items()}
+    line = "outputs = {name: answer.as_numpy(name).reshape(output.shape) for name, output in manifest.outputs.items()}"
+    assert line in Path(__file__).parents[2].joinpath("docs", "triton.md").read_text(encoding="utf-8").splitlines()
+    outputs = {name: answer[name].reshape(output.shape) for name, output in manifest.outputs.items()}
+    assert ClassifyPostprocess(manifest)(outputs, (96, 72)).energy == 0.0
 
 
 def test_plans_run_on_the_gpu(call: Call) -> None:
@@ -219,7 +310,13 @@ def test_a_folder_that_is_no_model_stays(call: Call) -> None:
         (("@many.plan", "--max-batch", "7"), 2, "got --max-batch 7, it was built for batches up to 6"),
         (("@plan.plan", "--max-batch", "2"), 2, "one pair at a time"),
         (("@plan.plan", "--device", "cpu"), 2, "a plan runs on a GPU"),
+        (("@blob.onnx", "--model-version", "9223372036854775808"), 2, "not in the range"),
+        (("@areas.onnx", "--max-batch", "2147483648"), 2, "not in the range"),
+        (("@areas.onnx", "--instances", "2147483648"), 2, "not in the range"),
+        (("@areas.onnx", "--queue-delay-us", "18446744073709551616"), 2, "not in the range"),
         (("@none.onnx",), 3, "does not exist"),
+        (("@bf16.onnx",), 3, "an ONNX file in BF16, and Triton runs ONNX files with ONNX Runtime, which cannot"),
+        (("@cut.plan",), 3, "has 4 bytes, and was built with 5: it is not whole"),
         (("@areas.onnx", "@none.plan"), 3, "none.plan"),  # nothing is left of the first
         (("@rtx.plan",), 3, "build one with `--target tensorrt`"),
         (("@half.onnx",), 3, "only visible have a dynamic batch"),

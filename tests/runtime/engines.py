@@ -200,6 +200,28 @@ def write_classes(path: Path, name: str = "classes", calm: float = CALM) -> Path
     return save(path, replace(make_classify_manifest(name), energy={"fp32": calm}), nodes, constants)
 
 
+def write_quantised(path: Path, zero: np.uint8 | np.int8) -> Path:
+    """A visible-only INT8 engine that finds nothing; its activation has the type of this zero point."""
+    manifest = make_manifest("quantised")
+    manifest = replace(manifest, origin=replace(manifest.origin, precision="int8"))
+    constants: dict[str, NDArray[Any]] = {
+        "scale": np.array(1, np.float32),
+        "zero": np.array(zero),
+        "all_boxes": np.zeros((1, 2, 4), np.float32),
+        "all_scores": np.zeros((1, 2), np.float32),
+        "all_classes": np.zeros((1, 2), np.int32),
+    }
+    nodes = [
+        helper.make_node("Cast", ["visible"], ["light"], to=TensorProto.FLOAT),
+        helper.make_node("QuantizeLinear", ["light", "scale", "zero"], ["bytes"]),
+        helper.make_node("DequantizeLinear", ["bytes", "scale", "zero"], ["rounded"]),
+        helper.make_node("ReduceMax", ["rounded"], ["brightest"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Mul", ["brightest", "all_scores"], ["scores"]),
+        *[helper.make_node("Identity", [f"all_{name}"], [name]) for name in ("boxes", "classes")],
+    ]
+    return save(path, manifest, nodes, constants)
+
+
 def write_constant(
     path: Path,
     boxes: NDArray[np.float32],

@@ -194,7 +194,7 @@ def test_a_plan_with_the_manifest_of_another(plan: Path, graph: Path, script: Sc
     """Told before the library sees it where the name can be read, and by the library's word where it cannot."""
     other = write_plan(plan.with_name("b.plan"), graph, replace(describe_build(), command="mdexport plan other.onnx"))
     plan.with_suffix(".json").write_text(other.to_json())
-    with pytest.raises(ManifestError, match="come from different exports"):
+    with pytest.raises(ManifestError, match="come from different exports, export again with `mdexport plan`"):
         open_plan(plan)
     assert not script.told
     model = onnx.load_from_string(plan.read_bytes().removeprefix(MAGIC))
@@ -212,6 +212,19 @@ def test_a_plan_whose_tensors_are_not_its_manifest_s(plan: Path, tmp_path: Path,
     plan.with_suffix(".json").write_text(manifest.to_json())
     with pytest.raises(EngineError, match=r"output boxes is missing.*output labels is not in the manifest"):
         open_plan(plan)
+
+
+def test_a_plan_that_was_cut(plan: Path, graph: Path, script: Script) -> None:
+    """Told before the library sees it, by the size in its manifest, which the network's name does not cover."""
+    size = plan.stat().st_size
+    manifest = write_plan(plan, graph, replace(describe_build(), bytes=size))
+    assert manifest.network_name() == replace(manifest, build=describe_build()).network_name()
+    open_plan(plan).close()
+    script.told.clear()
+    plan.write_bytes(plan.read_bytes()[: size // 2])
+    with pytest.raises(EngineError, match=rf"has {size // 2} bytes, and was built with {size}: it is not whole"):
+        open_plan(plan)
+    assert not script.told
 
 
 def test_an_engine_of_ultralytics(plan: Path) -> None:

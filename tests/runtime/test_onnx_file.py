@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from hypothesis import given
@@ -14,8 +15,8 @@ from hypothesis import strategies as st
 
 from mdrun.errors import EngineError
 from mdrun.manifest import METADATA_KEY, ManifestError
-from mdrun.onnx_file import graph_sha256, read_header, read_manifest
-from tests.runtime.engines import OPSET, THERMAL_WH, make_manifest, save, write_blob
+from mdrun.onnx_file import graph_sha256, is_for_processors, read_header, read_manifest
+from tests.runtime.engines import OPSET, THERMAL_WH, make_manifest, save, write_blob, write_quantised
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +128,15 @@ def test_random_bytes_have_no_graph_hash_or_a_whole_one(noise: bytes) -> None:
         assert len(graph_sha256(noise)) == 64
     except EngineError as error:
         assert "not a complete ONNX file" in str(error)  # noqa: PT017  # a graph by chance is possible
+
+
+def test_which_int8_is_for_processors(blob: Path, tmp_path: Path) -> None:
+    assert is_for_processors(write_quantised(tmp_path / "a.onnx", np.uint8(0)))
+    assert not is_for_processors(write_quantised(tmp_path / "b.onnx", np.int8(0)))
+    assert not is_for_processors(blob)
+    (tmp_path / "a.onnx").write_bytes((tmp_path / "a.onnx").read_bytes()[:-9])
+    with pytest.raises(EngineError, match="not a complete ONNX file"):
+        is_for_processors(tmp_path / "a.onnx")
 
 
 def test_engine_without_a_manifest(tmp_path: Path) -> None:

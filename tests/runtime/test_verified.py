@@ -28,7 +28,11 @@ DOUBTS = [
     (FAILED, "its parity check did not pass"),
     (ACCEPTED, "exported with --accept 'night only; measured by hand'"),
     (replace(ACCEPTED, passed=True), "exported with --accept"),
-    (replace(PASSED, metrics={"mean/ap50": Change(0.0, 0.0)}, matched=None), "its network found nothing"),
+    (replace(PASSED, metrics={"mean/ap50": Change(0.6, 0.6)}, matched=None), "the reference finds nothing"),
+    (
+        replace(PASSED, metrics={"person/ap50": Change(0.0, 0.0), "mean/ap50": Change(0.009, 0.0)}, matched=1.0),
+        "the reference finds nothing on these pairs (these tests), so they prove nothing",
+    ),
 ]
 
 
@@ -49,6 +53,26 @@ def test_engines_that_are_not_verified(parity: Parity | None, words: str, tmp_pa
     assert re.search(f"^{re.escape(str(path))}: not verified: .*{re.escape(words)}", text)
     assert text.endswith("export it again so that it passes, or leave out require-verified")
     assert len(text.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("task", "classes", "accuracy", "proven"),
+    [
+        ("segment", 9, 1 / 9, False),  # `unlabelled` everywhere
+        ("segment", 9, 0.119, False),
+        ("segment", 9, 0.13, True),
+        ("classify", 2, 0.5, False),
+        ("classify", 2, 0.59375, True),
+        ("detect", 3, 0.0, True),  # no measure of a detector
+    ],
+)
+def test_a_reference_that_guesses_proves_nothing(task: str, classes: int, accuracy: float, *, proven: bool) -> None:
+    measures = {"mean/accuracy": Change(accuracy, accuracy), "person/ap50": Change(0.02, 0.0)}
+    parity = replace(PASSED, metrics=measures, matched=1.0)
+    names = [str(index) for index in range(classes)]
+    doubt = find_doubt(replace(make_manifest(), task=task, classes=names, parity=parity))
+    wanted = "the reference is no better than chance on these pairs (these tests), so they prove nothing"
+    assert doubt == (None if proven else wanted)
 
 
 def test_a_verified_engine(tmp_path: Path) -> None:
@@ -117,6 +141,23 @@ def test_info_shows_a_verified_engine_and_one_without_a_report(
     assert "mean change" not in text  # what nobody measured has no row
     text = shown(path, replace(make_manifest(), parity=None), capsys)
     assert "verified no: it carries no parity report" in text
+
+
+def test_info_shows_what_the_export_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_engine(tmp_path / "e.onnx", PASSED)
+    errors = {name: index / 8 for index, name in enumerate("abcdef")}
+    bare = make_manifest()
+    origin = replace(bare.origin, calibration="64 pairs of msrs train", kept=["conv_f", "conv_e"], sensitivity=errors)
+    text = shown(path, replace(bare, origin=origin, energy={"fp32": -2.5, "int8": -2.25}), capsys)
+    for words in (
+        "calibrated on 64 pairs of msrs train",
+        "higher precision conv_f, conv_e",
+        "worst layers f 0.62, e 0.5, d 0.38, c 0.25, b 0.12",
+        "energy thresholds fp32 -2.5, int8 -2.25",
+    ):
+        assert words in text
+    text = shown(path, bare, capsys)
+    assert not [words for words in ("calibrated", "higher", "worst", "energy") if words in text]
 
 
 def test_info_shows_how_a_plan_was_built(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -274,4 +274,4 @@ def test_every_fusion_stage_is_in_the_sweep_and_the_report(
         lines = [line for line in report.splitlines() if line.startswith(f"| {label} |") and "test-all-20" in line]
         assert len(lines) == count, report
         assert " / - / 100.00 | " in lines[0]  # by night nobody
-        assert "| 1 | kaist-sanitized_test-all-20 |" in lines[0]
+        assert "| 1 | 1 x 2 pairs, 128x96 | kaist-sanitized_test-all-20 |" in lines[0]

@@ -13,12 +13,14 @@ from mdexport.commands.options import (
     accept_option,
     calibration_of,
     calibration_options,
+    failing_shown,
     json_option,
     list_option,
     pairs_option,
     reduce_range_option,
 )
 from mdrun.errors import IncompleteError
+from mdtrain.commands.labelled import labels_option
 
 # ruff: noqa: PLC0415  # libraries load when a command runs, not for --help
 
@@ -33,17 +35,26 @@ folder_option = click.option("--output", "--out", "output", type=FILE, required=
 @folder_option
 @pairs_option
 @list_option
+@labels_option
 @click.option("--checkpoint", type=FILE, help="weights.safetensors to compare with. [default: the FP32 engine]")
 @json_option
 def bundle(
-    engines: tuple[Path, ...], output: Path, pairs: str, split: str, checkpoint: Path | None, *, as_json: bool
+    engines: tuple[Path, ...],
+    output: Path,
+    pairs: str,
+    split: str,
+    labels: str | None,
+    checkpoint: Path | None,
+    *,
+    as_json: bool,
 ) -> None:
     """Check engines of one network together and pack them with manifests, report and picture."""
     from mdexport.bundle import write_bundle
     from mdexport.check import find_engines
     from mdexport.pairs import parse_pairs
 
-    report = write_bundle(find_engines(engines), output, parse_pairs(pairs), split, checkpoint)
+    with failing_shown(as_json=as_json):
+        report = write_bundle(find_engines(engines), output, parse_pairs(pairs, labels), split, checkpoint)
     show_report(report, as_json=as_json)
     if not as_json:
         click.echo(f"{output}: engines, manifests, parity.json, parity.jpg")
@@ -59,6 +70,7 @@ def bundle(
     "--pairs", metavar="PAIRS", help="Labelled pairs that judge the engines. [default: those of --calibration]"
 )
 @list_option
+@labels_option
 @click.option(
     "--max-batch",
     type=click.IntRange(min=1),
@@ -73,6 +85,7 @@ def everything(
     output: Path,
     pairs: str | None,
     split: str,
+    labels: str | None,
     max_batch: int | None,
     accept: str | None,
     *,
@@ -86,14 +99,15 @@ def everything(
     """
     from mdexport.chain import export_all
 
-    ranges, judges = calibration_of(calibration, pairs)
+    ranges, judges = calibration_of(calibration, pairs, labels)
 
     def say(line: str) -> None:
         click.echo(line, err=as_json)
 
-    report = export_all(
-        weights, output, ranges, judges, split, say, accept, reduce_range=reduce_range, max_batch=max_batch
-    )
+    with failing_shown(as_json=as_json):
+        report = export_all(
+            weights, output, ranges, judges, split, say, accept, reduce_range=reduce_range, max_batch=max_batch
+        )
     show_report(report, as_json=as_json)
     if not as_json:
         click.echo(f"{output}: engines, manifests, parity.json, parity.jpg")

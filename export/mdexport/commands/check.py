@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from mdexport.commands.options import FILE, json_option, list_option, pairs_option
+from mdtrain.commands.labelled import labels_option
 
 if TYPE_CHECKING:
-    from mdexport.check import Report
+    from mdexport.check import Report, Verdict
 
 # ruff: noqa: PLC0415  # libraries load when a command runs, not for --help
 
@@ -23,13 +24,21 @@ if TYPE_CHECKING:
 @click.argument("engines", type=FILE, nargs=-1, required=True)
 @pairs_option
 @list_option
+@labels_option
 @click.option("--checkpoint", type=FILE, help="weights.safetensors to compare with. [default: the FP32 engine]")
 @click.option("--picture", type=FILE, help="JPEG to draw: a few scenes through every engine.")
 @json_option
 def check(
-    engines: tuple[Path, ...], pairs: str, split: str, checkpoint: Path | None, picture: Path | None, *, as_json: bool
+    engines: tuple[Path, ...],
+    pairs: str,
+    split: str,
+    labels: str | None,
+    checkpoint: Path | None,
+    picture: Path | None,
+    *,
+    as_json: bool,
 ) -> None:
-    """Run the same pairs through engines of one network, files or folders, and compare."""
+    """Run the same pairs through engines of one network, files, folders or names of `mdrun models`, and compare."""
     from mdexport.bundle import refuse_failing
     from mdexport.check import check_engines, find_engines
     from mdexport.pairs import parse_pairs
@@ -37,7 +46,7 @@ def check(
     from mdexport.places import JPEG_SUFFIXES, refuse_replacing, refuse_suffix, writing
     from mdtrain.outputs import result_file
 
-    found, judges = find_engines(engines), parse_pairs(pairs)
+    found, judges = find_engines(engines), parse_pairs(pairs, labels)
     if picture is not None:
         refuse_suffix(picture, JPEG_SUFFIXES, "--picture")
         refuse_replacing(picture, *found, judges.folder)
@@ -71,7 +80,7 @@ def show_report(report: Report, *, as_json: bool) -> None:
                 *(shown(change.engine if change else None, "{:.4f}") for change in changes),
                 shown(parity.matched if parity else None, "{:.1%}"),
                 *(shown(parity.max_abs.get(name) if parity else None, "{:.2g}") for name in ("scores", "labels")),
-                _verdict(verdict.accepted, passed=parity.passed if parity else None),
+                _word(verdict),
             ]
         )
     columns = ["engine", "MB", "backend", "ms", *measures, "found again", "scores ±", "labels ±", "verdict"]
@@ -87,13 +96,16 @@ def show_report(report: Report, *, as_json: bool) -> None:
     for verdict in report.verdicts:
         if verdict.reason:
             click.echo(f"{verdict.name} was not run: {verdict.reason}")
+    for doubt in dict.fromkeys(verdict.doubt for verdict in report.verdicts if verdict.proves_nothing):
+        click.echo(f"{doubt}; is the network trained?")
     for missing in report.missing:
         click.echo(f"{missing.name} is missing: {missing.reason}")
 
 
-def _verdict(accepted: str | None, *, passed: bool | None) -> str:
-    if passed is None:
+def _word(verdict: Verdict) -> str:
+    """What the last column says of an engine."""
+    if verdict.parity is None:
         return "-"
-    if passed:
-        return "passed"
-    return "failed" if accepted is None else f"accepted: {accepted}"
+    if verdict.parity.passed:
+        return "proves nothing" if verdict.proves_nothing else "passed"
+    return "failed" if verdict.accepted is None else f"accepted: {' '.join(verdict.accepted.split())}"

@@ -15,7 +15,7 @@ from mdrun.errors import EngineError
 @click.option("--check", is_flag=True, help="Exit with 3 if it cannot run here.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def explain(engine: Path, *, check: bool, as_json: bool) -> None:
-    """Say what a TensorRT engine needs, what differs here, and the command that builds it again."""
+    """Say what an engine needs and what differs here; of a plan also the command that builds it again."""
     from mdexport.plan.explain import explain as explain_engine  # noqa: PLC0415  # not for --help
     from mdexport.plan.shown import print_explanation  # noqa: PLC0415  # rich
 
@@ -28,4 +28,4 @@ def explain(engine: Path, *, check: bool, as_json: bool) -> None:
         lacks = "; ".join(
             f"{need.what} is {need.here}, wanted {need.needs}" for need in explanation.needs if need.verdict == "no"
         )
-        raise EngineError(f"{engine}: cannot run here: {lacks}; for this machine: {explanation.rebuild}")
+        raise EngineError(f"{engine}: cannot run here: {lacks}; {explanation.way_out}")

@@ -10,12 +10,14 @@ import click
 from mdexport.commands.options import (
     FILE,
     accept_option,
+    failing_shown,
     json_option,
     list_option,
     output_option,
     pairs_option,
     show,
 )
+from mdtrain.commands.labelled import labels_option
 
 
 @click.command(epilog="Example: mdexport fp16 student.onnx --pairs DATA/msrs --output student_fp16.onnx")
@@ -23,6 +25,7 @@ from mdexport.commands.options import (
 @output_option
 @pairs_option
 @list_option
+@labels_option
 @click.option(
     "--half",
     type=click.Choice(("auto", "fp16", "bf16")),
@@ -32,9 +35,22 @@ from mdexport.commands.options import (
 )
 @accept_option
 @json_option
-def fp16(engine: Path, output: Path, pairs: str, split: str, half: Any, accept: str | None, *, as_json: bool) -> None:
+def fp16(
+    engine: Path,
+    output: Path,
+    pairs: str,
+    split: str,
+    labels: str | None,
+    half: Any,
+    accept: str | None,
+    *,
+    as_json: bool,
+) -> None:
     """Convert an FP32 engine to half precision; boxes and scores are still computed in single."""
     from mdexport.fp16 import export_half  # noqa: PLC0415  # libraries load when a command runs, not for --help
     from mdexport.pairs import parse_pairs  # noqa: PLC0415
+    from mdrun.models import resolve  # noqa: PLC0415
 
-    show(output, export_half(engine, output, parse_pairs(pairs), half, split, accept), as_json=as_json)
+    with failing_shown(as_json=as_json):
+        made = export_half(resolve(engine), output, parse_pairs(pairs, labels), half, split, accept)
+    show(output, made, as_json=as_json)

@@ -12,12 +12,14 @@ from mdexport.commands.options import (
     accept_option,
     calibration_of,
     calibration_options,
+    failing_shown,
     json_option,
     list_option,
     output_option,
     reduce_range_option,
     show,
 )
+from mdtrain.commands.labelled import labels_option
 
 
 @click.command(epilog="Example: mdexport int8 student.onnx --calibration DATA/msrs --output student_int8.onnx")
@@ -28,6 +30,7 @@ from mdexport.commands.options import (
     "--pairs", metavar="PAIRS", help="Labelled pairs that judge the engine. [default: those of --calibration]"
 )
 @list_option
+@labels_option
 @click.option(
     "--target",
     type=click.Choice(("cpu", "tensorrt")),
@@ -43,6 +46,7 @@ def int8(
     output: Path,
     pairs: str | None,
     split: str,
+    labels: str | None,
     target: Any,
     accept: str | None,
     *,
@@ -52,7 +56,9 @@ def int8(
 ) -> None:
     """Quantise an FP32 engine; layers that would cost too much accuracy stay in single precision."""
     from mdexport.int8 import export_int8  # noqa: PLC0415  # see fp16.py
+    from mdrun.models import resolve  # noqa: PLC0415
 
-    ranges, judges = calibration_of(calibration, pairs)
-    made = export_int8(engine, output, ranges, judges, split, target, accept, reduce_range=reduce_range)
+    ranges, judges = calibration_of(calibration, pairs, labels)
+    with failing_shown(as_json=as_json):
+        made = export_int8(resolve(engine), output, ranges, judges, split, target, accept, reduce_range=reduce_range)
     show(output, made, as_json=as_json)

@@ -20,7 +20,7 @@ from mdrun.errors import UsageError
 @click.option("--thermal", help="Thermal images of the parity check.")
 @click.option("--pairs", type=click.IntRange(min=1), default=24, show_default=True, help="Pairs to compare.")
 @click.option("--dynamic-batch", is_flag=True, help="Let the graph take any number of pairs at once, not one.")
-@click.option("--json", "as_json", is_flag=True, help="Print the parity report as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def onnx(
     weights: Path,
     output: Path,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from mdrun.errors import UsageError
 if TYPE_CHECKING:
     from mdexport.int8 import Calibration
     from mdexport.pairs import PairSet
-    from mdrun.manifest import Manifest
+    from mdrun.manifest import Manifest, Parity
 
 # ruff: noqa: PLC0415  # libraries load when a command runs, not for --help
 
@@ -61,11 +60,11 @@ def calibration_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def calibration_of(options: Mapping[str, Any], pairs: str | None) -> tuple[Calibration, PairSet]:
-    """Pairs to calibrate on and pairs that judge, of the options above and `--pairs`.
+def calibration_of(options: Mapping[str, Any], pairs: str | None, labels: str | None) -> tuple[Calibration, PairSet]:
+    """Pairs to calibrate on and pairs that judge, of the options above, `--pairs` and `--labels`.
 
     Raises:
-        UsageError: neither a set nor recordings, both, or recordings with nothing that judges.
+        UsageError: neither a set nor recordings, both, or recordings with nothing that judges; no such labels.
     """
     from mdexport.int8 import Calibration
     from mdexport.pairs import parse_pairs
@@ -83,8 +82,8 @@ def calibration_of(options: Mapping[str, Any], pairs: str | None) -> tuple[Calib
         raise UsageError(f"got --calibration with {sources}, wanted a set or recordings; leave one out")
     settings = options["calibration_list"], options["calibration_pairs"], options["degraded"]
     if text is not None:
-        labelled = parse_pairs(text)
-        return Calibration(labelled, *settings), labelled if pairs is None else parse_pairs(pairs)
+        judges = parse_pairs(text if pairs is None else pairs, labels)
+        return Calibration(judges if pairs is None else parse_pairs(text), *settings), judges
     if len(cameras) == 1:
         raise UsageError(f"got {sources} alone, wanted both cameras: pairs are of one scene; name the other one")
     if pairs is None:
@@ -92,14 +91,14 @@ def calibration_of(options: Mapping[str, Any], pairs: str | None) -> tuple[Calib
             f"got {sources} without --pairs: recordings have no labels; "
             "name labelled pairs that judge, such as DATA/msrs"
         )
-    return Calibration(Recording(visible, thermal), *settings), parse_pairs(pairs)
+    return Calibration(Recording(visible, thermal), *settings), parse_pairs(pairs, labels)
 
 
 list_option = click.option("--list", "split", default="val", show_default=True, help="List of the pairs that judge.")
 accept_option = click.option(
     "--accept", metavar="REASON", help="Write an engine that does not pass; the reason goes into its manifest."
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print the parity report as JSON.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 reduce_range_option = click.option(
     "--reduce-range",
     is_flag=True,
@@ -115,15 +114,47 @@ def sign_of_life(text: str) -> AbstractContextManager[object]:
     return Console(stderr=True).status(text)
 
 
+@contextmanager
+def failing_shown(*, as_json: bool) -> Iterator[None]:
+    """An engine that fails has a report too: with `--json` it is printed before the error ends the command."""
+    from mdexport.gate import GateError
+
+    try:
+        yield
+    except GateError as error:
+        if as_json and error.report:
+            click.echo(error.report)
+        raise
+
+
 def show(output: Path, manifest: Manifest, *, as_json: bool) -> None:
     """The end of a conversion: what was written and how closely it follows its source."""
     if as_json:
-        click.echo(json.dumps(json.loads(manifest.to_json())["parity"]))
+        from mdexport.proof import report_json
+
+        click.echo(report_json(manifest, output))
         return
+    from mdrun.manifest_report import worst_layers
+    from mdrun.verified import find_doubt
     from mdtrain.commands.shown import print_table
 
     parity = manifest.parity
     assert parity is not None  # noqa: S101  # every conversion writes one
+    print_table(*_changes(manifest, parity))
+    doubt = find_doubt(manifest)
+    if parity.passed and doubt is not None:
+        click.echo(f"not verified: {doubt}; is the network trained?")
+    for precision, threshold in (manifest.energy or {}).items():
+        click.echo(f"energy threshold {precision}: {threshold:.3f} (95 % of the intact pairs lie below)")
+    if manifest.origin.kept:
+        click.echo(f"left in higher precision: {', '.join(manifest.origin.kept)}")
+    if manifest.origin.sensitivity:
+        click.echo(f"layers with the largest error alone in INT8: {worst_layers(manifest.origin)}")
+    click.echo(f"{output}: {manifest.network_name()}, {output.stat().st_size / 1e6:.1f} MB")
+
+
+def _changes(manifest: Manifest, parity: Parity) -> tuple[str, list[str], list[list[str]]]:
+    """Title, columns and rows of the table of a conversion."""
     rows = [
         [
             name,
@@ -144,14 +175,8 @@ def show(output: Path, manifest: Manifest, *, as_json: bool) -> None:
             )
         else:
             rows.append([f"{name}, largest difference", "-", f"{largest:.2g}", limit])
-    verdict = "passed" if parity.passed else f"accepted without passing: {parity.accepted}"
+    reason = " ".join((parity.accepted or "").split())
+    verdict = "passed" if parity.passed else f"accepted without passing: {reason}"
     columns = ["", "reference", manifest.origin.precision or "", "limit"]
     seen = "scenes" if parity.metrics else "pairs"  # scenes: pairs, some of them again with a failing camera
-    print_table(f"{parity.pairs} {seen} of {parity.data} against {parity.reference}: {verdict}", columns, rows)
-    if manifest.task == "detect" and parity.metrics and parity.matched is None:
-        click.echo("the reference finds nothing on these pairs: they prove little; is the network trained?")
-    for precision, threshold in (manifest.energy or {}).items():
-        click.echo(f"energy threshold {precision}: {threshold:.3f} (95 % of the intact pairs lie below)")
-    if manifest.origin.kept:
-        click.echo(f"left in higher precision: {', '.join(manifest.origin.kept)}")
-    click.echo(f"{output}: {manifest.network_name()}, {output.stat().st_size / 1e6:.1f} MB")
+    return f"{parity.pairs} {seen} of {parity.data} against {parity.reference}: {verdict}", columns, rows

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mdexport.commands.options import sign_of_life
-from mdexport.plan.options import HARDWARE_LEVELS, LEAST_SHARE, TARGETS, PlanOptions
+from mdexport.plan.options import HARDWARE_LEVELS, LEAST_SHARE, MOST_BATCH, MOST_WORKSPACE, TARGETS, PlanOptions
+from mdrun.command import warn
 from mdrun.manifest import PRECISIONS
 from mdrun.numbers import FiniteRange
+from mdrun.verified import find_doubt
 
 if TYPE_CHECKING:
     from mdexport.plan.maker import Plan
@@ -50,9 +52,11 @@ EPILOG = (
     metavar="X.Y",
     help="With rtx: a GPU generation to build for; may be repeated. [default: all from 8.0]",
 )
-@click.option("--workspace", type=click.IntRange(min=1), metavar="MIB", help="Most scratch memory of a layer.")
+@click.option(
+    "--workspace", type=click.IntRange(1, MOST_WORKSPACE), metavar="MIB", help="Most scratch memory of a layer."
+)
 @click.option("--timing-cache", type=FILE, help="Measured kernel times, to read and to write: later builds are faster.")
-@click.option("--max-batch", type=click.IntRange(min=1), help="Largest batch, for a graph with a dynamic one.")
+@click.option("--max-batch", type=click.IntRange(1, MOST_BATCH), help="Largest batch, for a graph with a dynamic one.")
 @click.option("--version-compatible", is_flag=True, help="Newer TensorRT may run it too, a little slower.")
 @click.option("--hardware-compatible", type=click.Choice(HARDWARE_LEVELS), help="Other GPUs may run it too, slower.")
 @click.option(
@@ -96,6 +100,8 @@ def plan(
 
     with sign_of_life(f"building an engine of {onnx.name}"):
         made = make_plan(onnx, output, options, name_it=auto_name)
+    if doubt := find_doubt(made.manifest):
+        warn("mdexport", f"{made.path}: not verified, like {onnx.name}: {doubt}")
     if as_json:
         click.echo(json.dumps(to_dict(made)))
     else:

@@ -8,29 +8,28 @@ from typing import Any
 
 import click
 
+from mdrun.command import warn
+
 FILE = click.Path(path_type=Path)
+WHOLE_32, WHOLE_64 = click.IntRange(1, (1 << 31) - 1), click.IntRange(1, (1 << 63) - 1)  # what Triton's fields hold
 
 
 @click.command(epilog="Example: mdexport triton student.onnx --output models --max-batch 8")
 @click.argument("engines", type=FILE, nargs=-1, required=True)
 @click.option("--output", type=FILE, required=True, help="The repository; other models in it stay.")
-@click.option(
-    "--model-version", type=click.IntRange(min=1), default=1, show_default=True, help="Triton serves the highest."
-)
-@click.option(
-    "--instances", type=click.IntRange(min=1), default=1, show_default=True, help="Copies that run side by side."
-)
+@click.option("--model-version", type=WHOLE_64, default=1, show_default=True, help="Triton serves the highest.")
+@click.option("--instances", type=WHOLE_32, default=1, show_default=True, help="Copies that run side by side.")
 @click.option(
     "--device", type=click.Choice(["cpu", "gpu"]), help="Where they run. [default: plans on the GPU, others on the CPU]"
 )
 @click.option(
     "--max-batch",
-    type=click.IntRange(min=1),
+    type=WHOLE_32,
     help="Most pairs at once, for engines with a dynamic batch. [default: 8, or what a plan was built for]",
 )
 @click.option(
     "--queue-delay-us",
-    type=click.IntRange(min=0),
+    type=click.IntRange(0, (1 << 64) - 1),
     default=2000,
     show_default=True,
     help="How long a request waits for others to run with, in microseconds.",
@@ -53,8 +52,10 @@ def triton(
 
     options = ServeOptions(model_version, instances, device, max_batch, queue_delay_us)
     served = write_repository(list(engines), output, options)
+    for remark in (remark for model in served for remark in model.remarks):
+        warn("mdexport", remark)
     if as_json:
-        click.echo(json.dumps([to_dict(path, config, model_version) for path, config in served]))
+        click.echo(json.dumps([to_dict(model.path, model.config, model_version) for model in served]))
         return
     from mdexport.triton_config import device_of  # noqa: PLC0415
     from mdtrain.commands.shown import print_table  # noqa: PLC0415
@@ -68,7 +69,7 @@ def triton(
             str(config.instance_group[0].count),
             device_of(config),
         ]
-        for path, config in served
+        for path, config, _ in served
     ]
     columns = ["model", "version", "platform", "most pairs at once", "instances", "device"]
     print_table(f"{output}: a model repository for Triton", columns, rows)

@@ -18,6 +18,7 @@ from mdexport.plan.precision import LayerCount, asked_precision, check_precision
 from mdexport.plan.rtx import choose_capabilities
 from mdrun.backends.nvidia.library import Library, load_library
 from mdrun.backends.nvidia.machine import platform_name
+from mdrun.backends.nvidia.plan_file import MAKER
 from mdrun.driver import Driver, DriverError, find_driver, l4t_release
 from mdrun.errors import EngineError
 from mdrun.manifest import Build, Manifest
@@ -152,8 +153,8 @@ def _make(
         with held():
             count, name = count_engine(library, engine, host_code=options.allow_host_code)
         check_precision(count, precision, options.least_share, path)
-        manifest.check_network_name(name, str(path))
-        manifest = _with_layers(manifest, count)
+        manifest.check_network_name(name, str(path), MAKER)
+    manifest = _complete(manifest, engine, count)
     write_engine(path, engine, manifest)
     return Plan(path, manifest, count, library.title, seconds)
 
@@ -167,7 +168,8 @@ def _can_load(options: PlanOptions) -> bool:
     return options.target == "tensorrt" and (options.allow_host_code or not options.version_compatible)
 
 
-def _with_layers(manifest: Manifest, count: LayerCount) -> Manifest:
-    """The digest, and so the network's name, does not cover them: they are known when the engine is there."""
+def _complete(manifest: Manifest, engine: bytes, count: LayerCount) -> Manifest:
+    """What is known when the engine is there; the digest, and so the network's name, does not cover it."""
     assert manifest.build is not None  # noqa: S101  # set by make_plan
-    return replace(manifest, build=replace(manifest.build, layers=count.layers))
+    layers = count.layers if count.of == "engine" else {}
+    return replace(manifest, build=replace(manifest.build, layers=layers, bytes=len(engine)))

@@ -6,6 +6,8 @@ TensorRT 11 has none left, and code that asks whether they exist builds FP32 the
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,11 +17,15 @@ from mdexport.plan.output import write_whole
 from mdexport.plan.rtx import set_capabilities
 from mdrun.backends.nvidia.library import Library, LibraryError
 from mdrun.errors import EngineError, UsageError
+from mdrun.onnx_file import is_for_processors
 
 if TYPE_CHECKING:
     import tensorrt as trt
 
 MIB = 1 << 20
+LACK_OF_MEMORY = re.compile(
+    r"no tactics|any implementation|OutOfMemory|workspace", re.IGNORECASE
+)  # in a builder's words
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,7 @@ def parse_network(library: Library, data: bytes, where: Path) -> Network:
     """Parse an ONNX file into a strongly typed network.
 
     Raises:
-        LibraryError: with the parser's own errors.
+        LibraryError: with the parser's own errors, or where the file is quantised for processors.
     """
     api = library.api
     builder = library.call("start a builder", api.Builder, library.log)
@@ -50,6 +56,11 @@ def parse_network(library: Library, data: bytes, where: Path) -> Network:
     parser = library.call("start its ONNX parser", api.OnnxParser, definition, library.log)
     library.log.errors.clear()
     if not parser.parse(data):
+        if _is_for_processors(where):
+            raise LibraryError(
+                f"{where}: an INT8 file for processors, with zero points and integer biases, which {library.title} "
+                "does not take; make one for it of the FP32 file: mdexport int8 --target tensorrt"
+            )
         errors = [_describe(parser.get_error(index)) for index in range(parser.num_errors)]
         raise LibraryError(f"{where}: {library.title} cannot read it: {'; '.join(errors) or library.said()}")
     return Network(where, library, builder, definition, parser)
@@ -74,7 +85,8 @@ def build_engine(network: Network, name: str, capabilities: list[str], options: 
     config = library.call("make a configuration", network.builder.create_builder_config)
     config.profiling_verbosity = library.api.ProfilingVerbosity.DETAILED  # the inspector names types only then
     if options.workspace_mib is not None:
-        config.set_memory_pool_limit(library.api.MemoryPoolType.WORKSPACE, options.workspace_mib * MIB)
+        with library.heard(f"take --workspace {options.workspace_mib}"):
+            config.set_memory_pool_limit(library.api.MemoryPoolType.WORKSPACE, options.workspace_mib * MIB)
     if library.target == "rtx":
         set_capabilities(library, config, capabilities)
     _set_compatibility(library, config, options)
@@ -88,10 +100,18 @@ def build_engine(network: Network, name: str, capabilities: list[str], options: 
     except LibraryError as error:
         if dynamic and options.max_batch is None:
             raise LibraryError(f"{error}; the graph's batch is dynamic: add --max-batch") from error
+        if options.workspace_mib is not None and LACK_OF_MEMORY.search(str(error)):
+            raise LibraryError(f"{error}; --workspace {options.workspace_mib} may be too small: give more") from error
         raise
     if options.timing_cache is not None:
         _save_timing_cache(library, config, options.timing_cache)
     return bytes(plan)
+
+
+def _is_for_processors(where: Path) -> bool:
+    with suppress(EngineError):  # of a damaged node the parser's words say more
+        return is_for_processors(where)
+    return False
 
 
 def _describe(error: trt.ParserError) -> str:
@@ -134,12 +154,12 @@ def _set_profile(network: Network, config: trt.IBuilderConfig, max_batch: int | 
         return bool(dynamic)
     dims = library.api.Dims
     profile = library.call("make a profile", network.builder.create_optimization_profile)
-    for name, shape in shapes.items():
-        least, most = ([batch, *shape[1:]] if name in dynamic else shape for batch in (1, max_batch))
-        profile.set_shape(name, dims(least), dims(most), dims(most))
-    library.log.errors.clear()
-    if config.add_optimization_profile(profile) < 0:
-        raise LibraryError(f"{library.title} did not take batches from 1 to {max_batch}: {library.said()}")
+    with library.heard(f"take batches from 1 to {max_batch}"):
+        for name, shape in shapes.items():
+            least, most = ([batch, *shape[1:]] if name in dynamic else shape for batch in (1, max_batch))
+            profile.set_shape(name, dims(least), dims(most), dims(most))
+        if config.add_optimization_profile(profile) < 0:
+            raise LibraryError(f"{library.title} did not take batches from 1 to {max_batch}: {library.said()}")
     return True
 
 

@@ -11,6 +11,8 @@ from mdrun.errors import UsageError
 TARGETS = ("tensorrt", "rtx")
 HARDWARE_LEVELS = ("ampere-plus", "same-compute-capability")
 LEAST_SHARE = 0.5
+MOST_WORKSPACE = 1 << 20  # MiB: more than any GPU has; sums of far larger ones overflow in the builder
+MOST_BATCH = (1 << 31) - 1  # TensorRT 10.3 holds sizes of tensors in 32 bits
 
 
 @dataclass(frozen=True)
@@ -47,18 +49,19 @@ class PlanOptions:
         Raises:
             UsageError: naming the option and why.
         """
-        if self.allow_host_code and not self.version_compatible:
-            raise UsageError("got --allow-host-code without --version-compatible, whose plans alone hold code; add it")
         for option, given in (
             ("--version-compatible", self.version_compatible),
             ("--hardware-compatible", self.hardware_compatible),
             ("--timing-cache", self.timing_cache),
+            ("--allow-host-code", self.allow_host_code),
         ):
             if given and self.target == "rtx":
                 raise UsageError(
                     f"got {option} with --target rtx, which has no such thing: its engines run on several GPUs anyway, "
                     "are bound to one release, and are timed on the GPU that runs them; leave it out"
                 )
+        if self.allow_host_code and not self.version_compatible:
+            raise UsageError("got --allow-host-code without --version-compatible, whose plans alone hold code; add it")
         if self.compute_capabilities and self.target == "tensorrt":
             raise UsageError(
                 "got --compute-capability with --target tensorrt, whose plans are for the GPU that builds them; "

@@ -11,7 +11,7 @@ from rich.table import Table
 from mdexport.plan.explain import Explanation
 from mdexport.plan.maker import Plan
 from mdrun.backends.nvidia.library import TITLES
-from mdrun.manifest import Build, sidecar_path
+from mdrun.manifest import Build, Manifest, sidecar_path
 
 UNLOADED = {
     "tensorrt": "the plan needs the lean runtime beside it and was not loaded",
@@ -40,16 +40,12 @@ def print_plan(plan: Plan) -> None:
 def print_explanation(explanation: Explanation) -> None:
     """What it needs, what is here, and how to build it again."""
     manifest = explanation.manifest
-    build = manifest.build
-    assert build is not None  # noqa: S101  # explain() refuses an engine without
     belongs = "its name is in the engine" if explanation.belongs else "not read: the engine was not loaded"
-    layers = ", ".join(f"{name} {count}" for name, count in build.layers.items())
     rows = {
         "file": f"{explanation.path} ({explanation.path.stat().st_size / 1e6:.1f} MB)",
         "network": f"{manifest.network_name()} ({belongs})",
-        "built by": f"{TITLES[build.target]} {build.version}",
-        "precision": f"{manifest.origin.precision}" + (f"; layers: {layers}" if layers else ""),
-        **options_rows(build),
+        "precision": f"{manifest.origin.precision}",
+        **(onnx_rows(manifest) if manifest.build is None else build_rows(manifest.build)),
     }
     _print(("engine", explanation.path.stem), rows.items())
     needs = [
@@ -59,9 +55,22 @@ def print_explanation(explanation: Explanation) -> None:
     _print(("needs", "what", "here", "fits"), needs)
     console = Console(highlight=False, markup=False)
     console.print(f"runs here: {explanation.runs_here}")
-    console.print(f"built from {explanation.source}", soft_wrap=True)
-    console.print("to build it again, on the machine that is to run it:", soft_wrap=True)
-    console.print(f"  {explanation.rebuild}", soft_wrap=True)
+    if explanation.rebuild is not None:
+        console.print(f"built from {explanation.source}", soft_wrap=True)
+        console.print("to build it again, on the machine that is to run it:", soft_wrap=True)
+        console.print(f"  {explanation.rebuild}", soft_wrap=True)
+
+
+def onnx_rows(manifest: Manifest) -> dict[str, str]:
+    """What is known of an ONNX file only."""
+    return {"operators": f"ONNX opset {manifest.origin.opset}"}
+
+
+def build_rows(build: Build) -> dict[str, str]:
+    """How a plan was built."""
+    layers = ", ".join(f"{name} {count}" for name, count in build.layers.items())
+    counted = {"layers": layers} if layers else {}
+    return {"built by": f"{TITLES[build.target]} {build.version}"} | counted | options_rows(build)
 
 
 def runs_on(build: Build) -> str:

@@ -19,7 +19,7 @@ from mdrun.backends.lane import Lane, Signature
 from mdrun.backends.nvidia.library import TITLES, Library, LibraryError, load_library
 from mdrun.backends.nvidia.machine import Machine, platform_name
 from mdrun.backends.nvidia.needs import list_needs
-from mdrun.backends.nvidia.plan_file import belongs, rebuild_command
+from mdrun.backends.nvidia.plan_file import MAKER, belongs, rebuild_command
 from mdrun.backends.tensors import Tensor, check_tensors, has_dynamic_batch
 from mdrun.driver import Driver, DriverError, find_driver, l4t_release
 from mdrun.errors import BackendError, EngineError
@@ -57,7 +57,7 @@ class TensorRtBackend(Backend):
         self._library = _open_library(path, manifest, TARGETS[name])
         self._runtime: trt.Runtime | None = self._library.start_runtime()
         self._engine: trt.ICudaEngine | None = _load(path, manifest, self._library, self._runtime)
-        manifest.check_network_name(self._engine.name, str(path))
+        manifest.check_network_name(self._engine.name, str(path), MAKER)
         inputs, outputs = _tensors(self._library, self._engine)
         check_tensors(path, manifest, inputs, outputs)
         self._dynamic = has_dynamic_batch(inputs, outputs)

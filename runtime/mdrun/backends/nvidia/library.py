@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import ctypes
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -89,18 +90,31 @@ class Library:
         Raises:
             LibraryError: with everything the library said meanwhile.
         """
+        with self.heard(what):
+            made = function(*args, **kwargs)
+        if made is None or made is False:
+            raise LibraryError(f"{self.title} did not {what}: {self.said() or 'it gave no reason'}")
+        return made
+
+    @contextmanager
+    def heard(self, what: str) -> Iterator[None]:
+        """Around calls that give nothing back: what the library raises becomes an error.
+
+        Args:
+            what: was wanted of it, for the error.
+
+        Raises:
+            LibraryError: with everything the library said meanwhile.
+        """
         self.log.errors.clear()
         try:
-            made = function(*args, **kwargs)
+            yield
         except RuntimeError as error:
             raise LibraryError(f"{self.title} did not {what}: {self.said() or error}") from error
         except TypeError as error:
             if "nullptr" not in str(error):  # of pybind11, where a constructor fails
                 raise
             raise LibraryError(f"{self.title} did not {what}: {self.said() or error}") from error
-        if made is None or made is False:
-            raise LibraryError(f"{self.title} did not {what}: {self.said() or 'it gave no reason'}")
-        return made
 
     def start_runtime(self) -> trt.Runtime:
         """What loads engines. Only after `find_driver` found a driver; one too old for the library is found out here.

@@ -13,6 +13,7 @@ from mdrun.errors import EngineError
 from mdrun.manifest import DIGEST_CHARS, Build, Manifest
 
 SUFFIXES = {"tensorrt": (".plan", ".engine"), "rtx": (".rtx",)}  # of engine files, by target
+MAKER = "mdexport plan"
 
 
 def check_kind(path: Path, manifest: Manifest) -> None:
@@ -37,22 +38,30 @@ def belongs(path: Path, manifest: Manifest) -> bool | None:
         True if it is the manifest's; None where there is no name to be read.
 
     Raises:
-        EngineError: the file is empty or cannot be read.
+        EngineError: the file is empty, of another size than it was built with, or cannot be read.
         ManifestError: the engine has the name of another manifest.
     """
     pattern = re.escape(f"{manifest.name}@".encode()) + rb"[0-9a-f]{%d}" % DIGEST_CHARS
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            names = {match.decode() for match in re.findall(pattern, data)}
+            names, size = {match.decode() for match in re.findall(pattern, data)}, len(data)
     except OSError as error:
         raise EngineError(f"{path}: {error.strerror}; `mdrun models` lists the engines that ship") from error
     except ValueError as error:
         raise EngineError(f"{path}: is empty; copy or build it again") from error
-    if not names:
-        return None
-    if manifest.network_name() not in names:
-        manifest.check_network_name(names.pop(), str(path))
-    return True
+    if names and manifest.network_name() not in names:
+        manifest.check_network_name(names.pop(), str(path), MAKER)
+    _check_size(path, size, manifest.build)
+    return True if names else None
+
+
+def _check_size(path: Path, size: int, build: Build | None) -> None:
+    """Refuse a file that was cut, or that something was added to; a manifest without the size is not checked."""
+    if build is not None and build.bytes not in (None, size):
+        raise EngineError(
+            f"{path}: has {size} bytes, and was built with {build.bytes}: it is not whole; copy it again, or build it "
+            f"again with `{MAKER}`"
+        )
 
 
 def rebuild_command(build: Build, driver: Driver | None) -> str:

@@ -1,0 +1,43 @@
+"""What an ONNX file needs: a library that runs its precision, and for INT8 the right processor."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+from mdrun.backends.choice import CPU_FLAGS, LIBRARIES
+from mdrun.backends.nvidia.needs import Need
+from mdrun.doctor.processor import check_processor
+from mdrun.manifest import Manifest
+from mdrun.onnx_file import is_for_processors
+
+TITLES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+INSTALL = {"onnxruntime": 'pip install "mdrun[cpu]"', "openvino": 'pip install "mdrun[openvino]"'}
+
+
+def list_onnx_needs(path: Path, manifest: Manifest) -> Iterator[Need]:
+    """Everything that this machine must have, and how far it has it.
+
+    Raises:
+        EngineError: the file cannot be read.
+    """
+    libraries = _libraries(manifest)
+    installed = [TITLES[name] for name in libraries if find_spec(name) is not None]
+    needs = " or ".join(TITLES[name] for name in libraries)
+    yield Need("library", needs, ", ".join(installed) or "not installed", "yes" if installed else "no")
+    if is_for_processors(path):
+        here = check_processor("", os.cpu_count() or 1, CPU_FLAGS, platform.machine())
+        yield Need("processor", "any; INT8 is for those with VNNI or dot product", here.found, "yes", here.means)
+
+
+def install_line(manifest: Manifest) -> str:
+    """How to get a library that runs an ONNX file of this precision."""
+    return INSTALL[_libraries(manifest)[0]]
+
+
+def _libraries(manifest: Manifest) -> tuple[str, ...]:
+    """Modules that run this precision on a processor."""
+    return ("openvino",) if manifest.origin.precision == "bf16" else LIBRARIES
