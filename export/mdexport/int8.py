@@ -21,7 +21,6 @@ from mdexport.pairs import (
     altered,
     count_times,
     intact,
-    naming_cameras,
     refuse_blank,
     refuse_few,
     spread,
@@ -29,7 +28,7 @@ from mdexport.pairs import (
 )
 from mdexport.places import ONNX_SUFFIXES, refuse_replacing, refuse_suffix
 from mdexport.proof import GATE_LIST, Judged, Ready, finish, prepare, progress, read_single, run_model
-from mdexport.recordings import Recording
+from mdexport.recordings import Recording, calibration_flags, refuse_grey
 from mdrun.backends.base import Outputs
 from mdrun.command import warn
 from mdrun.errors import UsageError
@@ -72,9 +71,10 @@ class Calibration(NamedTuple):
                 that shows nothing.
         """
         if isinstance(self.pairs, Recording):
-            with naming_cameras("--calibration-visible and --calibration-thermal"):
+            with calibration_flags():
                 scenes = self.pairs.scenes(manifest, self.number, MOST_FRAMES)
             refuse_few(len(scenes))
+            refuse_grey(self.pairs, scenes)
             described = f"{len(scenes)} pairs of {self.pairs}"
         else:
             records = self.pairs.read(self.split, thermal_rule(manifest))

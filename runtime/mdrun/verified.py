@@ -32,7 +32,9 @@ def _proves_nothing(manifest: Manifest, parity: Parity) -> str | None:
     where = f"on these pairs ({parity.data}), so they prove nothing"
     if manifest.task == "detect":
         best = max((change.reference for name, change in parity.metrics.items() if name.endswith("/ap50")), default=0.0)
-        return f"the reference finds nothing {where}" if parity.matched is None or best <= MARGIN else None
+        if parity.matched is None:
+            return f"the reference finds nothing {where}"
+        return f"what the reference finds is wrong {where}" if best <= MARGIN else None
     accuracy = parity.metrics.get("mean/accuracy")
     guesses = accuracy is not None and accuracy.reference <= 1 / len(manifest.classes) + MARGIN
     return f"the reference is no better than chance {where}" if guesses else None

@@ -194,7 +194,7 @@ def test_a_shipped_engine_goes_by_its_name(tmp_path: Path, monkeypatch: pytest.M
         find_engines([Path("md-r19")])
 
 
-def test_pairs_on_which_the_reference_finds_nothing_prove_nothing(
+def test_pairs_on_which_the_reference_finds_nothing_right_prove_nothing(
     detector: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It follows itself and passes; that is told, and is no proof."""
@@ -203,14 +203,14 @@ def test_pairs_on_which_the_reference_finds_nothing_prove_nothing(
     assert run_command(mdexport, "mdexport", [*arguments, "--json"]) == 0
     (verdict,) = json.loads(capsys.readouterr().out)["verdicts"]
     assert verdict["parity"]["passed"] is True
-    assert verdict["doubt"].startswith("the reference finds nothing on these pairs (msrs val, fusion labels)")
+    assert verdict["doubt"].startswith("what the reference finds is wrong on these pairs (msrs val, fusion labels)")
     assert run_command(mdexport, "mdexport", arguments) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "so they prove nothing; is the network trained?" in shown
     assert "passed" not in shown
     half = tmp_path / "half.onnx"
     assert run_command(mdexport, "mdexport", ["fp16", *arguments[1:], "--output", str(half)]) == 0
-    assert "not verified: the reference finds nothing" in capsys.readouterr().out
+    assert "not verified: what the reference finds is wrong" in capsys.readouterr().out
     assert "so they prove nothing" in str(find_doubt(read_manifest(half)))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -15,6 +16,7 @@ from mdexport.pairs import FEWEST, parse_pairs
 from mdexport.proof import Ready
 from mdexport.recordings import Recording
 from mdrun.command import run_command
+from mdrun.manifest import Manifest
 from mdrun.onnx_file import read_manifest
 from tests.export.labelled import Made
 
@@ -82,6 +84,7 @@ def test_failing_cameras_are_made_of_recordings_too(ready: Ready) -> None:
     [
         ((), "got nothing to calibrate on, wanted real pairs"),
         (("--calibration-thermal", STREET), "got --calibration-thermal alone, wanted both cameras"),
+        (("--calibration-visible", STREET, "--pairs", "PAIRS"), "alone, the engine takes both cameras; name both"),
         (("--calibration-visible", STREET, "--calibration-thermal", STREET), "without --pairs: recordings have no"),
         (("--calibration", "PAIRS", "--calibration-visible", STREET), "leave one out"),
         (
@@ -105,6 +108,42 @@ def test_what_does_not_go_together(
     (line,) = capfd.readouterr().err.strip().splitlines()
     assert said in line
     assert not (tmp_path / "int8.onnx").exists()
+
+
+def test_the_thermal_cameras_images_are_no_visible_ones(
+    detector: Made, folders: tuple[Path, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Not even where they are stored in three channels, as videos have them; times and stills do not pair."""
+    for file in folders[0].iterdir():
+        grey = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
+        assert grey is not None
+        cv2.imwrite(str(file), cv2.merge([grey] * 3))
+    assert export(detector, tmp_path / "int8.onnx", *cameras(folders), "--pairs", detector.pairs) == 5
+    assert "none of its 16 images has colour, wanted those of the visible camera" in capfd.readouterr().err
+    timed: list[str | Path] = [
+        "--calibration-visible",
+        STREET,
+        "--calibration-thermal",
+        folders[1],
+        "--pairs",
+        detector.pairs,
+    ]
+    assert export(detector, tmp_path / "int8.onnx", *timed) == 2
+    assert "--calibration-visible" in (said := capfd.readouterr().err)
+    assert "--visible" not in said
+
+
+def test_an_engine_of_one_camera_needs_one_recording(visible_only: Manifest) -> None:
+    scenes = Calibration(Recording(STREET, None), number=16).read(visible_only)
+    assert len(scenes.scenes) == 16
+    assert {tuple(scene.feeds) for scene in scenes.scenes} == {("visible",)}
+    assert scenes.described == f"16 pairs of {STREET}"
+
+
+@pytest.fixture
+def visible_only(ready: Ready) -> Manifest:
+    manifest = ready.engine.manifest
+    return replace(manifest, inputs={"visible": manifest.inputs["visible"]}, needs=["visible"])
 
 
 def test_a_dead_camera_calibrates_nothing(

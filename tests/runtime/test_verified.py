@@ -31,7 +31,7 @@ DOUBTS = [
     (replace(PASSED, metrics={"mean/ap50": Change(0.6, 0.6)}, matched=None), "the reference finds nothing"),
     (
         replace(PASSED, metrics={"person/ap50": Change(0.0, 0.0), "mean/ap50": Change(0.009, 0.0)}, matched=1.0),
-        "the reference finds nothing on these pairs (these tests), so they prove nothing",
+        "what the reference finds is wrong on these pairs (these tests), so they prove nothing",
     ),
 ]
 

@@ -125,6 +125,7 @@ def test_a_file_of_dataparallel_is_the_file_without(tmp_path: Path) -> None:
         ("state_dict", "", ""),
         ("model", "", ""),
         ("state_dict", "model.", "model."),
+        ("state_dict", "model.module.", "model.module."),
         ("state_dict", "backbone.", "head."),
     ],
 )

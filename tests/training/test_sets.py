@@ -324,7 +324,16 @@ def test_the_size_that_labels_give_is_kept(name: SetName, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("category", "index"),
-    [("Persons", 0), ("people", 0), ("pedestrians", 0), ("bicycles", 1), ("Bikes", 1), ("cyclists", 1), ("cars", 2)],
+    [
+        ("Persons", 0),
+        ("people", 0),
+        ("pedestrians", 0),
+        ("bicycles", 1),
+        ("Bikes", 1),
+        ("cyclists", 1),
+        ("cars", 2),
+        (" car", 2),
+    ],
 )
 def test_a_category_of_own_pairs_may_be_a_plural(category: str, index: int, tmp_path: Path) -> None:
     write_coco(tmp_path)

@@ -18,7 +18,7 @@ from mdtrain.config import TaskName
 from mdtrain.models.weights import hash_weights
 from mdtrain.paper import GAFF, TABLES, TEACHER, PaperRow, PaperTable
 from mdtrain.state import check_same_run
-from mdtrain.sweep import TABLE, Row, Variant, describe_training, scores_of
+from mdtrain.sweep import TABLE, Row, Table, TableRow, Variant, describe_training, scores_of
 from mdtrain.timing import Timing, machine, time_networks
 
 BLANK = "not run"
@@ -130,19 +130,18 @@ def read_sweeps(folder: Path) -> Found:
 def _read(path: Path) -> tuple[TaskName, list[Row]]:
     """Task and rows of a sweep's table; no rows of another file."""
     try:
-        data = json.loads(path.read_text())
-        return data["task"], [_row(entry, path.parent) for entry in data["rows"]]
-    except (OSError, ValueError, KeyError, TypeError):
+        table = Table.model_validate_json(path.read_text())
+        return table.task, [_row(entry, path.parent) for entry in table.rows]
+    except (OSError, ValueError):  # pydantic's are ValueErrors
         warn("mdtrain", f"{path}: left out, is not the table of a sweep; if it was one, run the sweep again")
         return "detect", []
 
 
-def _row(entry: dict[str, Any], sweep: Path) -> Row:
+def _row(entry: TableRow, sweep: Path) -> Row:
     """A row of a table, and the weights of one of its seeds; none where only the numbers were kept."""
-    variant, runs = Variant(entry["variant"], "baseline"), [dict(run) for run in entry["runs"]]
+    variant = Variant(entry.variant, "baseline")
     weights = min((sweep / variant.name).glob(f"seed-*/{WEIGHTS}"), default=None)
-    judged_on, trained, teacher = (entry.get(key, "") for key in ("judged_on", "trained", "teacher_sha256"))
-    return Row(variant, runs, judged_on, trained, teacher, weights)
+    return Row(variant, entry.runs, entry.judged_on, entry.trained, entry.teacher_sha256, weights)
 
 
 class Teacher(NamedTuple):
@@ -205,10 +204,9 @@ def time_rows(found: Found, rounds: int) -> Timings:
     for task in COLUMNS:
         weights = {key: row.weights for key, row in found.items() if key[0] == task and key in rows and row.weights}
         networks |= dict(zip(weights, time_networks(list(weights.values()), rounds), strict=True))
-    sizes = sorted({"x".join(map(str, timing.size)) for timing in networks.values()})
     how = (
-        f"Our runtimes: PyTorch on {machine()}, single precision, one pair at a time of {', '.join(sizes)} pixels, "
-        f"images to head, {rounds} interleaved rounds a task."
+        f"Our runtimes: PyTorch on {machine()}, single precision, one pair at a time, from images to head, {rounds} "
+        "interleaved rounds a task."
     )
     return Timings(how if networks else "No weights of a timed table are on disk: nothing was timed.", networks)
 
@@ -248,7 +246,11 @@ def _cells(table: PaperTable, row: PaperRow, found: Found, timings: Timings | No
     if not table.timed:
         return cells
     timing = timings.networks.get((table.task, row.variant)) if timings and row.variant else None
-    return *cells, row.runtime, f"{timing.p50_ms:.1f} ({timing.p95_ms:.1f})" if timing else "-"
+    return *cells, row.runtime, _runtime(timing) if timing else "-"
+
+
+def _runtime(timing: Timing) -> str:
+    return f"{timing.p50_ms:.1f} ({timing.p95_ms:.1f}) at {'x'.join(map(str, timing.size))}"
 
 
 def _cell(ours: Row, column: Column) -> str:

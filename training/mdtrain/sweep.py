@@ -16,10 +16,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from pydantic import BaseModel
+
 from mdrun.command import warn
 from mdrun.errors import SourceError, UsageError
 from mdtrain.build import load_trained
-from mdtrain.config import Config, load_config
+from mdtrain.config import Config, TaskName, load_config
 from mdtrain.loop import CHECKPOINT, RESULT, Start, run
 from mdtrain.models.weights import hash_weights, read_backbone
 from mdtrain.outputs import write_text
@@ -105,6 +107,24 @@ class Row(NamedTuple):
             return mean, math.nan
         variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
         return mean, math.sqrt(variance / len(values))
+
+
+class TableRow(BaseModel):
+    """A row of `results.json`; those of earlier versions lack some keys."""
+
+    variant: str
+    pixels: int = 0
+    judged_on: str = ""
+    trained: str = ""
+    teacher_sha256: str = ""
+    runs: list[dict[str, float]]
+
+
+class Table(BaseModel):
+    """`results.json`."""
+
+    task: TaskName
+    rows: list[TableRow]
 
 
 def variants(name: SweepName, config: Config) -> list[Variant]:
@@ -318,14 +338,14 @@ def refuse_other_table(folder: Path, table: Sequence[Variant], task: Task) -> No
     """
     path = folder / TABLE
     try:
-        there = json.loads(path.read_text())
-        others = {row["variant"] for row in there["rows"]} - {variant.name for variant in table}
-        same = not others and there["task"] == task.name
-    except (OSError, ValueError, KeyError, TypeError):
+        there = Table.model_validate_json(path.read_text())
+    except (OSError, ValueError):
         return  # none, or damaged: it is written again from the runs
-    if not same:
-        rows = ", ".join(row["variant"] for row in there["rows"])
-        raise UsageError(f"{path}: is the table of another sweep (task {there['task']}: {rows}); name another --output")
+    rows = [row.variant for row in there.rows]
+    if rows and (there.task != task.name or set(rows) - {variant.name for variant in table}):
+        raise UsageError(
+            f"{path}: is the table of another sweep (task {there.task}: {', '.join(rows)}); name another --output"
+        )
 
 
 def write_table(rows: Sequence[Row], task: Task, title: str, folder: Path) -> str:
@@ -347,17 +367,17 @@ def write_table(rows: Sequence[Row], task: Task, title: str, folder: Path) -> st
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "table.md", text)
     plain = [
-        {
-            "variant": row.variant.name,
-            "pixels": row.variant.pixels,
-            "judged_on": row.judged_on,
-            "trained": row.trained,
-            "teacher_sha256": row.teacher,
-            "runs": row.runs,
-        }
+        TableRow(
+            variant=row.variant.name,
+            pixels=row.variant.pixels,
+            judged_on=row.judged_on,
+            trained=row.trained,
+            teacher_sha256=row.teacher,
+            runs=row.runs,
+        )
         for row in rows
     ]
-    write_text(folder / TABLE, json.dumps({"task": task.name, "rows": plain}, indent=2))
+    write_text(folder / TABLE, Table(task=task.name, rows=plain).model_dump_json(indent=2))
     return text
 
 

@@ -1,8 +1,8 @@
 """How long networks take for a pair, side by side on this machine: the paper's column of runtimes.
 
 PyTorch in single precision, one pair a batch, from normalised images to what the head gives, as the paper's tables
-compare networks; resizing, decoding and drawing are left out. What an exported engine takes is another question, which
-`benchmarks/` answers.
+compare networks. Of resizing only a student's own enlarging of the thermal image is in it. What an exported engine
+takes is another question, which `benchmarks/` answers.
 """
 
 from __future__ import annotations
@@ -37,6 +37,9 @@ def time_networks(weights: Sequence[Path], rounds: int) -> list[Timing]:
     Raises:
         EngineError: weights that cannot be read.
     """
+    torch.backends.cudnn.allow_tf32 = (
+        False  # which PyTorch would take for single precision, and the paper's GPU has not
+    )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     networks = [load_trained(path) for path in weights]
     steps = [_step(trained, device) for trained in networks]

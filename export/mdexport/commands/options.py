@@ -37,9 +37,10 @@ _calibration_options = (
     click.option(
         "--calibration-visible",
         metavar="SOURCE",
-        help="Instead: recordings of your own cameras, as `mdrun` takes them; no labels. Wants --pairs.",
+        help="Instead: a recording of your own camera, a folder, video or replay as `mdrun` takes it; no labels. Wants "
+        "--pairs.",
     ),
-    click.option("--calibration-thermal", metavar="SOURCE", help="The other camera's."),
+    click.option("--calibration-thermal", metavar="SOURCE", help="The thermal camera's, if the engine has one."),
     click.option(
         "--calibration-pairs",
         type=click.IntRange(min=1),
@@ -84,8 +85,8 @@ def calibration_of(options: Mapping[str, Any], pairs: str | None, labels: str | 
     if text is not None:
         judges = parse_pairs(text if pairs is None else pairs, labels)
         return Calibration(judges if pairs is None else parse_pairs(text), *settings), judges
-    if len(cameras) == 1:
-        raise UsageError(f"got {sources} alone, wanted both cameras: pairs are of one scene; name the other one")
+    if visible is None:
+        raise UsageError(f"got {sources} alone, wanted both cameras: pairs are of one scene; add --calibration-visible")
     if pairs is None:
         raise UsageError(
             f"got {sources} without --pairs: recordings have no labels; "

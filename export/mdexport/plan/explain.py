@@ -112,7 +112,11 @@ def _explain_onnx(path: Path) -> Explanation:
 def _way_out(build: Build, machine: Machine, rebuild: str) -> str:
     """Building it again helps where there is a GPU that could run it."""
     if machine.driver is None:
-        return f"{TITLES[build.target]} runs on NVIDIA GPUs only: here run {_onnx_name(build)}"
+        why = f" ({machine.without_driver})" if machine.without_driver else ""
+        return (
+            f"{TITLES[build.target]} runs on NVIDIA GPUs only, and no driver works here{why}: install it where there "
+            f"is such a GPU, else run {_onnx_name(build)}"
+        )
     install = f"{INSTALL[build.target]}, then " if machine.library is None else ""
     return f"for this machine: {install}{rebuild}"
 

@@ -74,17 +74,18 @@ def read_backbone(path: Path) -> dict[str, Tensor]:
             "save model.state_dict() alone"
         )
     weights = _unwrapped(data)
+    if not weights:
+        raise EngineError(f"{path}: holds no backbone, its names are those of a classifier; wanted a whole network")
     refuse_broken(weights, path)
     return weights
 
 
 def _unwrapped(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Without the classifier, which may stand within a wrapper or beside it, and without wrappers' names."""
-    plain = dict(weights)
-    for wrapper in ("", *WRAPPERS):
-        if all(name.startswith(wrapper) for name in plain):
-            plain = {name.removeprefix(wrapper): value for name, value in plain.items()}
-            plain = {name: value for name, value in plain.items() if not name.startswith(CLASSIFIERS)}
+    plain = {name: value for name, value in weights.items() if not name.startswith(CLASSIFIERS)}
+    while plain and (wrapper := next((w for w in WRAPPERS if all(name.startswith(w) for name in plain)), None)):
+        bare = {name.removeprefix(wrapper): value for name, value in plain.items()}
+        plain = {name: value for name, value in bare.items() if not name.startswith(CLASSIFIERS)}
     return plain
 
 

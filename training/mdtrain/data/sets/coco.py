@@ -103,7 +103,7 @@ def _labels(data: CocoEntry, images: Container[int]) -> dict[int, list[Label]]:
     """Annotations of learnt classes, by the id of their image; the others are counted as left out."""
     categories = data.objects("categories")
     _refuse_twice(categories, "id", lambda category: category.whole("id"))
-    names = {category.whole("id"): category.text("name").lower() for category in categories}
+    names = {category.whole("id"): category.text("name").strip().lower() for category in categories}
     known = {key: index for key, name in names.items() if (index := _class_of(name)) is not None}
     if not known:
         raise DataError(
