@@ -13,7 +13,7 @@ import pytest
 from mdrun.errors import DataError, MdrunError, SourceError
 from mdrun.sinks.labels import class_palette
 from mdtrain.data.records import LABEL_CLASSES, check_records
-from mdtrain.data.sets import SetName, other_lists, read_set
+from mdtrain.data.sets import SetName, read_set
 from mdtrain.data.sets.kaist import FOLDERS, KaistLabels
 from mdtrain.data.sets.kaist_labels import learnt_boxes, read_bbgt
 from tests.training.tree import (
@@ -340,21 +340,6 @@ def test_a_category_of_own_pairs_may_be_a_plural(category: str, index: int, tmp_
     coco("categories", 0, name=category)(tmp_path)
     night, _ = read_set("coco", tmp_path, "train")
     assert night.classes.tolist() == [index]
-
-
-@pytest.mark.parametrize("name", WRITERS)
-def test_the_other_lists_of_a_set_are_known(name: SetName, tmp_path: Path) -> None:
-    """By the names that its reader takes, `val` of LLVIP for its `test` too."""
-    WRITERS[name](tmp_path)
-    lists = {"msrs": ["val"], "llvip": ["test"], "coco": ["val"], "mfnet": ["test", "test_day", "test_night", "val"]}
-    assert other_lists(name, tmp_path, "train") == lists.get(name, [])
-    if name == "flir":
-        (tmp_path / "align_validation.txt").write_text("FLIR_00002_PreviewData\n")
-        assert other_lists(name, tmp_path, "align_train") == ["val"]
-    if name == "kaist":
-        assert other_lists(name, tmp_path, "test-all-20") == ["train"]
-    if name == "llvip":
-        assert other_lists(name, tmp_path, "val") == ["train"]
 
 
 @pytest.mark.parametrize("unknown", [None, -1])
