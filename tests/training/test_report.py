@@ -56,16 +56,16 @@ def test_networks_are_timed_side_by_side(tmp_path: Path, capfd: pytest.CaptureFi
     scores = [dict.fromkeys(task.measures, 0.5)]
     rows = [Row(Variant(name, "baseline"), scores) for name in ("feature-level-gaff", "image-level", "decision-level")]
     write_table(rows, task, "Fusion", runs)
-    command = ["report", "paper", "--runs", str(tmp_path / "runs"), "--time", "--rounds", "8"]
+    command = ["report", "paper", "--runs", str(tmp_path / "runs"), "--time", "--rounds", "12"]
     assert run_command(mdtrain, "mdtrain", command) == 0
     text = capfd.readouterr().out
-    assert "one pair at a time, from images to head, 8 interleaved rounds a task" in text
+    assert "one pair at a time, from images to head, 12 interleaved rounds a task" in text
     assert text.count(") at 320x256 |") == 3  # image level and the teacher, who stands in two tables
     first = text.partition("## Table 1")[2].partition("## Table 2")[0]
     cells = {row[0]: row[-1] for line in first.splitlines() if len(row := line.strip("| ").split(" | ")) == 9}
     assert cells["decision-level"] == cells["visible-only"] == "-"
     times = {name: float(cells[name].partition(" ")[0]) for name in ("feature-level", "image-level")}
-    assert times["feature-level"] > 1.1 * times["image-level"] > 0
+    assert times["feature-level"] > times["image-level"] > 0
     assert "| ACF | 42.57 / 56.17 / 47.32 | - | - | - | - | - | 2730 | - |" in text
 
 
