@@ -1,19 +1,36 @@
-"""Students that several files of these tests convert: each is trained once a process."""
+"""Students that several files of these tests convert: each is trained once, whichever process asks first."""
 
 from __future__ import annotations
 
+import json
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from filelock import FileLock
 
 from tests.disk import small_disk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
     from mdexport.proof import Ready
     from tests.export.labelled import Made
+
+
+def _once(name: str, make: Callable[[Path], Made], factory: pytest.TempPathFactory) -> Made:
+    """What the first of the test processes makes, for all of them."""
+    from tests.export.labelled import Made
+
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    done = folder / "made.json"
+    with FileLock(f"{folder}.lock"):
+        if not done.exists():
+            folder.mkdir()
+            done.write_text(json.dumps([str(path) for path in make(folder)]))
+    return Made(*map(Path, json.loads(done.read_text())))
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +38,7 @@ def detector(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """A student that finds every person of its pairs; nobody writes into its folder."""
     from tests.export.labelled import make_detector
 
-    return make_detector(tmp_path_factory.mktemp("detector"))
+    return _once("detector", make_detector, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +46,7 @@ def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """A student that gives label maps of two classes."""
     from tests.export.labelled import make_segmenter
 
-    return make_segmenter(tmp_path_factory.mktemp("segmenter"))
+    return _once("segmenter", make_segmenter, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +54,7 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """A student that tells two classes of pairs apart."""
     from tests.export.labelled import make_classifier
 
-    return make_classifier(tmp_path_factory.mktemp("classifier"))
+    return _once("classifier", make_classifier, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")

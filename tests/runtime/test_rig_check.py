@@ -18,9 +18,8 @@ from mdrun.registration.model import Registration
 from mdrun.rig.check import check_rigs
 from mdrun.rig.config import read_rigs
 from mdrun.rig.flags import rigs_of
-from tests.runtime.engines import write_areas
+from tests.runtime.engines import make_manifest, write_areas, write_blob, write_constant
 
-FUSED, VISIBLE = default_ladder()
 GOOD = """\
 rig: gate
 cameras:
@@ -28,8 +27,8 @@ cameras:
   cam1: {source: "test://street?frames=2", role: thermal}
 ladder:
   engines:
-    - md-r18-slim
-    - engine: md-r18-slim-visible_int8
+    - fused.onnx
+    - engine: visible.onnx
 tracking:
   zones:
     road: {points: [[0, 0], [9, 0], [9, 9]], classes: [person]}
@@ -55,11 +54,11 @@ MISTAKES = {
     "a recording that is none": ('"test://street?frames=2", role: visible', '"replay://no", role: visible', 3, "no"),
     "one slash": ('"test://street?frames=2", role: visible', '"rtsp:/h/x", role: visible', 3, "wanted rtsp://"),
     "a scheme of a source": ('"test://street?frames=2", role: visible', 'rstp://h, role: visible', 3, "did you mean"),
-    "an engine that is not there": ("- md-r18-slim\n", "- no.onnx\n", 7, "no.onnx: does not exist"),
-    "a name that ships not": ("- md-r18-slim\n", "- md-r50\n", 7, "'md-r50' is neither a file nor one that ships"),
-    "a backend": ("visible_int8\n", "visible_int8\n      backend: openvine\n", 8, "backend is 'openvine'"),
-    "a backend of plans": ("visible_int8\n", "visible_int8\n      backend: tensorrt\n", 8, "backend is 'tensorrt'"),
-    "an engine twice": ("engine: md-r18-slim-visible_int8", "engine: md-r18-slim", 8, "is in the ladder twice"),
+    "an engine that is not there": ("- fused.onnx\n", "- no.onnx\n", 7, "no.onnx: does not exist"),
+    "a name that ships not": ("- fused.onnx\n", "- md-r50\n", 7, "'md-r50' is neither a file nor one that ships"),
+    "a backend": ("visible.onnx\n", "visible.onnx\n      backend: openvine\n", 8, "backend is 'openvine'"),
+    "a backend of plans": ("visible.onnx\n", "visible.onnx\n      backend: tensorrt\n", 8, "backend is 'tensorrt'"),
+    "an engine twice": ("engine: visible.onnx", "engine: fused.onnx", 8, "is in the ladder twice"),
     "a calibration": ("ladder:", "calibration: c.yaml\nladder:", 5, "c.yaml: no such file"),
     "an output": ("jsonl:a.jsonl", "jsnl:a.jsonl", 17, "unknown output jsnl:, did you mean"),
     "an option of an output": ("jsonl:a.jsonl", "jsonl:a.jsonl?every=x", 17, "every"),
@@ -67,7 +66,7 @@ MISTAKES = {
     "a secret of a webhook": ("jsonl:a.jsonl", "webhook:https://h/x?secret=whsec_%25", 17, "no base64 follows"),
     "a file of a folder": ("jsonl:a.jsonl", "jsonl:runs/gate/results.jsonl", 18, "goes where jsonl:runs/gate/res"),
     "shares that are none": ("[person]", "[person], relative: true", 11, "relative points are shares"),
-    "a library that lacks": ("visible_int8\n", "visible_int8\n      backend: onnxruntime-cuda\n", 8, "onnxruntime"),
+    "a library that lacks": ("visible.onnx\n", "visible.onnx\n      backend: onnxruntime-cuda\n", 8, "onnxruntime"),
     "a folder for a file": ("jsonl:a.jsonl", "coco:stills", 17, "stills: is a folder"),
     "a file for a folder": ("- runs/gate", "- stills/a.png", 18, "a.png: is a file"),
     "a file in a file": ("jsonl:a.jsonl", "video:stills/a.png/x.mp4", 17, "a.png is no folder"),
@@ -77,8 +76,11 @@ MISTAKES = {
 
 @pytest.fixture(autouse=True)
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder, with stills in it; returns what lies there."""
+    """The working folder, with stills and two engines in it."""
     monkeypatch.chdir(tmp_path)
+    write_blob(tmp_path / "fused.onnx", "fused")
+    none = np.zeros((1, 4), np.float32), np.zeros(1, np.float32), np.zeros(1, np.int32)
+    write_constant(tmp_path / "visible.onnx", *none, manifest=make_manifest("visible", count=1))
     (tmp_path / "stills").mkdir()
     cv2.imwrite(str(tmp_path / "stills" / "a.png"), np.zeros((8, 8, 3), np.uint8))
     return tmp_path
@@ -139,7 +141,7 @@ def test_a_run_refuses_it_too_and_writes_nothing(name: str, tmp_path: Path, caps
     old, new, _, words = MISTAKES[name]
     path = write(tmp_path, GOOD.replace(old, new, 1))
     assert words in said(path, capsys)
-    assert {path.name for path in tmp_path.iterdir()} == {"gate.yaml", "stills"}
+    assert {path.name for path in tmp_path.iterdir()} == {"gate.yaml", "stills", "fused.onnx", "visible.onnx"}
 
 
 def test_all_mistakes_are_told_at_once_in_the_order_of_the_lines(
@@ -175,22 +177,22 @@ def test_two_replays_have_no_common_clock(tmp_path: Path, capsys: pytest.Capture
 
 
 def test_an_engine_that_could_never_run_is_refused(tmp_path: Path) -> None:
-    wrong = GOOD.replace("- md-r18-slim\n", "- x\n").replace("md-r18-slim-visible_int8", "md-r18-slim")
-    rigs = read_rigs(write(tmp_path, wrong.replace("- x\n", "- md-r18-slim-visible_int8\n")))
-    with pytest.raises(RigError, match="md-r18-slim would never run, for md-r18-slim-visible_int8 before it"):
+    wrong = GOOD.replace("- fused.onnx\n", "- x\n").replace("visible.onnx", "fused.onnx")
+    rigs = read_rigs(write(tmp_path, wrong.replace("- x\n", "- visible.onnx\n")))
+    with pytest.raises(RigError, match="fused would never run, for visible before it"):
         check_rigs(rigs)
 
 
 def test_engines_of_two_tasks_are_refused(tmp_path: Path) -> None:
     write_areas(tmp_path / "areas.onnx")
-    rigs = read_rigs(write(tmp_path, GOOD.replace("md-r18-slim-visible_int8", "areas.onnx")))
+    rigs = read_rigs(write(tmp_path, GOOD.replace("visible.onnx", "areas.onnx")))
     with pytest.raises(EngineError, match="wanted engines of one task with the same classes"):
         check_rigs(rigs)
 
 
 def test_zones_and_boxes_want_an_engine_that_detects(tmp_path: Path) -> None:
     write_areas(tmp_path / "areas.onnx")
-    text = GOOD.replace("    - md-r18-slim\n", "").replace("md-r18-slim-visible_int8", "areas.onnx")
+    text = GOOD.replace("    - fused.onnx\n", "").replace("visible.onnx", "areas.onnx")
     path = write(tmp_path, text.replace("jsonl:a.jsonl", "coco:a.json"))
     with pytest.raises(RigError, match=r":9: zones want an .*; line 12: alarms want an .*; line 16: coco:a.json: COCO"):
         check_rigs(read_rigs(path), [path])
@@ -211,7 +213,7 @@ def test_a_wrong_zone_hides_no_mistake_of_other_alarms(tmp_path: Path) -> None:
 
 def test_two_rigs_of_one_file_have_their_own_lines(tmp_path: Path) -> None:
     rig = "  - rig: {}\n    cameras: {{cam0: {{source: 'test://street', role: visible}}}}\n    outputs: [{}]\n"
-    ladder = "    ladder: {engines: [md-r18-slim-visible_int8]}\n"
+    ladder = "    ladder: {engines: [visible.onnx]}\n"
     text = "rigs:\n" + rig.format("a", "jsonl:x.jsonl") + ladder + rig.format("b", "jsonl:./x.jsonl") + ladder
     path = write(tmp_path, text)
     with pytest.raises(UsageError, match=r":8: output jsonl:./x.jsonl goes where jsonl:x.jsonl of rig a goes already"):
@@ -242,7 +244,7 @@ def test_the_python_interface_says_the_same(tmp_path: Path) -> None:
         mdrun.open(path)
 
 
-def test_an_engine_that_ships_may_be_given_by_its_path(tmp_path: Path) -> None:
-    copied = Path(shutil.copy(FUSED, tmp_path / "mine.onnx"))
-    assert VISIBLE.is_file()
-    check_rigs(read_rigs(write(tmp_path, GOOD.replace("- md-r18-slim\n", f"- {copied.name}\n"))), deep=True)
+def test_engines_that_ship_may_be_given_by_name_and_by_path(tmp_path: Path) -> None:
+    copied = Path(shutil.copy(default_ladder()[0], tmp_path / "mine.onnx"))
+    text = GOOD.replace("fused.onnx", copied.name).replace("visible.onnx", "md-r18-slim-visible_int8")
+    check_rigs(read_rigs(write(tmp_path, text)), deep=True)

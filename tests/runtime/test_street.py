@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mdrun.errors import UsageError
 from mdrun.street import DETECTION_CLASSES, LABEL_NAMES, LABEL_PALETTE, Labels, Street, StreetConfig, random_config
+from mdrun.street.scene import make_scene
 
 PERSON_ID = 2
 
@@ -56,7 +57,9 @@ MOMENTS = [(seed, float(t)) for seed in (1, 3, 8, 9) for t in np.linspace(0.0, 4
 
 def test_two_instances_give_the_same_bytes_in_any_order() -> None:
     config = StreetConfig(seed=5, time="dusk", width=160, height=128)
-    one, two = Street(config), Street(config)
+    one = Street(config)
+    make_scene.cache_clear()
+    two = Street(config)
     times = (0.0, 2.5, 0.7)
     first = {t: (one.visible(t), one.thermal(t), one.labels(t)) for t in times}
     for t in reversed(times):
@@ -64,6 +67,13 @@ def test_two_instances_give_the_same_bytes_in_any_order() -> None:
         assert np.array_equal(two.visible(t), first[t][0])
         assert np.array_equal(two.labels(t).label_map, first[t][2].label_map)
         assert np.array_equal(two.labels(t).boxes_xyxy, first[t][2].boxes_xyxy)
+
+
+def test_both_cameras_of_a_street_share_its_scene() -> None:
+    config = StreetConfig(seed=5, time="dusk", width=160, height=128)
+    make_scene.cache_clear()
+    Street(config), Street(config)
+    assert make_scene.cache_info().misses == 1
 
 
 def test_seeds_and_times_differ() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import sin
 
 import cv2
@@ -81,6 +82,7 @@ class Scene:
         return known
 
 
+@lru_cache(maxsize=1)  # both cameras of a street are opened, one after the other; nobody changes a scene
 def make_scene(config: StreetConfig) -> Scene:
     """Build a scene; all randomness is drawn here."""
     layout = make_layout(config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from math import floor
 
 import numpy as np
@@ -26,12 +27,15 @@ class Street:
     def __init__(self, config: StreetConfig) -> None:
         self.config = config
         self._scene = make_scene(config)
-        self._visible = VisibleCamera(self._scene)
         self._thermal: dict[tuple[int, int], ThermalCamera] = {}
 
     def visible(self, time_s: float) -> NDArray[np.uint8]:
         """The visible frame at a time: (H, W, 3) uint8 RGB."""
         return self._visible.frame(time_s)
+
+    @cached_property
+    def _visible(self) -> VisibleCamera:
+        return VisibleCamera(self._scene)
 
     def thermal(self, time_s: float) -> NDArray[np.uint8]:
         """The thermal frame at a time: (h, w) uint8; the last one before the shutter while that is closed."""
