@@ -66,7 +66,7 @@ def export_all(
         What the check of all engines found, and in `missing` what could not be made.
 
     Raises:
-        GateError, ParityError: the FP32 engine does not follow the checkpoint; nothing is written.
+        GateError: the FP32 engine does not follow the checkpoint; nothing is written.
         UsageError: the folder holds the checkpoint or the pairs, and would be replaced.
         UsageError, EngineError, SourceError, DataError, OutputError: as the single commands, before any work.
     """

@@ -11,12 +11,14 @@ import torch
 
 from mdexport.deploy import deploy
 from mdexport.engine_file import write_engine
+from mdexport.gate import GateError
 from mdexport.parity import Feed, compare
 from mdexport.places import ONNX_SUFFIXES, refuse_replacing, refuse_suffix
+from mdexport.proof import report_json
 from mdexport.recordings import Recording
 from mdrun.backends.base import input_shape
 from mdrun.backends.ort import import_onnxruntime
-from mdrun.errors import EngineError, UsageError
+from mdrun.errors import UsageError
 from mdrun.manifest import Manifest, Parity
 from mdrun.onnx_file import graph_sha256
 from mdtrain.build import Trained, load_trained
@@ -31,10 +33,6 @@ onnxruntime = import_onnxruntime()
 EXPORT_LOGGER = "torch.onnx._internal.exporter._registration"
 BATCH = "batch"  # name of the first dimension where it is dynamic
 OPSET = 18  # first with antialias-aware Resize; TensorRT 10.3 and ONNX Runtime 1.18 read it
-
-
-class ParityError(EngineError):
-    """An exported graph that does not do what the checkpoint does."""
 
 
 def export_onnx(
@@ -55,7 +53,7 @@ def export_onnx(
         UsageError: the student has no visible input, the sources hold fewer pairs, or the output has another suffix
             than `.onnx` or is the checkpoint.
         OutputError: the file cannot be written; found before the export.
-        ParityError: the graph differs from the checkpoint by more than the limits; nothing is written.
+        GateError: the graph differs from the checkpoint by more than the limits; nothing is written.
     """
     refuse_suffix(output, ONNX_SUFFIXES)
     refuse_replacing(output, weights)
@@ -67,9 +65,12 @@ def export_onnx(
         model = _graph(student, trained, draft, dynamic_batch=dynamic_batch)
         session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
         parity = compare(student, session, feeds, TOP_K, str(recording))
-        if not parity.passed:
-            raise ParityError(f"{weights}: the exported graph differs from the checkpoint: {describe(parity)}")
         manifest = _complete(draft, parity, model)
+        if not parity.passed:
+            raise GateError(
+                f"{weights}: the exported graph differs from the checkpoint: {describe(parity)}",
+                report_json(manifest, None),
+            )
         write_engine(model, manifest, output)
     return manifest
 

@@ -17,7 +17,6 @@ from mdexport import bundle, chain, gate
 from mdexport.bundle import PARITY, PICTURE, write_bundle
 from mdexport.cli import mdexport
 from mdexport.fp16 import convert_half
-from mdexport.onnx_export import ParityError
 from mdexport.pairs import PairSet, parse_pairs
 from mdexport.plan.options import PlanOptions
 from mdexport.proof import Ready
@@ -336,7 +335,7 @@ def test_without_the_fp32_engine_there_is_nothing(
     detector: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def export(*_: object, **__: object) -> Manifest:
-        raise ParityError("the exported graph differs from the checkpoint")
+        raise gate.GateError("the exported graph differs from the checkpoint")
 
     monkeypatch.setattr(chain, "export_onnx", export)
     assert run_all(detector, tmp_path / "student") == 3

@@ -19,9 +19,9 @@ from mdexport import gate, parity
 from mdexport.check import check_engines
 from mdexport.cli import mdexport
 from mdexport.fp16 import convert_half, export_half
-from mdexport.gate import OVERALL, class_differences, class_measures, judge
+from mdexport.gate import OVERALL, GateError, class_differences, class_measures, judge
 from mdexport.int8 import Calibration, calibrate, convert_int8
-from mdexport.onnx_export import ParityError, export_onnx
+from mdexport.onnx_export import export_onnx
 from mdexport.pairs import INTACT, PairSet, Scene, parse_pairs
 from mdexport.picture import draw_check
 from mdexport.proof import Ready, prepare
@@ -159,7 +159,7 @@ def test_mdrun_runs_it(classifier: Made, tmp_path: Path) -> None:
 def test_a_graph_that_differs_is_not_written(classifier: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = np.array([0.5, 0.5], np.float32), np.zeros(1, np.float32)
     monkeypatch.setattr(parity, "reference_classes", lambda *_: other)
-    with pytest.raises(ParityError, match=r"scores \S+ \(limit 0\.001\)"):
+    with pytest.raises(GateError, match=r"scores \S+ \(limit 0\.001\)"):
         export_onnx(classifier.weights, tmp_path / "x.onnx", STREET, STREET, pairs=1)
     assert list(tmp_path.iterdir()) == []
 

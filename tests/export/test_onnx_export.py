@@ -14,8 +14,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from mdexport import onnx_export
+from mdexport.cli import mdexport
 from mdexport.deploy import rewrite_first
-from mdexport.onnx_export import ParityError, export_onnx
+from mdexport.onnx_export import export_onnx
 from mdexport.parity import LIMITS, difference
 from mdexport.recordings import Recording
 from mdrun.command import run_command
@@ -105,7 +106,9 @@ def test_the_file_holds_no_path_of_the_exporting_machine(weights: Path, exported
     assert str(weights.parent.parent).encode() not in content
 
 
-def test_a_graph_that_differs_is_not_written(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_graph_that_differs_is_not_written(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def shifted(student: Student) -> torch.nn.Module:
         first = rewrite_first(student)
         for weight in first.parameters():
@@ -113,8 +116,14 @@ def test_a_graph_that_differs_is_not_written(weights: Path, tmp_path: Path, monk
         return first
 
     monkeypatch.setattr("mdexport.deploy.rewrite_first", shifted)
-    with pytest.raises(ParityError, match="limit"):
-        export_onnx(weights, tmp_path / "student.onnx", *sources(weights), pairs=2)
+    visible, thermal = sources(weights)
+    command = ["onnx", str(weights), "--visible", visible, "--thermal", thermal, "--pairs", "2", "--json"]
+    assert run_command(mdexport, "mdexport", [*command, "--output", str(tmp_path / "student.onnx")]) == 3
+    said = capsys.readouterr()
+    report = json.loads(said.out)
+    assert (report["passed"], report["path"], report["digest"]) == (False, None, None)
+    assert report["max_abs"]["scores"] > report["limits"]["scores"]
+    assert "the exported graph differs from the checkpoint" in said.err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -156,8 +165,6 @@ def test_fewer_pairs_than_asked_for_are_an_error(
 
 
 def test_command_line(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from mdexport.cli import mdexport
-
     visible, thermal = sources(weights)
     arguments = [
         "onnx",
@@ -196,8 +203,6 @@ def test_bad_input(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from mdexport.cli import mdexport
-
     def too_late(*_: object) -> None:
         pytest.fail("found after the export began")
 

@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from mdexport import parity
-from mdexport.onnx_export import ParityError, export_onnx
+from mdexport.gate import GateError
+from mdexport.onnx_export import export_onnx
 from mdrun.cli import cli
 from mdrun.command import run_command
 from mdrun.engine import Engine
@@ -134,6 +135,6 @@ def test_a_graph_that_differs_is_not_written(weights: Path, tmp_path: Path, monk
         return np.full((96, 128), -1, np.int64), np.zeros(1, np.float32)  # a class that no graph gives
 
     monkeypatch.setattr(parity, "reference_labels", other_labels)
-    with pytest.raises(ParityError, match=r"labels 1\.00e\+00 \(limit 0\.0001\)"):
+    with pytest.raises(GateError, match=r"labels 1\.00e\+00 \(limit 0\.0001\)"):
         export_onnx(weights, tmp_path / "segment.onnx", *sources(weights), pairs=1)
     assert not (tmp_path / "segment.onnx").exists()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from mdexport.commands.options import show, sign_of_life
+from mdexport.commands.options import failing_shown, show, sign_of_life
 from mdrun.errors import UsageError
 
 
@@ -40,6 +40,6 @@ def onnx(
     from mdexport.onnx_export import STREET, export_onnx  # noqa: PLC0415  # torch loads in seconds, --help should not
 
     sources = visible or STREET, thermal or STREET
-    with sign_of_life(f"exporting {weights}"):
+    with failing_shown(as_json=as_json), sign_of_life(f"exporting {weights}"):
         manifest = export_onnx(weights, output, *sources, pairs, dynamic_batch=dynamic_batch)
     show(output, manifest, as_json=as_json)
