@@ -189,6 +189,7 @@ def test_everything_from_a_checkpoint(
     assert [(text or "").rpartition(" ")[2] for text in targets] == ["", "", "cpu", "tensorrt"]
 
 
+@pytest.mark.slow
 def test_everything_for_many_pairs_at_once(
     detector: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -220,6 +221,7 @@ def run_all(detector: Made, output: Path, *more: str) -> int:
     return run_command(mdexport, "mdexport", [*arguments, *more])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("exported")
 def test_a_precision_that_does_not_pass_is_left_out_unless_accepted(
     detector: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -251,6 +253,7 @@ def test_a_precision_that_does_not_pass_is_left_out_unless_accepted(
     assert fp16.accepted is None
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("exported")
 def test_weights_of_7_bits_are_for_processors(detector: Made, tmp_path: Path) -> None:
     output = tmp_path / "student"
@@ -267,6 +270,7 @@ def test_weights_of_7_bits_are_for_processors(detector: Made, tmp_path: Path) ->
     assert largest == {"tiny_int8": 64, "tiny_int8_tensorrt": 127}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("exported")
 def test_a_plan_that_does_not_build_is_left_out(
     detector: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -156,6 +156,7 @@ def test_mdrun_runs_it(classifier: Made, tmp_path: Path) -> None:
     assert summary["objects"] == {"cold": 0, "warm": len(lines)}
 
 
+@pytest.mark.slow
 def test_a_graph_that_differs_is_not_written(classifier: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = np.array([0.5, 0.5], np.float32), np.zeros(1, np.float32)
     monkeypatch.setattr(parity, "reference_classes", lambda *_: other)

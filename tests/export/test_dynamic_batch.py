@@ -21,6 +21,8 @@ from mdrun.onnx_file import read_manifest
 from mdtrain.data.batches import MEAN
 from tests.export.students import STREET, random_feeds, write_student
 
+pytestmark = pytest.mark.slow  # an export each
+
 
 class Exported(NamedTuple):
     path: Path
@@ -39,7 +41,7 @@ def export(folder: Path, task: str, *flags: str) -> Exported:
     return Exported(output, onnx.load(output).graph, read_manifest(output))
 
 
-@pytest.fixture(scope="module", params=["detect", pytest.param("segment", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=["detect", "segment"])
 def dynamic(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     return export(tmp_path_factory.mktemp(request.param), request.param, "--dynamic-batch")
 

@@ -137,6 +137,7 @@ def test_degraded_calibration_also_sees_failing_cameras(ready: Ready, detector: 
     assert wider > 10
 
 
+@pytest.mark.slow
 def test_the_layer_with_a_widened_range_hurts_most(ready: Ready, ranges: TensorsData) -> None:
     """A layer whose input is said to be ten thousand times as wide as it is sees hardly anything."""
     graph = Graph(ready.engine.model)
@@ -153,6 +154,7 @@ def test_the_layer_with_a_widened_range_hurts_most(ready: Ready, ranges: Tensors
     assert errors == sorted(errors, reverse=True)
 
 
+@pytest.mark.slow
 def test_layers_that_hurt_are_left_out_until_it_passes(
     ready: Ready, ranges: TensorsData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,6 +183,7 @@ def test_layers_that_hurt_are_left_out_until_it_passes(
     assert integers(onnx.load(tmp_path / "int8.onnx")) == set(convolutions(ready)) - set(worst)
 
 
+@pytest.mark.slow
 def test_the_search_ends_at_the_most_layers(
     ready: Ready, ranges: TensorsData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,6 +61,7 @@ def test_export_carries_manifest_and_parity(exported: tuple[Path, Manifest]) -> 
     assert list(output.parent.iterdir()) == [output]
 
 
+@pytest.mark.slow
 def test_other_backbones_and_heads_export_with_parity(tmp_path: Path) -> None:
     """VGG-16, two towers, nine anchors on five levels, an adapter that must not reach the graph."""
     others = ("model.backbone=vgg16", "model.shared_tower=false", "model.anchors=9", "model.levels=5")
@@ -95,6 +96,7 @@ def test_the_runtime_loads_the_export(weights: Path, exported: tuple[Path, Manif
     assert (detections.boxes_xyxy >= 0).all()
 
 
+@pytest.mark.slow
 def test_two_exports_are_the_same_file(weights: Path, exported: tuple[Path, Manifest], tmp_path: Path) -> None:
     export_onnx(weights, tmp_path / "again.onnx", *sources(weights), pairs=4)
     assert (tmp_path / "again.onnx").read_bytes() == exported[0].read_bytes()

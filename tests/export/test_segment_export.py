@@ -96,7 +96,8 @@ def test_nothing_of_the_training_reaches_the_graph(exported: Path) -> None:
     assert not kinds & {"Dropout", "AveragePool", "GlobalAveragePool", "Loop", "If"}
 
 
-@pytest.mark.parametrize("stride", [8, pytest.param(32, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("stride", [8, 32])
 def test_other_strides_and_a_visible_only_student(stride: int, weights: Path, tmp_path: Path) -> None:
     street = weights.parent.parent / "street"
     settings = (f"model.output_stride={stride}", "inputs=visible", "optimiser.iterations=1", "evaluate_every=1")
@@ -130,6 +131,7 @@ def test_mdrun_writes_label_maps(weights: Path, exported: Path, tmp_path: Path) 
     assert label_map.shape[:2] == (480, 640)
 
 
+@pytest.mark.slow
 def test_a_graph_that_differs_is_not_written(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def other_labels(student: Student, feed: parity.Feed) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         return np.full((96, 128), -1, np.int64), np.zeros(1, np.float32)  # a class that no graph gives

@@ -10,12 +10,10 @@ from pathlib import Path
 
 from mdrun.backends.choice import CPU_FLAGS, LIBRARIES
 from mdrun.backends.nvidia.needs import Need
+from mdrun.doctor.libraries import NAMES, install_command
 from mdrun.doctor.processor import check_processor
 from mdrun.manifest import Manifest
 from mdrun.onnx_file import is_for_processors
-
-TITLES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
-INSTALL = {"onnxruntime": 'pip install "mdrun[cpu]"', "openvino": 'pip install "mdrun[openvino]"'}
 
 
 def list_onnx_needs(path: Path, manifest: Manifest) -> Iterator[Need]:
@@ -25,8 +23,8 @@ def list_onnx_needs(path: Path, manifest: Manifest) -> Iterator[Need]:
         EngineError: the file cannot be read.
     """
     libraries = _libraries(manifest)
-    installed = [TITLES[name] for name in libraries if find_spec(name) is not None]
-    needs = " or ".join(TITLES[name] for name in libraries)
+    installed = [NAMES[name] for name in libraries if find_spec(name) is not None]
+    needs = " or ".join(NAMES[name] for name in libraries)
     yield Need("library", needs, ", ".join(installed) or "not installed", "yes" if installed else "no")
     if is_for_processors(path):
         here = check_processor("", os.cpu_count() or 1, CPU_FLAGS, platform.machine())
@@ -35,7 +33,7 @@ def list_onnx_needs(path: Path, manifest: Manifest) -> Iterator[Need]:
 
 def install_line(manifest: Manifest) -> str:
     """How to get a library that runs an ONNX file of this precision."""
-    return INSTALL[_libraries(manifest)[0]]
+    return install_command(_libraries(manifest)[0])
 
 
 def _libraries(manifest: Manifest) -> tuple[str, ...]:

@@ -28,6 +28,11 @@ RUN_ONNX = ("onnxruntime", "openvino")
 SAME_NAME = ("onnxruntime", "onnxruntime-gpu")  # both own the folder onnxruntime: the later one breaks the earlier
 
 
+def install_command(name: str) -> str:
+    """What installs a library of NAMES."""
+    return f'pip install "mdrun[{EXTRAS[name]}]"'
+
+
 def check_libraries(facts: Mapping[str, Facts]) -> list[Check]:
     """Every check of this area. `facts`: of each library in NAMES, as `run_probe` gives them."""
     both = [name for name in SAME_NAME if is_installed(name)]
@@ -45,7 +50,7 @@ def check_libraries(facts: Mapping[str, Facts]) -> list[Check]:
 
 def _library(name: str, facts: Facts, both: list[str]) -> Check:
     title = NAMES[name]
-    install = f'pip install "mdrun[{EXTRAS[name]}]"'
+    install = install_command(name)
     if name == "onnxruntime" and len(both) > 1:
         found = f"{' and '.join(both)} are both installed"
         means = "they share one folder, and whichever came later has overwritten half of the other"
