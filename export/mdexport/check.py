@@ -257,14 +257,15 @@ def _run(path: Path, manifest: Manifest, scenes: list[Scene], seen: Seen | None)
     with open_backend(path, manifest) as backend:
         if before is not None:
             step = max(1, len(scenes) // SPOT_SCENES)
-            spots, median_ms = _infer(backend, scenes[::step], path.name)
+            spots, median_ms = infer(backend, scenes[::step], path.name)
             if all(map(_equal, spots, before[::step])):
                 return _Ran(before, backend.name, median_ms)
-        outputs, median_ms = _infer(backend, scenes, path.name)
+        outputs, median_ms = infer(backend, scenes, path.name)
         return _Ran(outputs, backend.name, median_ms)
 
 
-def _infer(backend: Backend, scenes: list[Scene], title: str) -> tuple[list[Outputs], float]:
+def infer(backend: Backend, scenes: Sequence[Scene], title: str) -> tuple[list[Outputs], float]:
+    """Outputs of every scene, and the median milliseconds of one."""
     times = []
     outputs = []
     for scene in progress(scenes, title):

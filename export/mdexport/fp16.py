@@ -1,24 +1,34 @@
 """`mdexport fp16`: an FP32 engine to FP16, or to BF16 where that is the better half.
 
 No CPU computes these graphs in half precision: ONNX Runtime keeps some values in single. So the gate runs a twin whose
-every value is rounded to half precision where the graph says so, which is what a GPU does that adds up in single.
+every value is rounded to half precision where the graph says so, which is what a GPU does that adds up in single. The
+file itself has to say on some of the scenes what its twin says.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal, NamedTuple
 
 import onnx
 
+from mdexport.check import SPOT_SCENES, infer
 from mdexport.convert.graph import Graph
 from mdexport.convert.half import LARGEST, Half, rounded, to_half
 from mdexport.convert.ranges import measure_ranges, too_large
+from mdexport.engine_file import stamp, write_engine
+from mdexport.gate import GateError, follows
 from mdexport.pairs import PairSet
 from mdexport.places import ONNX_SUFFIXES, refuse_replacing, refuse_suffix
-from mdexport.proof import GATE_LIST, Judged, Ready, finish, prepare, progress, run_model
+from mdexport.proof import GATE_LIST, Judged, Ready, finish, prepare, progress
+from mdrun.backends import open_backend
+from mdrun.backends.base import Outputs
+from mdrun.command import warn
+from mdrun.errors import BackendError
 from mdrun.manifest import Manifest
+from mdrun.onnx_file import graph_sha256
 from mdtrain.outputs import result_file
 
 RANGE_SCENES = 16  # of the gate's, to see how large values become
@@ -66,9 +76,9 @@ def convert_half(
         if tried[kind].judged.parity.passed:
             break
     kind = next((kind for kind, attempt in tried.items() if attempt.judged.parity.passed), next(iter(tried)))
-    model, kept, judged = tried[kind]
-    if kind == "fp16":
-        run_model(model, ready.scenes[:1], "the file itself")  # BF16 files run in OpenVINO and TensorRT
+    model, kept, judged, twin = tried[kind]
+    if judged.parity.passed or accept is not None:  # else `finish` refuses it, with the report
+        _refuse_other(ready, kind, model, twin)
 
     def change(manifest: Manifest) -> Manifest:
         tools = manifest.origin.tools | {"onnx": onnx.__version__}
@@ -77,6 +87,32 @@ def convert_half(
         )
 
     return finish(ready, model, change, judged, output, accept)
+
+
+def _refuse_other(ready: Ready, half: Half, model: onnx.ModelProto, twin: list[Outputs]) -> None:
+    """Only the twin was judged, so the file has to be its twin, in the library that the runtime takes for it.
+
+    Raises:
+        GateError: it says something else.
+    """
+    origin = dataclasses.replace(ready.engine.manifest.origin, precision=half)
+    manifest = stamp(model, dataclasses.replace(ready.engine.manifest, origin=origin))
+    step = max(1, len(ready.scenes) // SPOT_SCENES)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / f"{half}.onnx"
+        write_engine(model, manifest, path)
+        try:
+            with open_backend(path, manifest) as backend:
+                said, _ = infer(backend, ready.scenes[::step], "the file itself")
+        except BackendError as error:  # BF16 without OpenVINO
+            reason = str(error).removeprefix(f"{path}: ")
+            warn("mdexport", f"{half} was judged by its rounded twin alone, for nothing here runs the file: {reason}")
+            return
+    if not follows(manifest, twin[::step], said, half):
+        raise GateError(
+            f"{ready.path.name}: the graph in {half} does not compute what its rounded twin does, which passed: a "
+            "mistake in the conversion or in the library that ran it; please report it with this file"
+        )
 
 
 def _order(half: Half | Literal["auto"]) -> tuple[Half, ...]:
@@ -91,11 +127,12 @@ def _too_large(ready: Ready) -> set[str]:
 
 
 class _Attempt(NamedTuple):
-    """A graph in half precision, the nodes that measurement kept in FP32, and the verdict."""
+    """A graph in half precision, the nodes that measurement kept in FP32, the verdict, and what its twin said."""
 
     model: onnx.ModelProto
     kept: list[str]
     judged: Judged
+    twin: list[Outputs]
 
 
 def _attempt(ready: Ready, half: Half, large: set[str]) -> _Attempt:
@@ -107,8 +144,10 @@ def _attempt(ready: Ready, half: Half, large: set[str]) -> _Attempt:
     before = Graph(model).before_last_convolutions()
     too_much = before & large if half == "fp16" else set()
     region = before - too_much
-    judged = ready.judge(rounded(model, region, half), half)
+    twin = rounded(model, region, half)
+    judged = ready.judge(twin, half)
     parity = judged.parity
     parity = dataclasses.replace(parity, reference=f"{parity.reference}; the engine's values rounded after every node")
     kept = [node.name for node in model.graph.node if node.name in too_much]
-    return _Attempt(to_half(model, region, half), kept, judged._replace(parity=parity))
+    said = ready.seen[graph_sha256(twin.SerializeToString())]
+    return _Attempt(to_half(model, region, half), kept, judged._replace(parity=parity), said)

@@ -107,6 +107,12 @@ def judge(
     )
 
 
+def follows(manifest: Manifest, reference: Sequence[Outputs], got: Sequence[Outputs], precision: str) -> bool:
+    """Whether outputs are those of the reference but for what this precision may change; labels are not asked."""
+    compare, _ = JUDGES[manifest.task]
+    return _passes(compare(manifest, reference, got), {}, _limits(manifest.task, precision, ()))
+
+
 def _finite(values: Mapping[str, float]) -> dict[str, float]:
     """For reports: JSON knows neither infinity nor NaN."""
     return {name: value if math.isfinite(value) else 1e9 for name, value in values.items()}

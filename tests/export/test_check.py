@@ -262,13 +262,13 @@ def test_what_a_graph_said_before_is_believed_where_the_file_repeats_it(
 ) -> None:
     """The same verdict as without; a file that says something else than its graph did is run on every scene."""
     paths, runs = [engines / "tiny.onnx"], list[int]()
-    infer = check._infer
+    infer = check.infer
 
     def counted(backend: Backend, scenes: list[Scene], title: str) -> tuple[list[Outputs], float]:
         runs.append(len(scenes))
         return infer(backend, scenes, title)
 
-    monkeypatch.setattr(check, "_infer", counted)
+    monkeypatch.setattr(check, "infer", counted)
     alone, helped = (check_engines(paths, pairs_of(detector), seen=seen) for seen in (None, ready.seen))
     count = len(ready.scenes)
     spots = len(ready.scenes[:: max(1, count // SPOT_SCENES)])

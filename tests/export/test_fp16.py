@@ -11,9 +11,10 @@ import onnx
 import pytest
 from onnx import ModelProto, TensorProto, numpy_helper
 
-from mdexport import gate
+from mdexport import fp16, gate
 from mdexport.cli import mdexport
 from mdexport.convert.graph import Graph
+from mdexport.convert.half import Half, to_half
 from mdexport.engine_file import read_engine, stamp, write_engine
 from mdexport.fp16 import convert_half, export_half
 from mdexport.gate import GateError
@@ -102,7 +103,7 @@ def test_what_overflows_stays_in_single_precision(ready: Ready, detector: Made, 
 def test_bf16_takes_over_where_fp16_does_not_pass(
     ready: Ready, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(gate.LEAST_MATCHED, "fp16", 1.1)
+    monkeypatch.setitem(gate.LOSS, "fp16", -1.0)
     assert convert_half(ready, tmp_path / "half.onnx").origin.precision == "bf16"
     with pytest.raises(GateError):
         convert_half(ready, tmp_path / "fp16.onnx", "fp16")
@@ -113,7 +114,7 @@ def test_where_neither_passes_nothing_is_written_unless_accepted(
     ready: Ready, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for half in ("fp16", "bf16"):
-        monkeypatch.setitem(gate.LEAST_MATCHED, half, 1.1)
+        monkeypatch.setitem(gate.LOSS, half, -1.0)
     with pytest.raises(GateError):
         convert_half(ready, tmp_path / "half.onnx")
     assert list(tmp_path.iterdir()) == []
@@ -121,6 +122,28 @@ def test_where_neither_passes_nothing_is_written_unless_accepted(
     assert manifest.origin.precision == "fp16"
     assert manifest.parity is not None
     assert manifest.parity.accepted == "to look at"
+
+
+@pytest.mark.parametrize("half", ["fp16", "bf16"])
+def test_a_file_that_is_not_its_twin_is_not_written(
+    half: Half, ready: Ready, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The twin passes, and the file has the sign of its kernels lost."""
+    if half == "bf16":
+        pytest.importorskip("openvino")
+
+    def negated(model: ModelProto, region: set[str], half: Half) -> ModelProto:
+        converted = to_half(model, region, half)
+        for tensor in converted.graph.initializer:
+            if len(tensor.dims) == 4:
+                bits = np.frombuffer(tensor.raw_data, np.uint16) ^ np.uint16(1 << 15)
+                tensor.raw_data = bits.tobytes()
+        return converted
+
+    monkeypatch.setattr(fp16, "to_half", negated)
+    with pytest.raises(GateError, match=f"in {half} does not compute what its rounded twin does"):
+        convert_half(ready, tmp_path / "half.onnx", half, accept="whatever")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_command_line(detector: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -257,6 +257,7 @@ def test_training_prints_it(data: Path, tmp_path: Path, capfd: pytest.CaptureFix
     assert "KAIST miss rate, reasonable (%), all / day / night, lower is better: 100.00" in capfd.readouterr().out
 
 
+@pytest.mark.slow
 def test_every_fusion_stage_is_in_the_sweep_and_the_report(
     data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

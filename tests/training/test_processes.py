@@ -123,6 +123,7 @@ def test_a_batch_that_cannot_be_shared_is_refused() -> None:
         load_config(None, ("devices=2", "optimiser.batch_size=5"))
 
 
+@pytest.mark.slow
 def test_two_processes_hold_the_same_weights_after_learning_from_different_samples(tmp_path: Path) -> None:
     data = write_msrs(tmp_path / "data" / "msrs").parent
     settings = [*TINY, f"data.root={data}", "devices=2", "accelerator=cpu"]

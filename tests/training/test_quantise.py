@@ -162,6 +162,7 @@ def test_only_students_are_rounded() -> None:
         quantise(build_teacher(network()[0]), "cpu")
 
 
+@pytest.mark.slow
 def test_a_segmenter_says_what_its_int8_graph_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On scenes with their own ranges. For TensorRT, where an engine rounds nothing besides.
 
@@ -281,6 +282,7 @@ def test_a_killed_run_continues_to_the_same_bits(tmp_path: Path, monkeypatch: py
         recipe.train(start, short("quantise=tensorrt"), None, tmp_path / "killed", "mdtrain", resume=True)
 
 
+@pytest.mark.slow
 def test_from_the_command_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

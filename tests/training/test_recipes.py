@@ -76,6 +76,7 @@ def test_teacher_then_student(tmp_path: Path) -> None:
         distill.train(tiny(tmp_path), result.weights, tmp_path / "other", "mdtrain")
 
 
+@pytest.mark.slow
 def test_without_transfer_weights_distillation_is_the_baseline(tmp_path: Path) -> None:
     teacher.train(tiny(tmp_path), tmp_path / "teacher", "mdtrain")
     weights = tmp_path / "teacher" / "weights.safetensors"

@@ -47,6 +47,7 @@ def test_the_runtimes_of_the_paper() -> None:
     assert next(row for row in TABLES[4].rows if row.label == "MBNet").paper == ("8.28", "7.86", "8.13")
 
 
+@pytest.mark.slow
 def test_networks_are_timed_side_by_side(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Those whose weights are on disk and whose runtime the paper prints; the two-stream one takes longer."""
     config = tiny(tmp_path, "optimiser.iterations=1", "model.visible=[320,256]", "model.size=slim")

@@ -169,6 +169,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return baseline.train(tiny(folder), folder / "run", "mdtrain").folder
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_under_its_own_teacher_alone(tmp_path: Path) -> None:
     """A half-distilled student passes neither for another teacher's nor for a native one."""
     short = "optimiser.iterations=1"

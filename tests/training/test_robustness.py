@@ -72,6 +72,7 @@ def test_a_shift_moves_the_thermal_image_by_pixels_of_the_visible_one() -> None:
     np.testing.assert_array_equal(shifted(0.0)(visible, thermal)[1], thermal)
 
 
+@pytest.mark.slow
 def test_dusk_counts_as_night_here_and_in_drawn_sets(tmp_path: Path) -> None:
     seeds = {random_config(seed * 100_003, 640, 480).time: seed for seed in range(20)}
     assert set(seeds) == {"day", "dusk", "night"}
@@ -104,6 +105,7 @@ def test_the_command_measures_every_condition_and_draws(tmp_path: Path, capfd: p
     assert run_command(mdtrain, "mdtrain", ["eval", "robustness", "--data", str(data), "--engine", "none.onnx"]) == 3
 
 
+@pytest.mark.slow
 def test_the_plot_shows_blackouts_as_bars(tmp_path: Path) -> None:
     """Only the upper panel changes with a blackout's accuracy; what a set lacks is left out, its colours stay."""
 
@@ -191,6 +193,7 @@ def areas(tmp_path: Path) -> Path:
     return write_areas(tmp_path / "areas.onnx")
 
 
+@pytest.mark.slow
 def test_label_maps_under_every_condition(run: Eval, mfnet: Path, areas: Path, tmp_path: Path) -> None:
     plot = tmp_path / "loss.png"
     data = ("robustness", "--data", mfnet, "--engine", areas, "--scenes", "1")
@@ -229,6 +232,7 @@ def test_the_table_of_label_maps(run: Eval, mfnet: Path, areas: Path) -> None:
     assert row.replace("│", " ").split() == ["visible", "black", "22.2", "22.2", "22.2", "100.0", "0.0"]
 
 
+@pytest.mark.slow
 def test_late_thermal_images_cost_label_maps_something(run: Eval, tmp_path: Path, areas: Path) -> None:
     """The engine's persons are what is warm: the older the thermal image, the fewer of their pixels it covers."""
     scenes = skewed_scenes(6, (0, 200))
@@ -243,6 +247,7 @@ def hot(visible: Image, thermal: Image) -> tuple[Image, Image]:
     return visible, np.clip(thermal * (WARM / limit), 0, 255).astype(np.uint8)
 
 
+@pytest.mark.slow
 def test_a_street_is_read_by_name_and_by_option(run: Eval, tmp_path: Path, areas: Path) -> None:
     list(write_street_set(tmp_path / "street", scenes=1, seed=0, validation=1))
     by_name = run("robustness", "--data", tmp_path / "street", "--engine", areas, "--scenes", "0", "--json")

@@ -50,6 +50,7 @@ def config_of(street: Path, *more: str) -> Config:
     return load_config(None, (*SEGMENT, f"data.street={street}", *more))
 
 
+@pytest.mark.slow
 def test_a_segmenter_learns(street: Path, tmp_path: Path) -> None:
     """A hundred small steps on four scenes."""
     settings = ("optimiser.learning_rate=0.003", "data.mosaic_share=0", "optimiser.class_weights=none")
@@ -169,6 +170,7 @@ def _manifest(run: Path):  # type: ignore[no-untyped-def]  # noqa: ANN202
     return draft_manifest(trained.config, trained.model.state_dict(), trained.facts)
 
 
+@pytest.mark.slow
 def test_a_sweep_of_segmenters(street: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     small = [setting for setting in SEGMENT if "data" not in setting and "task" not in setting]
     arguments = ["sweep", "fusion", "--task", "segment", "--street", str(street), "--output", str(tmp_path / "sweep")]

@@ -38,6 +38,7 @@ def test_label_maps_agree_with_the_boxes(tmp_path: Path) -> None:
         assert hit >= 0.6 * of
 
 
+@pytest.mark.slow
 def test_validation_scenes_are_others_and_the_same_for_any_number_of_scenes(tmp_path: Path) -> None:
     drawn = {}
     for folder, scenes in (("a", 1), ("b", 2)):

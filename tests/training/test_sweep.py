@@ -252,6 +252,7 @@ def test_what_is_no_teacher(path: str, said: str, tmp_path: Path, capfd: pytest.
     assert f"{tmp_path / path}: {said.format(folder=tmp_path)}" in line
 
 
+@pytest.mark.slow
 def test_the_thermal_sweep_draws_its_curves(tmp_path: Path) -> None:
     teacher.train(tiny(tmp_path, "optimiser.iterations=1"), tmp_path / "teacher", "mdtrain")
     weights = ("--teacher", str(tmp_path / "teacher" / "weights.safetensors"))

@@ -91,6 +91,7 @@ def test_a_place_that_cannot_be_written_costs_one_warning(tmp_path: Path, capfd:
     assert "teacher's outputs are not kept any more" in line
 
 
+@pytest.mark.slow
 def test_two_thermal_sizes_share_a_cache_and_repeat_to_the_same_bits(tmp_path: Path) -> None:
     weights = teacher.train(tiny(tmp_path), tmp_path / "teacher", "mdtrain").weights
     cache = f"distill.cache={tmp_path / 'cache'}"
