@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from mdexport.check import Checked, Report, check_engines
+from mdexport.check import Checked, Report, check_engines, record
 from mdexport.gate import GateError
 from mdexport.pairs import PairSet
 from mdexport.picture import draw_check
@@ -92,7 +92,8 @@ def _copy(path: Path, folder: Path) -> Path:
 
 
 def write_proof(checked: Checked, engines: Sequence[Path], folder: Path) -> None:
-    """Manifests of the engines as files, the report of their check and its picture."""
+    """Manifests of the engines as files, those of plans with their own report, the report of all and its picture."""
+    record(engines, checked.report)
     for path in engines:
         if not sidecar_path(path).exists():  # a plan of the same name has its own there
             sidecar_path(path).write_text(read_manifest(path).to_json(), encoding="utf-8")
@@ -105,6 +106,7 @@ def refuse_failing(report: Report) -> None:
     if failing := [verdict.name for verdict in report.verdicts if verdict.fails]:
         raise GateError(
             f"{', '.join(failing)}: {'do' if len(failing) > 1 else 'does'} not follow {report.reference} on "
-            f"{report.data}; `mdexport check` shows by how much, export again or take it with --accept REASON",
+            f"{report.data}; `mdexport check` shows by how much; export it again, with --accept REASON if it is wanted "
+            "as it is",
             report.to_json(),
         )

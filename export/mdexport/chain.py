@@ -154,9 +154,11 @@ class Chain:
             self._miss(name, str(error))
             return path
         self.engines[path] = source
-        doubt = find_doubt(read_manifest(path))
-        done = "built" if path.suffix in PLAN_SUFFIXES else "passed"
-        self._say(f"{path.name}: {done if doubt is None else f'not verified: {doubt}'}")
+        if path.suffix in PLAN_SUFFIXES:
+            self._say(f"{path.name}: built")
+        else:
+            doubt = find_doubt(read_manifest(path))
+            self._say(f"{path.name}: {'passed' if doubt is None else f'not verified: {doubt}'}")
         return path
 
     def _miss(self, name: str, reason: str) -> None:

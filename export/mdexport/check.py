@@ -15,13 +15,14 @@ import numpy as np
 from mdexport.gate import judge
 from mdexport.pairs import PairSet, Scene
 from mdexport.parity import Feed, reference, reference_classes, reference_labels
+from mdexport.plan.output import write_whole
 from mdexport.proof import GATE_LIST, gate_scenes, progress
 from mdrun.backends import open_backend
 from mdrun.backends.base import Backend, Outputs
-from mdrun.errors import BackendError, EngineError, UsageError
-from mdrun.manifest import Manifest, Parity
+from mdrun.errors import BackendError, EngineError, OutputError, UsageError
+from mdrun.manifest import Manifest, Parity, sidecar_path
 from mdrun.models import SUFFIXES, resolve
-from mdrun.onnx_file import read_manifest
+from mdrun.onnx_file import PLAN_SUFFIXES, read_manifest
 from mdrun.verified import check_file, find_doubt
 from mdtrain.build import load_trained
 from mdtrain.contract import TOP_CLASSES, TOP_K
@@ -235,10 +236,40 @@ def _verdict(
     precision = manifest.origin.precision or "fp32"
     accepted = manifest.parity.accepted if manifest.parity is not None else None
     parity = None if ran.outputs is None else judge(manifest, scenes, before, ran.outputs, precision, names)
-    judged = None if parity is None else replace(manifest, parity=replace(parity, accepted=accepted))
-    doubt = None if judged is None else find_doubt(judged)
+    doubt = None if parity is None else find_doubt(_with(manifest, replace(parity, accepted=accepted)))
     megabytes = path.stat().st_size / 1e6
     return Verdict(path.name, precision, ran.backend, ran.reason, parity, accepted, ran.median_ms, megabytes, doubt)
+
+
+def _with(manifest: Manifest, parity: Parity) -> Manifest:
+    """A manifest with the report of this check as the engine's own."""
+    if manifest.build is None:
+        return replace(manifest, parity=parity)
+    return replace(manifest, build=replace(manifest.build, parity=parity))
+
+
+def record(paths: Sequence[Path], report: Report) -> list[Path]:
+    """Write what a check has found of plans into their manifests; gives those plans. Their digests do not change.
+
+    Raises:
+        OutputError: a manifest cannot be written; it is as it was.
+    """
+    found = {verdict.name: verdict for verdict in report.verdicts}
+    recorded = []
+    for path in (path for path in paths if path.suffix in PLAN_SUFFIXES):
+        verdict = found[path.name]
+        if verdict.parity is not None:
+            parity = replace(verdict.parity, accepted=verdict.accepted)
+            text = _with(read_manifest(path), parity).to_json()
+            try:
+                write_whole(sidecar_path(path), text.encode())
+            except OSError as error:
+                raise OutputError(
+                    f"{sidecar_path(path)}: cannot be written ({error.strerror}), so the result of {path.name} is not "
+                    "in it; make room there, or copy both"
+                ) from error
+            recorded.append(path)
+    return recorded
 
 
 def _attempt(

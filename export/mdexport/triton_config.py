@@ -105,6 +105,12 @@ def find_remarks(engine: Servable, options: ServeOptions) -> list[str]:
             f"{engine.path}: an INT8 file for processors, and --device gpu runs it on none; for a GPU serve a plan of "
             "the file that `mdexport int8 --target tensorrt` makes"
         )
+    build = engine.manifest.build
+    if build is not None and "version-compatible" in build.options:
+        remarks.append(
+            f"{engine.path}: built with --version-compatible, and Triton loads such plans only when it is started with "
+            "--backend-config=tensorrt,version-compatible=true"
+        )
     return remarks
 
 

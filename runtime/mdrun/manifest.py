@@ -175,6 +175,7 @@ class Build:
         l4t: release of Jetson Linux there, for example `36.4.3`.
         layers: number of the engine's layers by precision, as the engine's inspector says; empty where it cannot run.
         bytes: size of the engine's file; None of an older one.
+        parity: of the plan itself, as `mdexport check --record` has found it on a GPU; None until then.
     """
 
     target: str
@@ -189,6 +190,7 @@ class Build:
     l4t: str | None = None
     layers: dict[str, int] = field(default_factory=dict)
     bytes: int | None = field(default=None, metadata=LATER)
+    parity: Parity | None = field(default=None, metadata=LATER)
 
 
 @dataclass(frozen=True)
@@ -257,7 +259,7 @@ class Manifest:
 
     def digest(self) -> str:
         """Hex digest of the canonical JSON, without what is known only of an engine that has its name already."""
-        manifest = replace(self, build=replace(self.build, layers={}, bytes=None)) if self.build else self
+        manifest = replace(self, build=replace(self.build, layers={}, bytes=None, parity=None)) if self.build else self
         return hashlib.sha256(manifest.to_json().encode()).hexdigest()[:DIGEST_CHARS]
 
     def network_name(self) -> str:

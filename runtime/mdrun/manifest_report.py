@@ -37,7 +37,7 @@ def print_manifest(path: Path, manifest: Manifest, *, changed: bool = False) -> 
         "made by": origin.command,
         "checkpoint": origin.checkpoint_sha256[:16],
         "verified": f"no: {doubt}" if doubt else "yes",
-        **(_parity(manifest.parity, manifest.task) if manifest.parity is not None else {}),
+        **_parity(manifest),
         **(_build(manifest.build) if manifest.build is not None else {}),
         "digest": manifest.digest(),
     }
@@ -114,11 +114,21 @@ def worst_layers(origin: Origin) -> str:
     return ", ".join(f"{name} {error:.2g}" for name, error in errors[:WORST])
 
 
-def _parity(parity: Parity, task: str) -> dict[str, str]:
+def _parity(manifest: Manifest) -> dict[str, str]:
+    """A plan's own report; before it was run that of its ONNX file."""
+    build = manifest.build
+    if build is None:
+        return {} if manifest.parity is None else _parity_rows("parity", manifest.parity, manifest.task)
+    if build.parity is not None:
+        return _parity_rows("parity", build.parity, manifest.task)
+    return {} if manifest.parity is None else _parity_rows("of the ONNX file", manifest.parity, manifest.task)
+
+
+def _parity_rows(title: str, parity: Parity, task: str) -> dict[str, str]:
     """What was compared, by how much it differs, and what was allowed."""
     what = "pairs' classes" if task == "classify" else "detections"
     rows = {
-        "parity": f"{'passed' if parity.passed else 'did not pass'}: {parity.pairs} pairs of {parity.data}, "
+        title: f"{'passed' if parity.passed else 'did not pass'}: {parity.pairs} pairs of {parity.data}, "
         f"compared with {parity.reference}",
         "largest change": join_values(parity.max_abs),
         "mean change": join_values(parity.mean_abs),

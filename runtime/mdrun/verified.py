@@ -15,9 +15,22 @@ MARGIN = 0.01  # of a measure: a reference that has no more than that to lose co
 def find_doubt(manifest: Manifest) -> str | None:
     """Why an engine is not verified, in one line; None where it is.
 
-    An engine that was exported although it did not pass stays unverified, whatever the reason given.
+    An engine that was exported although it did not pass stays unverified, whatever the reason given; a plan until it
+    has been run itself, for the report that it inherits is that of its ONNX file.
     """
-    parity = manifest.parity
+    doubt = _doubt_of(manifest, manifest.parity)
+    if doubt is not None or manifest.build is None:
+        return doubt
+    if manifest.build.parity is None:
+        return (
+            "the plan was not run yet, its parity report is that of the ONNX file it was built from; on its GPU "
+            "`mdexport check --record` runs it"
+        )
+    return _doubt_of(manifest, manifest.build.parity)
+
+
+def _doubt_of(manifest: Manifest, parity: Parity | None) -> str | None:
+    """Why a report does not verify an engine of this manifest."""
     if parity is None:
         return "it carries no parity report, so nobody knows whether it follows what it was made from"
     if parity.accepted is not None:
@@ -69,6 +82,6 @@ def check_verified(manifest: Manifest, path: Path) -> None:
     """
     if doubt := find_doubt(manifest):
         raise EngineError(
-            f"{path}: not verified: {doubt}; `mdrun info` shows the report; export it again so that it passes, "
-            "or leave out require-verified"
+            f"{path}: not verified: {doubt}; `mdrun info` shows the report; export or check it again so that it "
+            "passes, or leave out require-verified"
         )

@@ -257,6 +257,40 @@ def test_command_line_with_a_picture(
     assert [path.name for path in picture.parent.iterdir()] == ["check.jpg"]
 
 
+@pytest.mark.parametrize("negated", [False, True])
+def test_the_result_of_a_plan_goes_into_its_manifest(
+    negated: bool,
+    engines: Path,
+    detector: Made,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No GPU here: an ONNX file computes in the plan's place."""
+    for name in ("tiny_fp16.onnx", "tiny_fp16_rtx.rtx", "tiny_fp16_rtx.json"):
+        shutil.copy(engines / name, tmp_path)
+    plan = tmp_path / "tiny_fp16_rtx.rtx"
+    stand_in = write_negated(detector.engine, tmp_path / "other.onnx") if negated else detector.engine
+
+    def opened(path: Path, manifest: Manifest) -> Backend:
+        return open_backend(stand_in if path == plan else path, manifest)
+
+    arguments = ["check", str(engines / "tiny.onnx"), str(plan), "--pairs", str(detector.pairs), "--record"]
+    assert run_command(mdexport, "mdexport", arguments) == 0
+    assert "--record: no plan was run, so no manifest was changed" in capsys.readouterr().err
+    monkeypatch.setattr(check, "open_backend", opened)
+    before = read_manifest(plan)
+    assert "the plan was not run yet" in str(find_doubt(before))
+    assert run_command(mdexport, "mdexport", arguments) == (3 if negated else 0)
+    assert f"{plan}: its manifest has the result now" in capsys.readouterr().out
+    after = read_manifest(plan)
+    assert after.digest() == before.digest()
+    assert after.build is not None
+    assert after.build.parity is not None
+    assert after.build.parity.passed is not negated
+    assert (find_doubt(after) is None) is not negated
+
+
 def test_what_a_graph_said_before_is_believed_where_the_file_repeats_it(
     ready: Ready, engines: Path, detector: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ from mdexport.plan import explain as explain_module
 from mdexport.plan import onnx_needs
 from mdexport.plan.explain import explain
 from mdrun.backends.nvidia.machine import Machine, this_machine
+from mdrun.backends.nvidia.plan_file import RTX_KNOWS
 from mdrun.command import run_command
 from mdrun.driver import Driver, Gpu
 from mdrun.errors import EngineError
@@ -87,9 +88,14 @@ def asked(**options: str) -> Build:
         (PLAN, with_gpu(ORIN, "Orin NX", "8.7"), "unsure", {"GPU": "unsure"}),
         (PLAN, replace(ORIN, driver=Driver("12.4", (Gpu("Orin", "8.7"),))), "unsure", {"driver": "unsure"}),
         (PLAN, replace(ORIN, l4t="36.4.4"), "unsure", {"L4T": "unsure"}),
-        (asked(version_compatible="yes"), replace(ORIN, library="10.16.1.11"), "yes", {}),
-        (asked(version_compatible="yes"), replace(ORIN, library="10.2.0"), "no", {"library": "no"}),
-        (asked(version_compatible="yes"), replace(ORIN, library="11.4.0.106"), "unsure", {"library": "unsure"}),
+        (asked(version_compatible="yes"), replace(ORIN, library="10.16.1.11"), "no", {"program": "no"}),
+        (asked(version_compatible="yes"), replace(ORIN, library="10.2.0"), "no", {"library": "no", "program": "no"}),
+        (
+            asked(version_compatible="yes"),
+            replace(ORIN, library="11.4.0.106"),
+            "no",
+            {"library": "unsure", "program": "no"},
+        ),
         (asked(hardware_compatible="ampere-plus"), with_gpu(ORIN, "Thor", "11.0"), "unsure", {"GPU": "unsure"}),
         (asked(hardware_compatible="ampere-plus"), with_gpu(ORIN, "Xavier", "7.2"), "no", {"GPU": "no"}),
         (
@@ -121,6 +127,48 @@ def test_the_command_that_builds_it_again(tmp_path: Path) -> None:
     chosen = replace(RTX, options={"compute-capability": "8.6 12.0"}, command=f"{RTX.command} --compute-capability 8.6")
     assert explain(write(tmp_path, chosen, name="two"), desk).rebuild == f"{chosen.command} --compute-capability 8.9"
     assert explain(write(tmp_path, chosen, name="fit"), DESK).rebuild == chosen.command
+
+
+@pytest.mark.parametrize(("gpu", "capability"), [("H200", "9.0"), ("B200", "10.0"), ("V100", "7.0"), ("Orin", "8.7")])
+def test_a_gpu_that_tensorrt_for_rtx_does_not_know_gets_a_plan_of_tensorrt(
+    gpu: str, capability: str, tmp_path: Path
+) -> None:
+    server = replace(with_gpu(DESK, gpu, capability), library="1.7.1.116")
+    plan = "mdexport plan student_fp16.onnx --output student.plan"
+    explanation = explain(write(tmp_path, RTX), server)
+    assert explanation.rebuild == plan
+    assert explanation.way_out.startswith('for this machine: pip install "mdrun[tensorrt]"')
+    more = replace(
+        RTX,
+        options={"compute-capability": "8.6 12.0", "max-batch": "4"},
+        command=f"{RTX.command} --compute-capability 8.6 --compute-capability 12.0 --max-batch 4",
+    )
+    assert explain(write(tmp_path, more, name="more"), server).rebuild == f"{plan} --max-batch 4"
+
+
+def test_turing_has_to_be_asked_for(tmp_path: Path) -> None:
+    turing = with_gpu(DESK, "RTX 2080", "7.5")
+    assert explain(write(tmp_path, RTX), turing).rebuild == f"{RTX.command} --compute-capability 7.5"
+
+
+def test_the_known_gpus_are_those_of_the_library() -> None:
+    rtx = pytest.importorskip("tensorrt_rtx")
+    if not rtx.__version__.startswith("1.7."):
+        pytest.skip(f"TensorRT for RTX {rtx.__version__}, the list is of 1.7")
+    members = [name[2:] for name in rtx.ComputeCapability.__members__ if name.startswith("SM")]
+    assert sorted(RTX_KNOWS, key=float) == sorted((f"{name[:-1]}.{name[-1]}" for name in members), key=float)
+
+
+def test_mdrun_runs_no_version_compatible_plan(tmp_path: Path) -> None:
+    explanation = explain(write(tmp_path, asked(version_compatible="yes")), ORIN)
+    assert explanation.runs_here == "no"
+    assert [need.what for need in explanation.needs if need.verdict == "no"] == ["program"]
+
+
+def test_an_engine_that_was_built_without_a_driver_wants_one(tmp_path: Path) -> None:
+    for machine, verdict in ((DESK, "yes"), (BARE, "no")):
+        (driver,) = [need for need in explain(write(tmp_path, RTX), machine).needs if need.what == "driver"]
+        assert driver.verdict == verdict
 
 
 def test_the_source_is_looked_for_beside_the_engine(tmp_path: Path) -> None:

@@ -146,6 +146,12 @@ def test_a_file_that_is_not_its_twin_is_not_written(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_reason_is_said(detector: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["fp16", str(detector.engine), "--pairs", str(detector.pairs), "--output", str(tmp_path / "half.onnx")]
+    assert run_command(mdexport, "mdexport", [*arguments, "--accept", " "]) == 2
+    assert "--accept: got no reason" in capsys.readouterr().err
+
+
 def test_command_line(detector: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "new" / "half.onnx"
     arguments = ["fp16", str(detector.engine), "--pairs", f"msrs={detector.pairs}", "--output", str(output)]

@@ -290,6 +290,8 @@ def test_without_the_library(graph: Path, monkeypatch: pytest.MonkeyPatch) -> No
         (["--max-batch", "3000000000"], "not in the range 1<=x<=2147483647"),
         (["--workspace", "99999999999999999"], "not in the range 1<=x<=1048576"),
         (["--precision", "fp64"], "is not one of"),
+        (["--timing-cache", "a.plan"], "a.plan: is where the engine or its manifest goes"),
+        (["--timing-cache", "./a.json"], "a.json: is where the engine or its manifest goes"),
     ],
 )
 def test_options_that_cannot_be_meant(
@@ -298,6 +300,19 @@ def test_options_that_cannot_be_meant(
     assert run_command(mdexport, "mdexport", ["plan", str(graph), "--output", "a.plan", *words]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert named in line
+
+
+def test_a_name_that_was_found_is_found_again(script: Script, graph: Path) -> None:
+    """Another GPU or version gives another name, which the command of then must not forestall."""
+    build = make_plan(graph, graph.parent / "engines", PlanOptions(), name_it=True).manifest.build
+    assert build is not None
+    assert build.command == "mdexport plan student_fp16.onnx --output . --auto-name"
+
+
+def test_a_plan_is_not_verified_before_it_ran(script: Script, graph: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = graph.with_suffix(".plan")
+    assert run_command(mdexport, "mdexport", ["plan", str(graph), "--output", str(plan)]) == 0
+    assert f"{plan}: not verified yet: the plan was not run yet" in " ".join(capsys.readouterr().out.split())
 
 
 def test_an_accepted_source_is_one_warning(script: Script, graph: Path, capsys: pytest.CaptureFixture[str]) -> None:

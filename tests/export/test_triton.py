@@ -214,6 +214,13 @@ def test_what_is_served_with_a_warning(call: Call, bench: Path) -> None:
     code, out, err = call("plan.plan", "--json")
     assert (code, len(json.loads(out))) == (0, 1)
     assert re.fullmatch(r"mdexport: warning: plan\.plan: not verified: [^\n]+ --accept 'a demo'\n", err)
+    assert manifest.build is not None
+    compatible = replace(manifest.build, options={"version-compatible": "yes"}, parity=PASSED)
+    Path("plan.json").write_text(replace(manifest, build=compatible, parity=PASSED).to_json(), encoding="utf-8")
+    err = call("plan.plan")[2]
+    assert re.fullmatch(
+        r"mdexport: warning: plan\.plan: [^\n]+ --backend-config=tensorrt,version-compatible=true\n", err
+    )
     code, _, err = call("@processors.onnx", "@signed.onnx", "--device", "gpu")
     assert code == 0
     assert re.fullmatch(r"mdexport: warning: [^\n]+/processors\.onnx: an INT8 file for processors[^\n]+\n", err)

@@ -51,7 +51,7 @@ def test_engines_that_are_not_verified(parity: Parity | None, words: str, tmp_pa
         Engine.load(path, require_verified=True)
     text = str(caught.value)
     assert re.search(f"^{re.escape(str(path))}: not verified: .*{re.escape(words)}", text)
-    assert text.endswith("export it again so that it passes, or leave out require-verified")
+    assert text.endswith("export or check it again so that it passes, or leave out require-verified")
     assert len(text.splitlines()) == 1
 
 
@@ -190,6 +190,20 @@ def test_info_shows_how_a_plan_was_built(tmp_path: Path, capsys: pytest.CaptureF
     text = shown(path, replace(make_manifest(), build=bare), capsys)
     assert "built with TensorRT for RTX 10.3.0" in text
     assert not [words for words in ("timed on", "beside", "layers", "options") if words in text]
+
+
+def test_a_plan_is_not_verified_by_its_onnx_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_engine(tmp_path / "e.onnx", PASSED)
+    build = Build("rtx", "1.7", ["8.9"], None, "linux-x86_64", "ab" * 32, {}, "mdexport plan e.onnx")
+    plan = replace(make_manifest(), build=build)
+    assert "the plan was not run yet" in str(find_doubt(plan))
+    assert "of the ONNX file passed: 1 pairs" in shown(path, plan, capsys)
+    ran = replace(plan, build=replace(build, parity=replace(PASSED, data="its GPU")))
+    assert ran.digest() == plan.digest()  # it has its name since it was built
+    assert find_doubt(ran) is None
+    assert "parity passed: 1 pairs of its GPU" in shown(path, ran, capsys)
+    assert "did not pass" in str(find_doubt(replace(plan, build=replace(build, parity=FAILED))))
+    assert "did not pass" in str(find_doubt(replace(ran, parity=FAILED)))  # built from a file that did not
 
 
 def test_the_shipped_engines_are_verified() -> None:

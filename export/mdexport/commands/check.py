@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mdexport.commands.options import FILE, json_option, list_option, pairs_option
+from mdrun.command import warn
 from mdtrain.commands.labelled import labels_option
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 @labels_option
 @click.option("--checkpoint", type=FILE, help="weights.safetensors to compare with. [default: the FP32 engine]")
 @click.option("--picture", type=FILE, help="JPEG to draw: a few scenes through every engine.")
+@click.option("--record", is_flag=True, help="Write the result of each plan that ran into its manifest.")
 @json_option
 def check(
     engines: tuple[Path, ...],
@@ -36,26 +38,33 @@ def check(
     checkpoint: Path | None,
     picture: Path | None,
     *,
+    record: bool,
     as_json: bool,
 ) -> None:
     """Run the same pairs through engines of one network, files, folders or names of `mdrun models`, and compare."""
+    from mdexport import check as checking
     from mdexport.bundle import refuse_failing
-    from mdexport.check import check_engines, find_engines
     from mdexport.pairs import parse_pairs
     from mdexport.picture import draw_check
     from mdexport.places import JPEG_SUFFIXES, refuse_replacing, refuse_suffix, writing
     from mdtrain.outputs import result_file
 
-    found, judges = find_engines(engines), parse_pairs(pairs, labels)
+    found, judges = checking.find_engines(engines), parse_pairs(pairs, labels)
     if picture is not None:
         refuse_suffix(picture, JPEG_SUFFIXES, "--picture")
         refuse_replacing(picture, *found, judges.folder)
     with nullcontext() if picture is None else result_file(picture):
-        checked = check_engines(found, judges, split, checkpoint)
+        checked = checking.check_engines(found, judges, split, checkpoint)
         if picture is not None:
             with writing(picture, "--picture"):
                 draw_check(checked, picture)
     show_report(checked.report, as_json=as_json)
+    if record:
+        recorded = checking.record(found, checked.report)
+        for path in recorded:
+            click.echo(f"{path}: its manifest has the result now", err=as_json)
+        if not recorded:
+            warn("mdexport", "--record: no plan was run, so no manifest was changed")
     refuse_failing(checked.report)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,12 +100,14 @@ def plan(
 
     with sign_of_life(f"building an engine of {onnx.name}"):
         made = make_plan(onnx, output, options, name_it=auto_name)
-    if doubt := find_doubt(made.manifest):
+    if doubt := find_doubt(replace(made.manifest, build=None)):
         warn("mdexport", f"{made.path}: not verified, like {onnx.name}: {doubt}")
     if as_json:
         click.echo(json.dumps(to_dict(made)))
     else:
         print_plan(made)
+        if not doubt:
+            click.echo(f"{made.path}: not verified yet: {find_doubt(made.manifest)}")
 
 
 def to_dict(made: Plan) -> dict[str, Any]:
@@ -121,5 +123,6 @@ def to_dict(made: Plan) -> dict[str, Any]:
         "layers": made.count.layers,
         "share": made.count.share(precision),
         "seconds": round(made.seconds, 3),
+        "doubt": find_doubt(manifest),
         "build": None if manifest.build is None else asdict(manifest.build),
     }

@@ -117,7 +117,8 @@ def _way_out(build: Build, machine: Machine, rebuild: str) -> str:
             f"{TITLES[build.target]} runs on NVIDIA GPUs only, and no driver works here{why}: install it where there "
             f"is such a GPU, else run {_onnx_name(build)}"
         )
-    install = f"{INSTALL[build.target]}, then " if machine.library is None else ""
+    target = "rtx" if "--target rtx" in rebuild else "tensorrt"
+    install = f"{INSTALL[target]}, then " if machine.library is None or target != build.target else ""
     return f"for this machine: {install}{rebuild}"
 
 

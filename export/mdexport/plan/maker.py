@@ -20,8 +20,8 @@ from mdrun.backends.nvidia.library import Library, load_library
 from mdrun.backends.nvidia.machine import platform_name
 from mdrun.backends.nvidia.plan_file import MAKER
 from mdrun.driver import Driver, DriverError, find_driver, l4t_release
-from mdrun.errors import EngineError
-from mdrun.manifest import Build, Manifest
+from mdrun.errors import EngineError, UsageError
+from mdrun.manifest import Build, Manifest, sidecar_path
 from mdrun.onnx_file import PLAN_SUFFIXES, check_graph, read_manifest
 from mdrun.signals import held
 from mdtrain.outputs import result_file
@@ -67,7 +67,7 @@ def make_plan(onnx: Path, output: Path, options: PlanOptions, *, name_it: bool =
     Raises:
         EngineError: the ONNX file cannot be used, the library or the driver is missing, or the build failed.
         PrecisionError: the ONNX file or the finished engine is not in the precision it should be in.
-        UsageError: an option that the target or the graph does not have, or the ONNX file as the timing cache.
+        UsageError: an option that the target or the graph does not have, or a timing cache that is another file.
         OutputError: the place cannot be written, or holds another engine's manifest. Nothing is left there.
     """
     if options.timing_cache is not None:
@@ -78,13 +78,25 @@ def make_plan(onnx: Path, output: Path, options: PlanOptions, *, name_it: bool =
         check_suffix(output, options.target)
     site = _prepare(options)
     path = output / auto_name(site.library, manifest, site.capabilities[0]) if name_it else output
+    _refuse_timing_cache(options.timing_cache, path)
     with ExitStack() as places:
         places.enter_context(result_file(path))
         if options.timing_cache is not None:
             places.enter_context(result_file(options.timing_cache))
         check_sidecar(path)
-        build = _describe_build(site, onnx, data, path, options)
+        named = [".", "--auto-name"] if name_it else [path.name]
+        build = _describe_build(site, onnx, data, named, options)
         return _make(onnx, data, path, replace(manifest, build=build), precision, site, options)
+
+
+def _refuse_timing_cache(cache: Path | None, output: Path) -> None:
+    """It would be replaced by the engine or by its manifest.
+
+    Raises:
+        UsageError: naming it.
+    """
+    if cache is not None and cache.resolve() in {output.resolve(), sidecar_path(output).resolve()}:
+        raise UsageError(f"--timing-cache {cache}: is where the engine or its manifest goes; give it a name of its own")
 
 
 def _read(onnx: Path) -> tuple[Manifest, bytes]:
@@ -113,8 +125,8 @@ def _prepare(options: PlanOptions) -> _Site:
     return _Site(library, driver, [driver.gpus[0].compute_capability])
 
 
-def _describe_build(site: _Site, onnx: Path, data: bytes, output: Path, options: PlanOptions) -> Build:
-    words = ["mdexport", "plan", onnx.name, "--output", output.name, *options.arguments()]
+def _describe_build(site: _Site, onnx: Path, data: bytes, named: list[str], options: PlanOptions) -> Build:
+    words = ["mdexport", "plan", onnx.name, "--output", *named, *options.arguments()]
     timed = site.driver is not None and options.target == "tensorrt"
     return Build(
         target=options.target,

@@ -21,7 +21,7 @@ class Need:
     """One thing that an engine needs.
 
     Attributes:
-        what: `GPU`, `library`, `platform`, `driver` or `L4T`.
+        what: `GPU`, `library`, `platform`, `driver`, `program` or `L4T`.
         needs: of it.
         here: on the machine.
         verdict: `yes`, `no` or `unsure`.
@@ -40,8 +40,15 @@ def list_needs(build: Build, machine: Machine) -> Iterator[Need]:
     yield _rtx_gpu(build, machine) if build.target == "rtx" else _tensorrt_gpu(build, machine)
     yield _library(build, machine)
     yield _platform(build, machine)
-    if build.driver is not None:
-        yield _driver(build.driver, machine)
+    yield _driver(build.driver, machine)
+    if "version-compatible" in build.options:
+        yield Need(
+            "program",
+            "one that runs the code in the plan, or TensorRT's lean runtime",
+            "mdrun does neither",
+            "no",
+            "built with --version-compatible; build it without for mdrun",
+        )
     if build.l4t is not None or machine.l4t is not None:
         same = build.l4t == machine.l4t
         remark = "" if same else "JetPack sets the TensorRT version, which the line above compares"
@@ -116,11 +123,14 @@ def _platform(build: Build, machine: Machine) -> Need:
     return Need("platform", build.platform, machine.platform, "no", "plans never change platform")
 
 
-def _driver(built: str, machine: Machine) -> Need:
-    needs = f"CUDA driver {built} or newer"
+def _driver(built: str | None, machine: Machine) -> Need:
+    """`built`: the driver beside which it was built; None where there was none, as TensorRT for RTX wants none."""
+    needs = "a CUDA driver that the library takes" if built is None else f"CUDA driver {built} or newer"
     if machine.driver is None:
         return Need("driver", needs, "none", "no", machine.without_driver)
     here = machine.driver.version
+    if built is None:
+        return Need("driver", needs, here, "yes", "built without one: loading it tells")
     if _numbers(here) >= _numbers(built):
         return Need("driver", needs, here, "yes")
     return Need("driver", needs, here, "unsure", "older than the one it was built with")

@@ -14,6 +14,8 @@ from mdrun.manifest import DIGEST_CHARS, Build, Manifest
 
 SUFFIXES = {"tensorrt": (".plan", ".engine"), "rtx": (".rtx",)}  # of engine files, by target
 MAKER = "mdexport plan"
+RTX_KNOWS = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")  # TensorRT for RTX 1.7: no Jetson, of data centres Ampere
+TURING = "7.5"  # left out unless asked for: NVIDIA advises an engine of its own, and seen, it makes FP16 19 % larger
 
 
 def check_kind(path: Path, manifest: Manifest) -> None:
@@ -65,10 +67,27 @@ def _check_size(path: Path, size: int, build: Build | None) -> None:
 
 
 def rebuild_command(build: Build, driver: Driver | None) -> str:
-    """The command of then; for a GPU here that the engine was told to leave out, with that GPU."""
-    if build.target != "rtx" or "compute-capability" not in build.options or driver is None:
+    """The command that builds an engine for the GPU here: that of then, with what has to differ.
+
+    A GPU that TensorRT for RTX leaves out unless asked is asked for; one that it does not know gets a plan of TensorRT.
+    """
+    if build.target != "rtx" or driver is None:
         return build.command
     here = driver.gpus[0].compute_capability
     if here in build.compute_capabilities:
         return build.command
+    if here not in RTX_KNOWS and float(here) < float(RTX_KNOWS[-1]):
+        return _with_tensorrt(build.command)
+    if here != TURING and "compute-capability" not in build.options:
+        return build.command  # all that the library knows, and a newer release knows newer ones
     return f"{build.command} {shlex.join(['--compute-capability', here])}"
+
+
+def _with_tensorrt(command: str) -> str:
+    """The command for TensorRT, whose plans are for the GPU that builds them."""
+    words = shlex.split(command)
+    for option in ("--target", "--compute-capability"):
+        while option in words:
+            del words[words.index(option) : words.index(option) + 2]
+    suffix = SUFFIXES["tensorrt"][0]
+    return shlex.join(word.removesuffix(".rtx") + suffix if word.endswith(".rtx") else word for word in words)
