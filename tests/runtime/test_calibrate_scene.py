@@ -173,6 +173,7 @@ def test_a_real_rig_of_lepton_size_is_found_from_several_pairs(real_data: Path) 
     assert np.median(_errors(found.homography, truth, (160, 120))) < 1
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 def test_the_command_measures_on_the_pixels_as_they_are(real_data: Path, tmp_path: Path) -> None:
     """A stretched contrast gives other edges: of this pair too few would agree."""

@@ -124,8 +124,8 @@ main()
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("delay", [0.0, 0.01, 0.03])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("delay", [0.0, *(pytest.param(later, marks=pytest.mark.slow) for later in (0.01, 0.03))])
 def test_a_second_signal_ends_at_once_and_leaves_nothing(
     bench: Path, tmp_path: Path, number: signal.Signals, delay: float
 ) -> None:

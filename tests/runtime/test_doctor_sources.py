@@ -216,12 +216,14 @@ def machine() -> list[Check]:
     return commands.examine_machine()
 
 
+@pytest.mark.slow
 def test_this_machine_runs_the_engines_that_ship(machine: list[Check]) -> None:
     runs = [check for check in machine if "infer_ms" in check.data]
     assert {check.data["name"] for check in runs} == {"md-r18-slim", "md-r18-slim_int8", "md-r18-slim-visible_int8"}
     assert exit_code(machine) == 0, [check for check in machine if check.code]
 
 
+@pytest.mark.slow
 def test_json_has_stable_keys(
     machine: list[Check], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -235,6 +237,7 @@ def test_json_has_stable_keys(
     assert {check["status"] for check in found["checks"]} <= {"ok", "warning", "missing", "broken"}
 
 
+@pytest.mark.slow
 def test_the_table_tells_how_to_mend(
     machine: list[Check], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

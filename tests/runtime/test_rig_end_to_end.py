@@ -101,6 +101,7 @@ def rig(tmp_path: Path) -> Iterator[tuple[Running, RtspServer, RtspServer, Liste
             listener.close()
 
 
+@pytest.mark.slow
 def test_two_cameras_page_broker_files_and_a_pulled_camera(
     rig: tuple[Running, RtspServer, RtspServer, Listener, Path],
 ) -> None:

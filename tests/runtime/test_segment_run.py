@@ -241,6 +241,7 @@ def test_a_signal_before_the_first_result(areas: Path, cameras: tuple[str, str],
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"results.jsonl", "summary.json"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("delay", [0.0, 0.02])
 def test_a_second_signal_leaves_no_label_map(areas: Path, tmp_path: Path, delay: float) -> None:
     street = "test://street?seed=1&width=320&height=240&duration=60"

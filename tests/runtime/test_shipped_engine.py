@@ -111,6 +111,7 @@ def test_without_its_thermal_image_it_refuses_to_guess(capfd: pytest.CaptureFixt
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 def test_it_is_as_accurate_as_its_manifest_says(real_data: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """MSRS validation pairs through the runtime, thermal at 160x128."""

@@ -148,7 +148,10 @@ def _sockets(pid: int) -> list[str]:
 
 
 @pytest.mark.skipif(bool(RtspServer.missing()), reason=RtspServer.missing() or "there")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, *(pytest.param(other, marks=pytest.mark.slow) for other in (signal.SIGINT, signal.SIGKILL))],
+)
 def test_no_process_outlives_a_rig_whose_servers_say_nothing(
     number: signal.Signals, silent: int, tmp_path: Path
 ) -> None:
