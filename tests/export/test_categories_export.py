@@ -26,7 +26,7 @@ def test_from_pairs_to_results(tmp_path: Path, capsys: pytest.CaptureFixture[str
     """Every forklift and every dog is found: in training, by the engine, in half precision, by `mdrun`."""
     root, engine, half = write_own(tmp_path / "coco", FEWEST), tmp_path / "own.onnx", tmp_path / "half.onnx"
     named = ("data.sets=[coco]", "data.validation=coco", "data.classes=[forklift,dog]", f"data.root={tmp_path}")
-    length = ("optimiser.iterations=150", "evaluate_every=150", "optimiser.batch_size=4")
+    length = ("optimiser.iterations=100", "evaluate_every=100", "optimiser.batch_size=4")
     config = load_config(None, (*TINY, *SHORT, *length, *named))
     trained = baseline.train(config, tmp_path / "run", "mdtrain train baseline")
     found = [trained.accuracy.scores[f"{name}/ap50"] for name in OWN]
