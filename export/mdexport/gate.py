@@ -21,7 +21,8 @@ from mdrun.manifest import Change, Manifest, Parity
 from mdrun.postprocess import Postprocess
 from mdrun.segment import resize_labels
 from mdtrain.config import MEANS
-from mdtrain.data.records import CLASSES, LABEL_CLASSES, Record
+from mdtrain.data.categories import index_of
+from mdtrain.data.records import LABEL_CLASSES, Record
 from mdtrain.metrics.classes import class_scores
 from mdtrain.metrics.coco import Found
 from mdtrain.metrics.energy import separation
@@ -208,7 +209,7 @@ def _score_difference(before: Outputs, after: Outputs) -> float:
 
 
 def box_measures(manifest: Manifest, scenes: Sequence[Scene], outputs: Sequence[Outputs]) -> dict[str, float]:
-    """AP50 of persons and the mean over the classes that occur, and the detection rate of persons: intact scenes."""
+    """AP50 and detection rate of persons, where they are a class, and the mean AP50 over all: intact scenes."""
     postprocess = Postprocess(manifest, None)
     records, found = [], []
     for scene, output in zip(scenes, outputs, strict=True):
@@ -218,17 +219,17 @@ def box_measures(manifest: Manifest, scenes: Sequence[Scene], outputs: Sequence[
             detections = postprocess(output | {"scores": scores}, (width, height))
             records.append(scene.record)
             found.append(Found(detections.boxes_xyxy, detections.scores, detections.classes))
-    of_all = pair_scores(records, found)["all"]
-    measures = {"person/ap50": of_all["classes"]["person"]["ap50"], "mean/ap50": of_all["ap50"]}
-    missed = _miss_rate(records, found)
-    if missed is not None:
-        measures[DETECTION_RATE] = 1 - missed
+    of_all, person = pair_scores(records, found, manifest.classes)["all"], index_of("person", manifest.classes)
+    measures = {"mean/ap50": of_all["ap50"]}
+    if person is not None:
+        measures = {"person/ap50": of_all["classes"][manifest.classes[person]]["ap50"]} | measures
+        missed = _miss_rate(records, found, person)
+        measures[DETECTION_RATE] = None if missed is None else 1 - missed
     return {name: value for name, value in measures.items() if value is not None}
 
 
-def _miss_rate(records: Sequence[Record], found: Sequence[Found]) -> float | None:
+def _miss_rate(records: Sequence[Record], found: Sequence[Found], person: int) -> float | None:
     """Log-average miss rate of persons, as the paper judges."""
-    person = CLASSES.index("person")
     truths = [truth_of(record) for record in records]
     persons = [truth.boxes_xyxy[truth.classes == person] for truth in truths]
     of_persons = [(one.boxes_xyxy[mine], one.scores[mine]) for one in found for mine in [one.classes == person]]

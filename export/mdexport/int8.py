@@ -33,7 +33,6 @@ from mdrun.backends.base import Outputs
 from mdrun.command import warn
 from mdrun.errors import UsageError
 from mdrun.manifest import Manifest
-from mdrun.preprocess import thermal_rule
 from mdtrain.outputs import result_file
 
 CALIBRATION_LIST = "train"
@@ -77,7 +76,7 @@ class Calibration(NamedTuple):
             refuse_grey(self.pairs, scenes)
             described = f"{len(scenes)} pairs of {self.pairs}"
         else:
-            records = self.pairs.read(self.split, thermal_rule(manifest))
+            records = self.pairs.read_for(manifest, self.split)
             scenes = intact(manifest, spread(records, min(self.number, len(records))))
             described = f"{len(scenes)} pairs of {self.pairs} {self.split}{count_times(scenes)}"
         refuse_blank(scenes)

@@ -16,7 +16,7 @@ from mdrun.manifest import Manifest
 from mdrun.preprocess import Preprocess, thermal_rule
 from mdrun.thermal.normalise import Rule
 from mdtrain.commands.labelled import LABELS
-from mdtrain.data.records import EIGHT_BITS, MOST_STRETCH, Record, check_command, check_records, use_rule
+from mdtrain.data.records import CLASSES, EIGHT_BITS, MOST_STRETCH, Record, check_command, check_records, use_rule
 from mdtrain.data.sets import DEFAULT_LABELS, SET_NAMES, SetName, read_set
 
 FEWEST = 16  # pairs: below it neither ranges nor rates say anything
@@ -45,8 +45,17 @@ class PairSet(NamedTuple):
         """Files and folders that are read."""
         return (self.folder,)
 
-    def read(self, split: str, rule: Rule = EIGHT_BITS) -> list[Record]:
-        """Pairs of one list, each once, all of whose files are there; `rule` is that of the engine's thermal input.
+    def read_for(self, manifest: Manifest, split: str) -> list[Record]:
+        """`read` by the rule of the engine's thermal input and, of detectors, with their categories."""
+        return self.read(split, thermal_rule(manifest), manifest.classes if manifest.task == "detect" else CLASSES)
+
+    def read(self, split: str, rule: Rule = EIGHT_BITS, categories: Sequence[str] = CLASSES) -> list[Record]:
+        """Pairs of one list, each once, all of whose files are there.
+
+        Args:
+            split: the list.
+            rule: of thermal images.
+            categories: names of boxes, by class index; the others are left out.
 
         Raises:
             SourceError: a folder, a list or a file is missing, or the list is empty.
@@ -58,7 +67,7 @@ class PairSet(NamedTuple):
                 raise SourceError(
                     f"{self.folder / missing[0]}: no such folder, wanted vi/ and ir/, a camera each; copy it"
                 )
-        labels: dict[str, Any] = {}
+        labels: dict[str, Any] = {"categories": categories}
         if self.labels is not None:
             labels["kaist_labels" if self.name == "kaist" else "labels"] = self.labels
         listed = read_set(self.name, self.folder, split, **labels)

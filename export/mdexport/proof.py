@@ -19,7 +19,6 @@ from mdrun.backends.ort import CPU, import_onnxruntime, library_errors, words_of
 from mdrun.errors import DataError, EngineError, UsageError
 from mdrun.manifest import Manifest, Parity
 from mdrun.onnx_file import graph_sha256
-from mdrun.preprocess import thermal_rule
 from mdrun.verified import find_doubt
 from mdtrain.data.records import Record
 from mdtrain.metrics.energy import energy_threshold
@@ -116,7 +115,7 @@ def gate_scenes(manifest: Manifest, pairs: PairSet, split: str) -> list[Scene]:
         SourceError: they cannot be read.
         DataError: they cannot be read, or have no labels of the engine's task.
     """
-    records = pairs.read(split, thermal_rule(manifest))
+    records = pairs.read_for(manifest, split)
     _refuse_unlabelled(manifest, records)
     scenes = intact(manifest, spread(records, min(MOST_GATE_PAIRS, len(records))))
     return scenes + altered(scenes)
@@ -129,7 +128,8 @@ def _refuse_unlabelled(manifest: Manifest, records: Sequence[Record]) -> None:
     elif manifest.task == "classify":
         wanted, labelled = "known class", any(record.class_name in manifest.classes for record in records)
     else:
-        wanted, labelled = "box", any(len(record.boxes) for record in records)
+        wanted = f"box of {', '.join(manifest.classes)}"
+        labelled = any(len(record.boxes) for record in records)
     if not labelled:
         raise DataError(
             f"{records[0].visible_file.path}: neither it nor any other of {len(records)} pairs has a {wanted}, and an "

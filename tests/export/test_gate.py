@@ -95,6 +95,23 @@ def test_identical_boxes_pass_with_no_difference(precision: str) -> None:
     assert (parity.reference, parity.data, parity.pairs) == (*NAMES, 1)
 
 
+@pytest.mark.parametrize(
+    ("classes", "measured"),
+    [
+        (["forklift", "dog", "crane"], {"mean/ap50"}),
+        (["dog", "crane", "Person"], {"person/ap50", "mean/ap50", "person/detection_rate"}),
+    ],
+)
+def test_an_engine_of_other_categories_is_judged_by_their_mean(classes: list[str], measured: set[str]) -> None:
+    """AP50 of persons is measured where they are a class, wherever it stands; the limits hold for all."""
+    manifest = replace(DETECTOR, classes=classes)
+    same, worse = (judge(manifest, scenes(), [detections()], [got], "fp16", NAMES) for got in (detections(), moved(40)))
+    assert (set(same.metrics), same.passed) == (measured, True)
+    assert {name: change.engine for name, change in same.metrics.items()} == dict.fromkeys(measured, pytest.approx(1))
+    assert worse.limits.keys() == measured | {"matched"}
+    assert not worse.passed
+
+
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_identical_label_maps_pass_with_no_difference(precision: str) -> None:
     outputs = [labels(label_map(), 0.5)]

@@ -126,7 +126,7 @@ def test_boxes_are_judged_by_boxes(detector: Made, tmp_path: Path) -> None:
     pairs = write_pairs(tmp_path / "empty")
     for path in (pairs / "labels" / "fusion").iterdir():
         path.write_text("")
-    with pytest.raises(DataError, match="has a box, and an engine of the task detect is judged by them"):
+    with pytest.raises(DataError, match="has a box of person, bicycle, car, and an engine of the task detect is"):
         gate_scenes(read_manifest(detector.engine), PairSet("msrs", pairs), "val")
 
 

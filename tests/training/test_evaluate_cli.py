@@ -126,7 +126,7 @@ def write_lines(path: Path, *lines: object) -> Path:
 
 def test_msrs_engine(run: Eval, tree: Path, tmp_path: Path) -> None:
     """The engine numbers its classes in another order than the set."""
-    engine = write_engine(tmp_path / "hottest.onnx", ["car", "person"])
+    engine = write_engine(tmp_path / "hottest.onnx", ["car", "person", "bicycle"])
     outcome = run("msrs", "--data", tree, "--engine", engine, "--json")
     assert (outcome.code, outcome.err) == (0, "")
     scores = outcome.json
@@ -162,7 +162,7 @@ def test_msrs_results(run: Eval, tree: Path, tmp_path: Path) -> None:
 
 
 def test_msrs_engine_and_its_results_agree(run: Eval, tree: Path, tmp_path: Path) -> None:
-    engine = write_engine(tmp_path / "hottest.onnx", ["car", "person"])
+    engine = write_engine(tmp_path / "hottest.onnx", ["car", "person", "bicycle"])
     by_engine = run("msrs", "--data", tree, "--engine", engine, "--json").json
     score = by_engine["all"]["classes"]["person"]["best_f1"]["threshold"]
     found = line("00001D.jpg", ("person", score, PERSON), ("car", score, CAR))

@@ -16,7 +16,7 @@ from mdrun.thermal.normalise import Rule
 from mdtrain.cli import mdtrain
 from mdtrain.commands.labelled import read_labelled
 from mdtrain.config import load_config
-from mdtrain.data.records import MAX_WIDTH, check_command, check_records, keep_images, read_image
+from mdtrain.data.records import CLASSES, MAX_WIDTH, check_command, check_records, keep_images, read_image
 from mdtrain.data.sets.mfnet import read_mfnet
 from mdtrain.data.sets.msrs import read_msrs
 from mdtrain.loop import read_records
@@ -94,7 +94,7 @@ def test_the_command_that_lists_all_missing_files(tmp_path: Path, capfd: pytest.
     (root / "labels" / "fusion").rename(root / "labels" / "infrared")
     (root / "ir" / "00006N.jpg").unlink()
     with pytest.raises(SourceError, match=r"00006N\.jpg is missing; `mdtrain (.*)` lists all$") as caught:
-        read_labelled("msrs", root, "val", "infrared")
+        read_labelled("msrs", root, "val", "infrared", CLASSES)
     command = str(caught.value).split("`")[1]
     assert command == f"mdtrain data check '{root}' --set msrs --split val --labels infrared"
     assert run_command(mdtrain, "mdtrain", [*shlex.split(command)[1:], "--json"]) == 4
@@ -107,6 +107,7 @@ def test_the_command_that_lists_all_missing_files(tmp_path: Path, capfd: pytest.
         ("street", {}, ""),
         ("msrs", {"labels": "fusion", "kaist_labels": "paired"}, ""),
         ("kaist", {"labels": "visible", "kaist_labels": "paired"}, " --kaist-labels paired"),
+        ("coco", {"categories": ("person", "dog")}, " --classes person,dog"),
         ("coco", {"rule": Rule.parse("percentile(1,99)")}, " --normalisation 'percentile(1,99)'"),
     ],
 )

@@ -236,7 +236,7 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
         (
             "coco",
             coco("categories", 0, name="bush"),
-            "none of its categories is learnt: it has bush, tree, this version learns person, bicycle, car only",
+            "none of its categories is learnt: it has bush, tree, wanted some of person, bicycle, car; name your own",
         ),
         ("coco", write("train.json", "[]"), "wanted an object"),
         ("mfnet", unlink("train.txt"), r"train\.txt: no such list of names; the MFNet layout"),

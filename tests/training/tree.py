@@ -124,6 +124,38 @@ def write_coco(root: Path) -> Path:
     return root
 
 
+def write_own(root: Path, pairs: int = 4, size: tuple[int, int] = (160, 120)) -> Path:
+    """Own pairs with own categories: a bright `Forklift` of the visible image, a warm dog of the thermal one.
+
+    `pairs` for training and as many to judge on; `size` is (w, h).
+    """
+    width, height = size
+    rng = np.random.default_rng(0)
+    for camera in ("visible", "thermal"):
+        (root / camera).mkdir(parents=True, exist_ok=True)
+    for split, first in (("train", 0), ("val", 100)):
+        images, boxes = [], []
+        for index in range(first, first + pairs):
+            visible = rng.integers(0, 60, (height, width, 3), dtype=np.uint8)
+            thermal = rng.integers(60, 90, (height, width), dtype=np.uint8)
+            lift, dog = (int(rng.uniform(0.05, 0.15) * width), int(rng.uniform(0.55, 0.65) * width))
+            box = [lift, height // 4, width // 4, height // 2]
+            cv2.rectangle(visible, box, (30, 220, 220), thickness=-1)
+            warm = [dog, height // 2, width // 4, height // 4]
+            cv2.rectangle(thermal, warm, 220, thickness=-1)
+            cv2.imwrite(str(root / "visible" / f"{index:03d}.png"), visible)
+            cv2.imwrite(str(root / "thermal" / f"{index:03d}.png"), thermal)
+            images.append({"id": index, "file_name": f"{index:03d}.png", "width": width, "height": height})
+            boxes += [
+                {"id": 2 * index + place, "image_id": index, "category_id": place, "bbox": bbox}
+                for place, bbox in enumerate((box, warm))
+            ]
+        names = [{"id": 0, "name": "Forklift"}, {"id": 1, "name": "dogs"}, {"id": 2, "name": "people"}]
+        document = {"images": images, "categories": names, "annotations": boxes}
+        (root / f"{split}.json").write_text(json.dumps(document))
+    return root
+
+
 def write_counts(root: Path) -> Path:
     """Own pairs whose thermal images are 16-bit counts: a ramp, noise and a warm person."""
     write_coco(root)

@@ -13,7 +13,6 @@ from mdrun.errors import EngineError
 from mdrun.onnx_file import PLAN_SUFFIXES
 from mdtrain.config import Config
 from mdtrain.data.augment import Sizes
-from mdtrain.data.records import CLASSES, LABEL_CLASSES
 from mdtrain.models.classifier import ClassifierSpec
 from mdtrain.models.detector import DetectorSpec
 from mdtrain.models.segmenter import SegmenterSpec
@@ -34,11 +33,11 @@ def sizes(config: Config) -> Sizes:
 
 def spec_of(config: Config) -> Spec:
     """What the network of a run is made of."""
-    model = config.model
+    model, classes = config.model, len(config.class_names)
     if config.task == "segment":
-        return SegmenterSpec(model.backbone, model.widths, model.output_stride, model.decoder, len(LABEL_CLASSES))
+        return SegmenterSpec(model.backbone, model.widths, model.output_stride, model.decoder, classes)
     if config.task == "classify":
-        return ClassifierSpec(model.backbone, model.widths, len(config.data.classes))
+        return ClassifierSpec(model.backbone, model.widths, classes)
     return DetectorSpec(
         model.backbone,
         model.widths,
@@ -47,7 +46,7 @@ def spec_of(config: Config) -> Spec:
         model.shared_tower,
         model.anchors,
         model.levels,
-        len(CLASSES),
+        classes,
     )
 
 
@@ -135,15 +134,20 @@ def _other_kind(path: Path) -> str | None:
     return "an engine" if path.suffix in ENGINES else None
 
 
-def start_from(model: nn.Module, path: Path, kind: str) -> None:
+def start_from(model: nn.Module, path: Path, kind: str, config: Config) -> None:
     """Give a network the weights of a finished run.
 
     A student of one camera may begin as one of both: it keeps what its first convolution made of that camera's image.
 
     Raises:
-        EngineError: as `load_trained`, or of another architecture; names what differs.
+        EngineError: as `load_trained`, of another architecture, or a detector of other categories; names what differs.
     """
-    finished = load_trained(path, kind).model
+    finished, _, before, _ = load_trained(path, kind)
+    if before.task == config.task == "detect" and before.categories != config.categories:
+        raise EngineError(
+            f"{path}: detects {', '.join(before.categories)}, wanted weights for {', '.join(config.categories)}; "
+            "give both the same data.classes, or leave --start out"
+        )
     weights = finished.state_dict()
     if isinstance(model, Student) and isinstance(finished, Student) and finished.inputs == "both" != model.inputs:
         first = next(name for name, part in finished.named_modules() if part is finished.stem.first) + ".weight"

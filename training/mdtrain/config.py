@@ -15,6 +15,8 @@ from mdrun.problems import Problem, find_problems, in_one_line
 from mdrun.strict import Strict, read_yaml
 from mdrun.thermal.normalise import Rule
 from mdtrain.data.augment import Shrink
+from mdtrain.data.categories import NAMES_WANTED, are_categories
+from mdtrain.data.records import CLASSES, LABEL_CLASSES
 from mdtrain.data.sets import DownloadedSet, SetName
 from mdtrain.data.sets.kaist import KaistLabels
 from mdtrain.data.sets.llvip import FOLDERS as LLVIP_LISTS
@@ -62,7 +64,8 @@ class DataConfig(Strict):
     `validation_list` judges, or several that judge together; `street` can be one. `labels` is the view of MSRS labels,
     `kaist_labels` the version of KAIST's. `normalisation` is the rule by which 16-bit thermal images become 8 bits, as
     docs/thermal.md writes it; `agc8` reads images of 8 bits. `shrink` is how a thermal image is reduced to the sensor's
-    size. `classes` are those of task=classify, in the order of the class index.
+    size. `classes` are those of task=classify, or the categories of boxes of task=detect (none: person, bicycle, car),
+    in the order of the class index.
     """
 
     root: Path = Path("data/rgbt")
@@ -252,8 +255,24 @@ class Config(Strict):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Config:
-        _refuse([*self._of_segmenters(), *self._of_classifiers(), *self._of_batches()])
+        _refuse([*self._of_detectors(), *self._of_segmenters(), *self._of_classifiers(), *self._of_batches()])
         return self
+
+    @property
+    def categories(self) -> list[str]:
+        """Names of the boxes that are read, by class index; tasks that learn no boxes read the default ones."""
+        return self.data.classes if self.task == "detect" and self.data.classes else list(CLASSES)
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of what the network tells apart, by class index."""
+        names = {"detect": self.categories, "segment": list(LABEL_CLASSES), "classify": self.data.classes}
+        return names[self.task]
+
+    def _of_detectors(self) -> Iterator[Conflict]:
+        """Categories whose names can be told apart in files of labels and on command lines."""
+        if self.task == "detect" and not are_categories(self.data.classes):
+            yield Conflict("data.classes", self.data.classes, f"{NAMES_WANTED}, with task=detect")
 
     def _of_segmenters(self) -> Iterator[Conflict]:
         """PSPNet's limits."""

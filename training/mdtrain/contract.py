@@ -9,7 +9,6 @@ from torch import Tensor
 
 from mdrun.manifest import SCHEMA_VERSION, InputSpec, Manifest, Origin, OutputSpec, Thresholds
 from mdtrain.config import Config
-from mdtrain.data.records import CLASSES, LABEL_CLASSES
 from mdtrain.models.weights import hash_weights
 
 TOP_K = 200  # boxes that leave the graph; a crowded KAIST frame has about 30 persons
@@ -56,7 +55,7 @@ def draft_manifest(config: Config, weights: Mapping[str, Tensor], facts: Mapping
         inputs=inputs,
         needs=sorted(inputs, reverse=True),
         outputs=_outputs(config),
-        classes=_classes(config),
+        classes=config.class_names,
         energy=None if (limit := facts.get("energy_threshold")) is None else {"fp32": float(limit)},
         thresholds=Thresholds(report, float(facts["display_score"]), NMS_IOU, 100),
         origin=Origin(
@@ -71,13 +70,6 @@ def draft_manifest(config: Config, weights: Mapping[str, Tensor], facts: Mapping
     )
 
 
-def _classes(config: Config) -> list[str]:
-    """Names, in the order of the class index."""
-    if config.task == "classify":
-        return config.data.classes
-    return list(CLASSES if config.task == "detect" else LABEL_CLASSES)
-
-
 def _outputs(config: Config) -> dict[str, OutputSpec]:
     """What an engine of the task gives."""
     if config.task == "segment":
@@ -88,7 +80,7 @@ def _outputs(config: Config) -> dict[str, OutputSpec]:
             "energy": OutputSpec("float32", [1], "free energy of the pair, mean over the map; high is strange"),
         }
     if config.task == "classify":
-        count = min(TOP_CLASSES, len(config.data.classes))
+        count = min(TOP_CLASSES, len(config.class_names))
         return {
             "scores": OutputSpec("float32", [1, count], "probability, descending"),
             "classes": OutputSpec("int32", [1, count], "index into classes"),

@@ -92,13 +92,13 @@ def read_records(config: Config, task: Task) -> tuple[list[Record], list[Record]
     def read(name: SetName, split: str) -> list[Record]:
         if name == "street":
             assert data.street is not None  # noqa: S101  # DataConfig says so
-            folder, records = data.street, read_street(data.street, split)
+            folder, records = data.street, read_street(data.street, split, config.categories)
         else:
             folder = data.root / name
-            records = read_set(name, folder, split, data.labels, data.kaist_labels)
+            records = read_set(name, folder, split, data.labels, data.kaist_labels, config.categories)
         records = task.select(records)
         use_rule(records, data.rule)
-        command = check_command(name, folder, split, data.labels, data.kaist_labels, data.rule)
+        command = check_command(name, folder, split, data.labels, data.kaist_labels, data.rule, config.categories)
         check_records(records, folder, command)
         return records
 
@@ -298,7 +298,7 @@ def prepare(config: Config, recipe: Recipe, start: Start = FRESH, checkpoint: Pa
             )
         recipe = recipe._replace(facts=recipe.facts | {"backbone_sha256": load_backbone(recipe.model, start.backbone)})
     if start.weights is not None:
-        start_from(recipe.model, start.weights, recipe.kind)
+        start_from(recipe.model, start.weights, recipe.kind, config)
     if config.quantise is not None:
         if start.weights is None and not start.resume:
             raise UsageError(

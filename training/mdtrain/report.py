@@ -15,6 +15,7 @@ from mdrun.command import warn
 from mdrun.errors import DataError, SourceError, UsageError
 from mdtrain.build import WEIGHTS
 from mdtrain.config import TaskName
+from mdtrain.data.records import CLASSES
 from mdtrain.models.weights import hash_weights
 from mdtrain.paper import GAFF, TABLES, TEACHER, PaperRow, PaperTable
 from mdtrain.state import check_same_run
@@ -107,7 +108,8 @@ def _digest(weights: Path) -> str:
 def read_sweeps(folder: Path) -> Found:
     """Rows of every sweep below a folder; the rows of different sweeps of a task have different names.
 
-    Other files of the table's name are left out with a warning, tables of tasks that the paper does not have without.
+    Other files of the table's name and tables of detectors of other categories are left out with a warning, tables of
+    tasks that the paper does not have without.
 
     Raises:
         DataError: two sweeps with the same row.
@@ -131,10 +133,17 @@ def _read(path: Path) -> tuple[TaskName, list[Row]]:
     """Task and rows of a sweep's table; no rows of another file."""
     try:
         table = Table.model_validate_json(path.read_text())
-        return table.task, [_row(entry, path.parent) for entry in table.rows]
     except (OSError, ValueError):  # pydantic's are ValueErrors
         warn("mdtrain", f"{path}: left out, is not the table of a sweep; if it was one, run the sweep again")
         return "detect", []
+    if table.classes is not None:
+        _leave_out(path, table.classes)
+        return table.task, []
+    return table.task, [_row(entry, path.parent) for entry in table.rows]
+
+
+def _leave_out(path: Path, categories: Sequence[str]) -> None:
+    warn("mdtrain", f"{path}: left out, it detects {', '.join(categories)}, the tables want {', '.join(CLASSES)}")
 
 
 def _row(entry: TableRow, sweep: Path) -> Row:
@@ -161,7 +170,7 @@ class Teacher(NamedTuple):
 
 
 def read_teachers(folder: Path) -> dict[TaskName, list[Teacher]]:
-    """The GAFF teachers of each task among the finished runs below a folder.
+    """The GAFF teachers of each task among the finished runs below a folder, detectors of the default categories.
 
     Raises:
         DataError: weights that cannot be read.
@@ -175,11 +184,14 @@ def read_teachers(folder: Path) -> dict[TaskName, list[Teacher]]:
                 continue
             config, facts = json.loads(metadata["config"]), json.loads(metadata["facts"])
             task, fusion, scores = config["task"], config["model"]["fusion"], scores_of(facts)
+            classes = config["data"].get("classes") or list(CLASSES)
             judged_on = next(iter(facts["accuracy"]), "").partition("/")[0]
             experiment = config | {"seed": None, "iterations": config["optimiser"]["iterations"]}
         except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{path}: not the weights of a run ({error!r}); copy it again, or move it away") from error
-        if fusion == "gaff":
+        if task == "detect" and classes != list(CLASSES):
+            _leave_out(path, classes)
+        elif fusion == "gaff":
             found.setdefault(task, []).append(Teacher(path, scores, judged_on, experiment))
     return found
 

@@ -22,6 +22,7 @@ from mdrun.command import warn
 from mdrun.errors import SourceError, UsageError
 from mdtrain.build import load_trained
 from mdtrain.config import Config, TaskName, load_config
+from mdtrain.data.records import CLASSES
 from mdtrain.loop import CHECKPOINT, RESULT, Start, run
 from mdtrain.models.weights import hash_weights, read_backbone
 from mdtrain.outputs import write_text
@@ -124,6 +125,7 @@ class Table(BaseModel):
     """`results.json`."""
 
     task: TaskName
+    classes: list[str] | None = None  # categories of detectors, where they are not the default ones
     rows: list[TableRow]
 
 
@@ -377,7 +379,9 @@ def write_table(rows: Sequence[Row], task: Task, title: str, folder: Path) -> st
         )
         for row in rows
     ]
-    write_text(folder / TABLE, Table(task=task.name, rows=plain).model_dump_json(indent=2))
+    own = None if task.name != "detect" or task.rows == CLASSES else list(task.rows)
+    table = Table(task=task.name, classes=own, rows=plain)
+    write_text(folder / TABLE, table.model_dump_json(indent=2, exclude_none=True))
     return text
 
 

@@ -12,6 +12,7 @@ import click
 
 from mdrun.errors import DataError, SourceError, UsageError
 from mdrun.numbers import FiniteRange
+from mdtrain.commands.labelled import categories_option
 
 SHOWN = 5  # names of a kind; --json has all
 
@@ -36,6 +37,7 @@ def data_group() -> None:
     default="sanitized",
     help="Version of the KAIST labels.",
 )
+@categories_option
 @click.option("--normalisation", default="agc8", show_default=True, help="Rule of 16-bit thermal images.")
 @click.option("--sheet", type=click.Path(path_type=Path), help="PNG to write: labelled pairs of the set.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -46,6 +48,7 @@ def check(
     split: str,
     labels: str,
     kaist_labels: str,
+    categories: tuple[str, ...] | None,
     normalisation: str,
     sheet: Path | None,
     as_json: bool,
@@ -57,7 +60,7 @@ def check(
     from mdrun.thermal.normalise import Rule  # noqa: PLC0415
     from mdtrain.data.check import check_set, draw_sheet  # noqa: PLC0415
     from mdtrain.data.problems import all_findings  # noqa: PLC0415
-    from mdtrain.data.records import refuse_swapped, use_rule  # noqa: PLC0415
+    from mdtrain.data.records import CLASSES, refuse_swapped, use_rule  # noqa: PLC0415
     from mdtrain.data.sets import SET_NAMES, other_lists, read_set  # noqa: PLC0415
     from mdtrain.outputs import result_file  # noqa: PLC0415
 
@@ -65,22 +68,23 @@ def check(
     if layout not in SET_NAMES:
         raise UsageError(f"{folder}: layout {layout!r} is none of {', '.join(SET_NAMES)}; name one with --set")
     kaist: Any = kaist_labels
+    names = categories or CLASSES
     try:
         rule = Rule.parse(normalisation)
     except ValueError as error:
         raise UsageError(f"--normalisation: {error}") from error
     with result_file(sheet) if sheet is not None else nullcontext():
         with all_findings() as found:
-            records = read_set(layout, folder, split, labels, kaist)
+            records = read_set(layout, folder, split, labels, kaist, names)
         use_rule(records, rule)
-        report, usable = check_set(records, (640, 512), found.problems)
+        report, usable = check_set(records, (640, 512), found.problems, names)
         report.left_out, report.other_lists = found.left_out, other_lists(layout, folder, split)
         if as_json:
             click.echo(json.dumps(report.to_json()))
         else:
             _show(f"{folder}, {split}", report)
         if sheet is not None and usable:
-            draw_sheet(usable, f"{layout} {split}", sheet)
+            draw_sheet(usable, f"{layout} {split}", sheet, names)
     if not report.pairs:
         raise SourceError(f"{folder}: the list {split} is empty, wanted one pair at least; fill it or check another")
     _refuse(report, f"{folder}: {len(usable)} of {report.pairs} pairs of {split} can be used")

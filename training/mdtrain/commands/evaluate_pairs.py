@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING
 import click
 
 from mdrun.errors import UsageError
-from mdtrain.commands.labelled import BOX_SETS, default_list, labels_option, layout_of, list_option, read_labelled
+from mdtrain.commands.labelled import (
+    BOX_SETS,
+    categories_option,
+    default_list,
+    labels_option,
+    layout_of,
+    list_option,
+    read_labelled,
+)
 from mdtrain.commands.shown import (
     EXISTING,
     WORST,
@@ -70,8 +78,8 @@ def boxes(
     split = split or default_list(layout)
     facts = {"set": layout, "split": split} | ({"labels": labels} if labels else {})
     title = f"{engine.stem} on {data.name} {split}" + (f", {labels} labels" if labels else "")
-    job = Job(title, facts, engine, None, thermal_size, errors, worst, error_threshold)
-    job.run(lambda: read_labelled(layout, data, split, labels), as_json)
+    job = Job(title, facts, engine, None, None, thermal_size, errors, worst, error_threshold)
+    job.run(lambda categories: read_labelled(layout, data, split, labels, categories), as_json)
 
 
 @click.command(
@@ -89,6 +97,7 @@ def boxes(
 )
 @click.option("--engine", type=EXISTING, help="Engine to run.")
 @click.option("--results", type=EXISTING, help="Results of `mdrun` to judge instead.")
+@categories_option
 @thermal_size_option
 @errors_option
 @worst_option
@@ -101,6 +110,7 @@ def msrs(
     labels: str,
     engine: Path | None,
     results: Path | None,
+    categories: tuple[str, ...] | None,
     thermal_size: tuple[int, int] | None,
     errors: Path | None,
     worst: int | None,
@@ -114,10 +124,12 @@ def msrs(
         raise UsageError(f"got {got} of --engine and --results, wanted one; see `mdtrain eval msrs --help`")
     if thermal_size and not engine:
         raise UsageError("got --thermal-size with --results, which are made already; use it with --engine")
+    if categories and engine:
+        raise UsageError("got --classes with --engine, whose manifest names its own; leave it out")
     title = f"{engine.stem if engine else source} on {data.name} {split}, {labels} labels"
     facts = {"split": split, "labels": labels}
-    job = Job(title, facts, engine, results, thermal_size, errors, worst, error_threshold)
-    job.run(lambda: read_labelled("msrs", data, split, labels), as_json)
+    job = Job(title, facts, engine, results, categories, thermal_size, errors, worst, error_threshold)
+    job.run(lambda names: read_labelled("msrs", data, split, labels, names), as_json)
 
 
 @dataclass(frozen=True)
@@ -129,6 +141,7 @@ class Job:
         facts: what the JSON says about the set.
         engine: to run; None for results.
         results: of `mdrun`; None for an engine.
+        categories: of the results, by class index; None for the default ones. An engine has its own.
         thermal_size: width and height in pixels of the camera to simulate; None leaves the images.
         errors: folder for pictures, or None.
         worst: most pictures, or None.
@@ -139,13 +152,14 @@ class Job:
     facts: Mapping[str, str]
     engine: Path | None
     results: Path | None
+    categories: Sequence[str] | None
     thermal_size: tuple[int, int] | None
     errors: Path | None
     worst: int | None
     error_threshold: float | None
 
-    def run(self, read: Callable[[], list[Record]], as_json: bool) -> None:
-        """Judge the pairs that `read` gives and print scores; pictures if they are asked for.
+    def run(self, read: Callable[[Sequence[str]], list[Record]], as_json: bool) -> None:
+        """Judge the pairs that `read` gives for the categories and print scores; pictures if they are asked for.
 
         Raises:
             UsageError: options that do not go together.
@@ -153,16 +167,18 @@ class Job:
         """
         only_with_errors(self.errors, {"--worst": self.worst, "--error-threshold": self.error_threshold})
         from mdrun.engine import check_range
+        from mdtrain.data.records import CLASSES
         from mdtrain.metrics.box_errors import find_errors
         from mdtrain.metrics.box_pictures import draw_worst
         from mdtrain.metrics.error_folder import error_folder
-        from mdtrain.metrics.pairs import pair_scores, truth_of
+        from mdtrain.metrics.pairs import categories_of, pair_scores, truth_of
 
         check_range("--error-threshold", self.error_threshold, 0, 1)  # NaN is in every range of click
         with error_folder(self.errors) if self.errors is not None else nullcontext() as folder:
-            records = read()
-            found = self._find(records)
-            scores = pair_scores(records, found)
+            categories = categories_of(self.engine) if self.engine is not None else self.categories or CLASSES
+            records = read(categories)
+            found = self._find(records, categories)
+            scores = pair_scores(records, found, categories)
             if folder is not None:
                 shown_as = self._shown_as(scores["all"])
                 judged = zip(records, found, strict=True)
@@ -176,16 +192,15 @@ class Job:
         if folder is not None:
             click.echo(pictures_line(folder, len(records)))
 
-    def _find(self, records: list[Record]) -> list[Found]:
+    def _find(self, records: list[Record], categories: Sequence[str]) -> list[Found]:
         """What the engine finds in each pair, or what the results say."""
-        from mdtrain.data.records import CLASSES
         from mdtrain.metrics.pairs import run_engine
         from mdtrain.metrics.results import read_results
 
         if self.engine is not None:
             return run_engine(self.engine, records, self.thermal_size)
         assert self.results is not None  # noqa: S101  # a command sees to that
-        return read_results(self.results, [record.name for record in records], CLASSES)
+        return read_results(self.results, [record.name for record in records], categories)
 
     def _shown_as(self, scores: Scores) -> BoxRun:
         """What the pictures say about the run; thresholds as --error-threshold describes them."""
@@ -195,10 +210,11 @@ class Job:
         from mdtrain.metrics.box_pictures import BoxRun
 
         if self.engine is None:
-            return BoxRun(self.title, None, True, class_thresholds(scores, self.error_threshold, DISPLAY))
+            thresholds = class_thresholds(scores, self.error_threshold, DISPLAY)
+            return BoxRun(self.title, None, True, thresholds, list(scores["classes"]))
         manifest = read_manifest(resolve(self.engine))
         thresholds = class_thresholds(scores, self.error_threshold, manifest.thresholds.display)
-        return BoxRun(self.title, self.thermal_size, "thermal" in manifest.needs, thresholds)
+        return BoxRun(self.title, self.thermal_size, "thermal" in manifest.needs, thresholds, manifest.classes)
 
 
 def _print_scores(title: str, scores: Mapping[str, Scores]) -> None:

@@ -81,6 +81,9 @@ def robustness(
     from mdrun.engine import check_inputs
     from mdrun.models import resolve
     from mdrun.onnx_file import read_manifest
+    from mdrun.street import DETECTION_CLASSES
+    from mdtrain.data.categories import indices_of
+    from mdtrain.data.records import CLASSES
     from mdtrain.metrics.label_pairs import check_label_maps
     from mdtrain.metrics.robustness import draw_curves, measure
     from mdtrain.outputs import result_file
@@ -95,9 +98,12 @@ def robustness(
         what = f"{LABELS[task]} to judge {engine.stem} by"
         layout = layout_of(name, data, LAYOUTS[task], what, instead=instead)
         split = split or default_list(layout)
-        records = read_labelled(layout, data, split, labels)
+        records = read_labelled(layout, data, split, labels, manifest.classes if task == "detect" else CLASSES)
         if task == "segment":
             check_label_maps(records, data)
+        if task == "detect" and scenes and (indices_of(DETECTION_CLASSES, manifest.classes) < 0).all():
+            click.echo(f"no time differences: scenes show {', '.join(DETECTION_CLASSES)} only", err=True)
+            scenes = 0
         outcomes = measure(
             task, engine, records, scenes, thermal_size, lambda condition: click.echo(condition, err=True)
         )

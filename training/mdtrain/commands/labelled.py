@@ -23,6 +23,27 @@ LABELS = {"msrs": ("fusion", "infrared", "visible"), "kaist": ("sanitized", "ori
 list_option = click.option(
     "--list", "--split", "split", metavar="NAME", help="List of names to evaluate. [default: test of mfnet, else val]"
 )
+
+
+def parse_categories(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    """Names of a text such as `person,dog`, by class index; None where there is none."""
+    from mdtrain.data.categories import NAMES_WANTED, are_categories
+
+    if value is None:
+        return None
+    names = tuple(name.strip() for name in value.split(","))
+    if not are_categories(names):
+        raise click.BadParameter(f"got {value!r}, wanted {NAMES_WANTED}, such as person,dog.", ctx, param)
+    return names
+
+
+categories_option = click.option(
+    "--classes",
+    "categories",
+    metavar="NAMES",
+    callback=parse_categories,
+    help="Categories of the boxes, in the order of data.classes: person,dog. [default: person,bicycle,car]",
+)
 labels_option = click.option(
     "--labels",
     type=click.Choice([label for of_set in LABELS.values() for label in of_set]),
@@ -56,8 +77,10 @@ def layout_of(name: str | None, data: Path, layouts: Sequence[SetName], what: st
     raise UsageError(f"{data}: its name {folder!r} is no layout with {what}; name the layout with --set: {wanted}")
 
 
-def read_labelled(layout: SetName, data: Path, split: str, labels: str | None) -> list[Record]:
-    """The pairs of a list, their files looked at.
+def read_labelled(
+    layout: SetName, data: Path, split: str, labels: str | None, categories: Sequence[str]
+) -> list[Record]:
+    """The pairs of a list with boxes of the categories, their files looked at.
 
     Raises:
         UsageError: labels that the set does not have, or a list.
@@ -70,7 +93,7 @@ def read_labelled(layout: SetName, data: Path, split: str, labels: str | None) -
     if labels is not None and labels not in known:
         wanted = f"wanted {', '.join(known)}" if known else "which has one kind"
         raise UsageError(f"got --labels {labels} for {layout}, {wanted}; leave --labels out for the default")
-    chosen: dict[str, Any] = {}
+    chosen: dict[str, Any] = {"categories": categories}
     if labels is not None:
         chosen["kaist_labels" if layout == "kaist" else "labels"] = labels
     records = read_set(layout, data, split, **chosen)

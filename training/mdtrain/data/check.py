@@ -45,7 +45,7 @@ class SetReport:
         thermal_sizes: the same of the thermal one.
         objects: boxes by class, over all pairs.
         objects_by_night: boxes by class in the pairs that were taken by night.
-        left_out: boxes of own pairs by category, where it is not learnt, and crowds.
+        left_out: boxes by what they are, where that is not one of the categories, and crowds of own pairs.
         day: pairs by day.
         night: pairs by night; pairs of unknown time count in neither.
         classes: pairs by the class of the whole pair, where the set has one.
@@ -98,7 +98,10 @@ class SetReport:
 
 
 def check_set(
-    records: Sequence[Record], size: tuple[int, int], problems: Sequence[Problem] = ()
+    records: Sequence[Record],
+    size: tuple[int, int],
+    problems: Sequence[Problem] = (),
+    categories: Sequence[str] = CLASSES,
 ) -> tuple[SetReport, list[Record]]:
     """Open every file once.
 
@@ -106,6 +109,7 @@ def check_set(
         records: the pairs of a list.
         size: width and height of the network's images, for the speed.
         problems: why the pairs of the list that are no records have no labels, one a pair.
+        categories: names of their boxes by class index.
 
     Returns:
         What was found, and the usable records.
@@ -115,7 +119,7 @@ def check_set(
         _note_error(report, error)
     usable = []
     for record in records:
-        _count_labels(report, record)
+        _count_labels(report, record, categories)
         if _open(report, record):
             usable.append(record)
     report.unpaired = _unpaired(records)
@@ -124,8 +128,8 @@ def check_set(
     return report, usable
 
 
-def _count_labels(report: SetReport, record: Record) -> None:
-    names = [CLASSES[index] for index in record.classes]
+def _count_labels(report: SetReport, record: Record, categories: Sequence[str]) -> None:
+    names = [categories[index] for index in record.classes]
     report.objects.update(names)
     report.empty += not names
     if record.label is not None:
@@ -262,7 +266,7 @@ def _speed(records: Sequence[Record], sizes: Sizes) -> float:
         cv2.setNumThreads(threads)
 
 
-def draw_sheet(records: Sequence[Record], title: str, path: Path) -> None:
+def draw_sheet(records: Sequence[Record], title: str, path: Path, categories: Sequence[str] = CLASSES) -> None:
     """Contact sheet of labelled pairs, evenly spread over the set, in the look of `mdrun`'s own.
 
     Label maps are drawn where there are any, else the class of the pair, else boxes.
@@ -274,7 +278,7 @@ def draw_sheet(records: Sequence[Record], title: str, path: Path) -> None:
     segment = any(record.label_map_file is not None for record in records)
     labels = sorted({record.label for record in records if record.label is not None})
     task = "segment" if segment else "classify" if labels else "detect"
-    classes = list({"segment": LABEL_CLASSES, "classify": labels, "detect": CLASSES}[task])
+    classes = list({"segment": LABEL_CLASSES, "classify": labels, "detect": categories}[task])
     look = Look(title, classes, 0.0, True, task, labels=True)
     sheet = SheetSink(path, look, timed=False)
     places = np.linspace(0, len(records) - 1, min(6, len(records))).round().astype(int)

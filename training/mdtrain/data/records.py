@@ -1,7 +1,7 @@
 """One labelled pair. Images are decoded when they are asked for, and kept as far as memory is granted.
 
-Classes of boxes everywhere: 0 person, 1 bicycle, 2 car. Classes of label maps are MFNet's nine. Classes of whole pairs
-are names, which each training puts in an order of its own.
+Classes of boxes are indices into the categories that a set was read with, by default CLASSES. Classes of label maps are
+MFNet's nine. Classes of whole pairs are names, which each training puts in an order of its own.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mdrun.thermal.normalise import Rule, normalise
 from mdtrain.data.png import read_four_channels, read_label_map
 from mdtrain.metrics.kaist_images import ImageTruth
 
-CLASSES = ("person", "bicycle", "car")
+CLASSES = ("person", "bicycle", "car")  # categories of boxes where none are named
 LABEL_CLASSES = LABEL_NAMES  # of label maps: index 0 is unlabelled, the background
 IGNORE_LABEL = 255  # pixels of label maps that neither losses nor measures look at
 MAX_WIDTH = 800  # twice the default network's width; larger files only cost memory and time
@@ -126,7 +126,7 @@ class Record:
         visible_file: the visible image.
         thermal_file: the thermal one, the same field of view.
         boxes: (G, 4) float32 xyxy, fractions of the image in [0, 1].
-        classes: (G,) int64.
+        classes: (G,) int64, indices into the categories that the set was read with.
         night: taken by night; None where the set does not say.
         label_map_file: classes of all pixels, the same field of view; None where there are only boxes.
         label: class of the whole pair, where the set has one; see `class_name`.
@@ -287,6 +287,7 @@ def check_command(
     labels: str = "fusion",
     kaist_labels: str = "sanitized",
     rule: Rule = EIGHT_BITS,
+    categories: Sequence[str] = CLASSES,
 ) -> str:
     """The command that shows what is wrong with a list, with the options that `read_set` was given."""
     words = ["mdtrain", "data", "check", str(folder), "--set", layout, "--split", split]
@@ -296,6 +297,8 @@ def check_command(
         words += ["--kaist-labels", kaist_labels]
     if rule != EIGHT_BITS:
         words += ["--normalisation", str(rule)]
+    if tuple(categories) != CLASSES:
+        words += ["--classes", ",".join(categories)]
     return shlex.join(words)
 
 

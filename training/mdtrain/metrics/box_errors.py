@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mdrun.boxes import Boxes, iou_matrix
-from mdtrain.data.records import CLASSES
 from mdtrain.metrics.coco import Found, Scores, Truth
 
 MATCH_IOU = 0.5
@@ -63,8 +62,8 @@ def class_thresholds(scores: Scores, fixed: float | None, otherwise: float) -> l
         otherwise: for classes without a best F1: nothing of them is in the truth, or nothing was found.
     """
     if fixed is not None:
-        return [fixed] * len(CLASSES)
-    best = [scores["classes"][name]["best_f1"] for name in CLASSES]
+        return [fixed] * len(scores["classes"])
+    best = [of_class["best_f1"] for of_class in scores["classes"].values()]
     return [otherwise if entry is None else entry["threshold"] for entry in best]
 
 

@@ -13,7 +13,7 @@ from mdrun.boxes import Boxes, scale
 from mdrun.sinks.scene import INK, MUTED, PAPER, Tag, draw_tags, pane_size
 from mdrun.sinks.sheet import BACKGROUND
 from mdrun.sinks.text import Colour, Image, draw_text, text_width
-from mdtrain.data.records import CLASSES, Record
+from mdtrain.data.records import Record
 from mdtrain.metrics.box_errors import MATCH_IOU, PairErrors, most_errors_first
 from mdtrain.metrics.error_folder import TIMES, ErrorFolder
 from mdtrain.metrics.error_frame import (
@@ -72,7 +72,7 @@ class BoxRun(Run):
     """
 
     thresholds: Sequence[float]
-    classes: Sequence[str] = CLASSES
+    classes: Sequence[str]
     outlines: Sequence[Outline] = (HIT, MISS, ALARM)
 
     @property
@@ -126,7 +126,7 @@ def draw_pair(record: Record, errors: PairErrors, run: BoxRun) -> Image:
     right = thermal_pane(seen_by(record.thermal, run.thermal_size), size, run.thermal_used)
     marks = [
         (outline, Tag(text, outline.colour, corner))
-        for outline, boxes, texts, chosen in _kinds(errors)
+        for outline, boxes, texts, chosen in _kinds(errors, run.classes)
         for corner, text, wanted in zip(_corners(boxes, frame, size), texts, chosen, strict=True)
         if wanted
     ]
@@ -149,12 +149,12 @@ def _corners(boxes_xyxy: Boxes, frame_wh: tuple[int, int], pane_wh: tuple[int, i
     return corners
 
 
-def _kinds(errors: PairErrors) -> list[tuple[Outline, Boxes, list[str], NDArray[np.bool_]]]:
+def _kinds(errors: PairErrors, classes: Sequence[str]) -> list[tuple[Outline, Boxes, list[str], NDArray[np.bool_]]]:
     """Kinds of boxes, errors first: outline, all boxes that it chooses from, what they are called, which ones."""
     truth, found = errors.truth, errors.found
-    scored = [f"{CLASSES[kind]} {score:.2f}" for kind, score in zip(found.classes, found.scores, strict=True)]
+    scored = [f"{classes[kind]} {score:.2f}" for kind, score in zip(found.classes, found.scores, strict=True)]
     return [
-        (MISS, truth.boxes_xyxy, [f"missed {CLASSES[kind]}" for kind in truth.classes], errors.missed),
+        (MISS, truth.boxes_xyxy, [f"missed {classes[kind]}" for kind in truth.classes], errors.missed),
         (ALARM, found.boxes_xyxy, scored, ~errors.hits),
         (HIT, found.boxes_xyxy, scored, errors.hits),
     ]

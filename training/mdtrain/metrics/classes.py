@@ -66,7 +66,7 @@ def judge_classes(path: Path, records: Sequence[Record], thermal_size: tuple[int
     found: list[int] = []
     energies: list[float] = []
     with Engine.load(path) as engine:
-        refuse_other_task(engine, path, "classify")
+        refuse_other_task(engine.manifest, path, "classify")
         names = engine.manifest.classes
         if strange := [record.class_name for record in records if record.class_name not in names]:
             raise EngineError(

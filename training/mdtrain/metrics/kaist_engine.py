@@ -14,12 +14,12 @@ import numpy as np
 from mdrun.engine import Engine
 from mdrun.errors import DataError, EngineError, OutputError
 from mdrun.files import PartialFile
-from mdtrain.data.records import CLASSES, Record, make_record
+from mdtrain.data.categories import index_of
+from mdtrain.data.records import Record, make_record
 from mdtrain.metrics.kaist import FIRST_PIXEL, Annotations, PersonDetections
 from mdtrain.metrics.kaist_images import HEIGHT, WIDTH
 from mdtrain.metrics.pairs import infer_pair, refuse_other_task
 
-PERSON = CLASSES.index("person")
 Rows = list[tuple[float, float, float, float, float]]  # x, y, w, h in pixels counted from 1, score
 
 
@@ -46,8 +46,9 @@ def person_rows(path: Path, records: Sequence[Record], thermal_size: tuple[int, 
         DataError: an image of another size than KAIST's.
     """
     with Engine.load(path) as engine:
-        refuse_other_task(engine, path, "detect")
-        if "person" not in engine.manifest.classes:
+        refuse_other_task(engine.manifest, path, "detect")
+        person = index_of("person", engine.manifest.classes)
+        if person is None:
             raise EngineError(
                 f"{path}: its classes are {', '.join(engine.manifest.classes)}, wanted person among them; "
                 "choose an engine that detects persons"
@@ -55,7 +56,7 @@ def person_rows(path: Path, records: Sequence[Record], thermal_size: tuple[int, 
         for record in records:
             refuse_other_size(record)
             found = infer_pair(engine, record, thermal_size)
-            persons = found.classes == PERSON
+            persons = found.classes == person
             rows = zip(found.boxes_xyxy[persons].tolist(), found.scores[persons].tolist(), strict=True)
             yield [_row(box, score) for box, score in rows]
 

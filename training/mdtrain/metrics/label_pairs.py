@@ -84,7 +84,7 @@ def judge_labels(
         DataError: a pair without a label map, or one that the engine does not take.
     """
     with Engine.load(path) as engine:
-        refuse_other_task(engine, path, "segment")
+        refuse_other_task(engine.manifest, path, "segment")
         to_set = _class_table(engine.manifest.classes, path)
         for record in records:
             truth, visible, thermal = record.label_map, record.visible, record.thermal

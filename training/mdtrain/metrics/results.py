@@ -23,7 +23,7 @@ def read_results(path: Path, image_names: Sequence[str], class_names: Sequence[s
     Args:
         path: a results.jsonl, plain or gzip.
         image_names: names without ending.
-        class_names: names by class index.
+        class_names: names by class index; upper or lower case.
 
     Raises:
         SourceError: the file is missing, unreadable or damaged.
@@ -55,11 +55,11 @@ def read_results(path: Path, image_names: Sequence[str], class_names: Sequence[s
 
 
 def _detections(entry: Entry, class_names: Sequence[str]) -> Found:
-    index = {name: position for position, name in enumerate(class_names)}
+    index = {name.lower(): position for position, name in enumerate(class_names)}
     rows = [
-        (index[item.text("class")], item.number("score"), item.four("box_xyxy", "x1, y1, x2, y2"))
+        (index[item.text("class").lower()], item.number("score"), item.four("box_xyxy", "x1, y1, x2, y2"))
         for item in entry.entries("detections")
-        if item.text("class") in index
+        if item.text("class").lower() in index
     ]
     return Found(
         boxes_xyxy=np.array([box for _, _, box in rows], dtype=np.float32).reshape(-1, 4),

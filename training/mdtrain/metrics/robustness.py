@@ -19,12 +19,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mdrun.street import Street, random_config
+from mdrun.street import DETECTION_CLASSES, Street, random_config
+from mdtrain.data.categories import indices_of
 from mdtrain.data.records import CLASSES, ImageFile, LabelFile, Record
 from mdtrain.data.street_set import LATEST_S, MOST_HIDDEN, is_night
 from mdtrain.metrics.kaist_images import MISS_RATES
 from mdtrain.metrics.label_pairs import GROUPS, group_json, group_pairs, judge_labels
-from mdtrain.metrics.pairs import Alter, miss_rates_of, pair_scores, run_engine
+from mdtrain.metrics.pairs import Alter, categories_of, miss_rates_of, pair_scores, run_engine
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,30 +72,33 @@ class Measure:
         name: of the numbers.
         judge: scores of an engine on pairs, for a simulated thermal camera and altered images.
         columns: the numbers of scores that tables show, in [0, 1]; None where there is none.
-        curves: those of the columns that plots show, where there are no miss rates.
+        curves: names of those of the columns that plots show, where there are no miss rates.
     """
 
     name: str
     judge: Callable[[Path, Sequence[Record], tuple[int, int] | None, Alter | None], Mapping[str, Any]]
     columns: Callable[[Mapping[str, Any]], dict[str, float | None]]
-    curves: Sequence[str]
+    curves: Callable[[Mapping[str, Any]], Sequence[str]]
 
 
 def _judge_boxes(
     engine: Path, records: Sequence[Record], thermal_size: tuple[int, int] | None, alter: Alter | None
 ) -> Mapping[str, Any]:
-    found = run_engine(engine, records, thermal_size, alter)
+    categories, found = categories_of(engine), run_engine(engine, records, thermal_size, alter)
     height, width = records[0].visible.shape[:2]  # of all where there are miss rates: KAIST's are alike
-    rates = miss_rates_of(records, found, (width, height))
+    rates = miss_rates_of(records, found, categories, (width, height))
     told = {group: rates[name] for group, name in zip(GROUPS, MISS_RATES, strict=True)} if rates else {}
     by_group = {group: None if math.isnan(rate) else rate for group, rate in told.items()}
-    return pair_scores(records, found) | ({"miss_rate": by_group} if by_group else {})
+    return pair_scores(records, found, categories) | ({"miss_rate": by_group} if by_group else {})
 
 
 def _box_columns(scores: Mapping[str, Any]) -> dict[str, float | None]:
-    persons = [scores[group]["classes"]["person"]["ap50"] for group in GROUPS]
-    others = [scores["all"]["classes"][name]["ap50"] for name in ("bicycle", "car")]
-    columns = dict(zip(("person", "by day", "by night", "bicycle", "car"), (*persons, *others), strict=True))
+    first, *others = scores["all"]["classes"]
+    columns = {
+        name: scores[group]["classes"][first]["ap50"]
+        for name, group in zip((first, "by day", "by night"), GROUPS, strict=True)
+    }
+    columns |= {name: scores["all"]["classes"][name]["ap50"] for name in others}
     rates = scores.get("miss_rate", {})
     return columns | dict(zip(MISS_RATE_COLUMNS, rates.values(), strict=False))
 
@@ -113,8 +117,8 @@ def _label_columns(scores: Mapping[str, Any]) -> dict[str, float | None]:
 
 
 MEASURES = {
-    "detect": Measure("AP50", _judge_boxes, _box_columns, CLASSES),
-    "segment": Measure("class accuracy", _judge_labels, _label_columns, ("mean", "person", "car")),
+    "detect": Measure("AP50", _judge_boxes, _box_columns, lambda scores: list(scores["all"]["classes"])),
+    "segment": Measure("class accuracy", _judge_labels, _label_columns, lambda _: ("mean", "person", "car")),
 }
 
 
@@ -165,21 +169,24 @@ def shifted(pixels: float, seed: int = 0) -> Alter:
     return alter
 
 
-def skewed_scenes(scenes: int, skews_ms: Sequence[float] = SKEWS_MS, seed: int = 9) -> dict[float, list[Record]]:
+def skewed_scenes(
+    scenes: int, skews_ms: Sequence[float] = SKEWS_MS, seed: int = 9, categories: Sequence[str] = CLASSES
+) -> dict[float, list[Record]]:
     """Synthetic street pairs by the age of their thermal image against the visible one, whose labels they have.
 
     Real sets of single pairs cannot show a time difference; the renderer's persons, cyclists and cars move as they do.
     """
     records: dict[float, list[Record]] = {skew_ms: [] for skew_ms in skews_ms}
+    known = indices_of(DETECTION_CLASSES, categories)
     for index in range(scenes):
         config = random_config(seed * 100_003 + index, *STREET_SIZE)
         street = Street(config)
         time_s = 1.0 + float(np.random.default_rng((seed, index)).uniform(0, LATEST_S))
         labels = street.labels(time_s)
-        seen = labels.occlusion <= MOST_HIDDEN
+        seen = (labels.occlusion <= MOST_HIDDEN) & (known[labels.classes] >= 0)
         visible = ImageFile(Path("street"), colour=True, kept=street.visible(time_s))
         boxes = (labels.boxes_xyxy[seen] / np.array(STREET_SIZE * 2)).astype(np.float32)
-        classes, night = labels.classes[seen].astype(np.int64), is_night(config)
+        classes, night = known[labels.classes[seen]], is_night(config)
         label_map = LabelFile(Path("street"), kept=labels.label_map)
         for skew_ms, of_skew in records.items():
             older = street.thermal_at(time_s - skew_ms / 1000, *STREET_SIZE, config.noise)
@@ -221,7 +228,8 @@ def measure(
         add("misalignment", f"{pixels} px", pixels, records, shifted(pixels))
     if scenes:
         progress(f"drawing {scenes} street scenes")
-        for skew_ms, pairs in skewed_scenes(scenes).items():
+        categories = categories_of(engine) if task == "detect" else CLASSES
+        for skew_ms, pairs in skewed_scenes(scenes, categories=categories).items():
             add("skew", f"{skew_ms:g} ms", skew_ms, pairs, None)
     return outcomes
 
@@ -255,10 +263,11 @@ def _draw_group(axis: Axes, shown: Measure, group: str, outcomes: Sequence[Outco
     """One panel; a curve without a number, as of a class that does not occur, is left out and keeps its colour."""
     columns = [shown.columns(outcome.scores) for outcome in outcomes]
     rated = bool(columns) and all(MISS_RATE_COLUMNS[0] in column for column in columns)
-    colours = {name: f"C{index}" for index, name in enumerate([*shown.curves, *MISS_RATE_COLUMNS])}
+    names = shown.curves(outcomes[0].scores) if outcomes else ()
+    colours = {name: f"C{index}" for index, name in enumerate([*names, *MISS_RATE_COLUMNS])}
     by_name = {
         name: np.array([column[name] for column in columns], np.float64)
-        for name in (MISS_RATE_COLUMNS if rated else shown.curves)
+        for name in (MISS_RATE_COLUMNS if rated else names)
     }
     told = [(name, values, colours[name]) for name, values in by_name.items()]
     curves = [curve for curve in told if outcomes and np.isfinite(curve[1]).all()]

@@ -101,14 +101,14 @@ def _fit(student: Config, teacher: Config) -> Config:
     """The student's configuration with an adapter where the widths differ.
 
     Raises:
-        UsageError: another task or kind of teacher, another fusion stride, or weights to inherit that do not fit.
+        UsageError: another task or kind of teacher, other classes, another fusion stride, or weights to inherit that do
+            not fit.
     """
     if student.task != teacher.task:
         raise UsageError(f"the student has task={student.task}, its teacher task={teacher.task}; give both the same")
-    if student.task == "classify" and student.data.classes != teacher.data.classes:
+    if student.class_names != teacher.class_names:
         raise UsageError(
-            f"the student has data.classes={student.data.classes}, its teacher {teacher.data.classes}; "
-            "give both the same"
+            f"the student has data.classes={student.class_names}, its teacher {teacher.class_names}; give both the same"
         )
     own, other = spec_of(student), spec_of(teacher)
     if teacher.model.fusion != "gaff":

@@ -30,7 +30,7 @@ class Evaluation(NamedTuple):
     Attributes:
         scores: in [0, 1], by name: `person/ap50`, `person/night/ap50`, `mean/accuracy`, …; NaN where nothing of the
             class occurs. Higher is better, but for `miss_rate`.
-        display_score: score threshold of the best F1 of persons; 0.5 where there are no boxes.
+        display_score: score threshold of the best F1 of the first category; 0.5 where there are no boxes.
         energy_threshold: energy below which 95 % of the pairs lie; None where the network has no energy.
         facts: what else the run should say about how it was judged.
     """

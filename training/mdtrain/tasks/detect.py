@@ -16,7 +16,8 @@ from mdtrain.config import Config
 from mdtrain.contract import NMS_IOU, TOP_K
 from mdtrain.data.augment import Sizes
 from mdtrain.data.batches import Batch, evaluation_batches
-from mdtrain.data.records import CLASSES, Record
+from mdtrain.data.categories import index_of
+from mdtrain.data.records import Record
 from mdtrain.losses.attention import ellipse_mask
 from mdtrain.losses.detection import detection_loss
 from mdtrain.metrics.coco import MAX_DETECTIONS, Found, Truth, average_precision
@@ -29,18 +30,20 @@ from mdtrain.tasks.base import CONDITIONS, Evaluation, Predict, Task, refuse_inf
 
 
 class Detect(Task):
-    """Boxes of persons, bicycles and cars."""
+    """Boxes of the categories: persons, bicycles and cars where `data.classes` names no others."""
 
     name = "detect"
     title = "AP50"
-    measures: tuple[str, ...] = ("person/ap50", "person/day/ap50", "person/night/ap50", "bicycle/ap50", "car/ap50")
-    rows = CLASSES
 
     def __init__(self, config: Config) -> None:
         spec = spec_of(config)
         assert isinstance(spec, DetectorSpec)  # noqa: S101  # of a detection run
-        if config.data.validation == ["kaist"]:  # persons only
-            self.measures = (*self.measures[:3], *MISS_RATES)
+        self.rows = tuple(config.categories)
+        on_kaist = config.data.validation == ["kaist"]  # persons only
+        first = self.rows[index_of("person", self.rows) or 0] if on_kaist else self.rows[0]
+        others = MISS_RATES if on_kaist else tuple(f"{name}/ap50" for name in self.rows[1:])
+        self.measures = (*(f"{first}{suffix}/ap50" for suffix in CONDITIONS), *others)
+        self._named = config.data.classes
         self._size = config.model.visible
         self._stride = spec.maps.fusion_stride
         self._anchors = spec.make_anchors(self._size)
@@ -50,12 +53,23 @@ class Detect(Task):
         if records and not any(len(record.boxes) for record in records):
             raise DataError(
                 f"{records[0].visible_file.path}: neither it nor another of the {len(records)} pairs of its list has a "
-                "box, which task=detect learns from; leave the set out, or --task segment where it has label maps"
+                f"box of {', '.join(self.rows)}, which task=detect learns from; leave the set out, or --task segment "
+                "where it has label maps"
             )
         return [replace(record, label_map_file=None) for record in records]
 
     def study(self, records: Sequence[Record]) -> None:
-        """Nothing to learn from the boxes as a whole."""
+        """Refuse to learn a category of `data.classes` that no pair has a box of.
+
+        Raises:
+            DataError: naming it.
+        """
+        there = {index for record in records for index in record.classes.tolist()}
+        if missing := [name for index, name in enumerate(self._named) if index not in there]:
+            raise DataError(
+                f"no training pair has a box of {missing[0]}, which data.classes names; add pairs with it to the "
+                "training list, or leave it out of data.classes"
+            )
 
     def losses(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         """Focal loss of the classes, Balanced L1 of the boxes."""
@@ -87,34 +101,38 @@ class Detect(Task):
                     Truth(boxes.cpu().numpy(), classes.cpu().numpy())
                     for boxes, classes in zip(batch.boxes, batch.classes, strict=True)
                 ]
-        scored = _score(truth, found, [record.night for record in records])
-        return _add_miss_rates(scored, records, found, sizes.visible)
+        scored = _score(truth, found, self.rows, [record.night for record in records])
+        return _add_miss_rates(scored, records, found, self.rows, sizes.visible)
 
     def _anchors_on(self, device: torch.device) -> Tensor:
         self._anchors = self._anchors.to(device)  # moves once
         return self._anchors
 
 
-def _score(truth: list[Truth], found: list[Found], nights: list[bool | None]) -> Evaluation:
-    """AP50 of every class, over all pairs, those by day and those by night."""
+def _score(truth: list[Truth], found: list[Found], categories: Sequence[str], nights: list[bool | None]) -> Evaluation:
+    """AP50 of every category, over all pairs, those by day and those by night."""
     scores: dict[str, float] = {}
     display = 0.5
     for suffix, night in CONDITIONS.items():
         chosen = None if night is None else [index for index, value in enumerate(nights) if value is night]
-        report = average_precision(truth, found, CLASSES, chosen)["classes"]
+        report = average_precision(truth, found, categories, chosen)["classes"]
         for name, of_class in report.items():
             scores[f"{name}{suffix}/ap50"] = float("nan") if of_class["ap50"] is None else of_class["ap50"]
-        best = report[CLASSES[0]]["best_f1"]
+        best = report[categories[0]]["best_f1"]
         if night is None and best is not None:
             display = best["threshold"]
     return Evaluation(scores, display)
 
 
 def _add_miss_rates(
-    scored: Evaluation, records: Sequence[Record], found: list[Found], size: tuple[int, int]
+    scored: Evaluation,
+    records: Sequence[Record],
+    found: list[Found],
+    categories: Sequence[str],
+    size: tuple[int, int],
 ) -> Evaluation:
     """KAIST's measure, if every pair has its truth; boxes in pixels of an image of `size`."""
-    rates = miss_rates_of(records, found, size)
+    rates = miss_rates_of(records, found, categories, size)
     if not rates or records[0].kaist is None:
         return scored
     return scored._replace(scores=scored.scores | rates, facts={"miss_rate_labels": records[0].kaist.source})

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
 from mdrun.errors import UsageError
-from mdtrain.data.records import Record
+from mdtrain.data.records import CLASSES, Record
 from mdtrain.data.sets.coco import coco_lists, read_coco
 from mdtrain.data.sets.flir import PUBLISHED, flir_lists, read_flir
 from mdtrain.data.sets.folders import read_folders
@@ -25,9 +26,22 @@ DEFAULT_LABELS = {"msrs": "fusion", "kaist": "sanitized"}  # of sets that come w
 
 
 def read_set(
-    name: SetName, root: Path, split: str, labels: str = "fusion", kaist_labels: KaistLabels = "sanitized"
+    name: SetName,
+    root: Path,
+    split: str,
+    labels: str = "fusion",
+    kaist_labels: KaistLabels = "sanitized",
+    categories: Sequence[str] = CLASSES,
 ) -> list[Record]:
     """Records of one split of the set in `root`.
+
+    Args:
+        name: of the set.
+        root: its folder.
+        split: its list.
+        labels: view of MSRS.
+        kaist_labels: version of KAIST's.
+        categories: names of the boxes that are wanted, by class index; the others are left out.
 
     Raises:
         SourceError: a list or a file of labels is missing.
@@ -35,24 +49,21 @@ def read_set(
         UsageError: the set has no such split.
     """
     if name == "msrs":
-        return read_msrs(root, split, labels)
+        return read_msrs(root, split, labels, categories)
     if name == "kaist":
-        return read_kaist(root, split, kaist_labels)
+        return read_kaist(root, split, kaist_labels, categories)
     if name == "roadscene":
         if split != "train":
             raise UsageError(
                 f"roadscene has no list {split!r}, all of it is 'train'; to choose by scores, validate on another set"
             )
-        return read_roadscene(root)
-    readers = {
-        "flir": read_flir,
-        "llvip": read_llvip,
-        "coco": read_coco,
-        "mfnet": read_mfnet,
-        "folders": read_folders,
-        "street": read_street,
-    }
-    return readers[name](root, split)
+        return read_roadscene(root, categories)
+    if name == "mfnet":
+        return read_mfnet(root, split)
+    if name == "folders":
+        return read_folders(root, split)
+    readers = {"flir": read_flir, "llvip": read_llvip, "coco": read_coco, "street": read_street}
+    return readers[name](root, split, categories)
 
 
 def other_lists(name: SetName, root: Path, split: str) -> list[str]:

@@ -3,7 +3,7 @@
 Layout: `visible/NAME`, `thermal/NAME` (the same stem; another ending is fine), `SPLIT.json` with `images`
 (`id`, `file_name`, `width`, `height`; `night` 1 or 0, true or false, where known), `annotations` (`image_id`,
 `category_id`, `bbox` x y w h in pixels of the visible image) and `categories` (`id`, `name`; plurals are fine). Boxes
-of other categories and crowds are left out, and counted by `mdtrain data check`.
+of categories that are not learnt and crowds are left out, and counted by `mdtrain data check`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mdrun.errors import DataError
 from mdrun.sources.uri import IMAGE_SUFFIXES
+from mdtrain.data.categories import index_of
 from mdtrain.data.problems import each, leave_out
 from mdtrain.data.records import CLASSES, Record, make_record
 from mdtrain.data.sets.lists import no_list
@@ -25,7 +26,6 @@ from mdtrain.metrics.label_boxes import cut_box
 
 LARGEST_SIDE = 100_000  # pixels
 UNKNOWN = -1  # whether by night, as some writers have it
-ALIASES = {"people": "person", "pedestrian": "person", "bike": "bicycle", "cyclist": "bicycle"}
 CROWDS = "crowds"  # as what boxes with `iscrowd` are counted
 
 
@@ -62,12 +62,12 @@ class CocoEntry(Entry):
 Label = tuple[CocoEntry, int]  # an annotation and the index of its class
 
 
-def read_coco(root: Path, split: str) -> list[Record]:
-    """Pairs of a split, in the order of the file.
+def read_coco(root: Path, split: str, categories: Sequence[str] = CLASSES) -> list[Record]:
+    """Pairs of a split, in the order of the file, with boxes of the categories.
 
     Raises:
         SourceError: the file is missing.
-        DataError: not such a file, naming the entry that is wrong.
+        DataError: not such a file, naming the entry that is wrong, or it has none of the categories.
     """
     path = root / f"{split}.json"
     if not path.is_file():
@@ -78,7 +78,7 @@ def read_coco(root: Path, split: str) -> list[Record]:
     images = data.objects("images")
     _refuse_twice(images, "id", lambda image: image.whole("id"))
     _refuse_twice(images, "file_name", lambda image: Path(image.text("file_name")).stem, ", folder and ending aside")
-    labels = _labels(data, {image.whole("id") for image in images})
+    labels = _labels(data, {image.whole("id") for image in images}, categories)
     files = sorted((root / "thermal").glob("*"))
     thermal = {file.stem: file for file in files if file.suffix.lower() in IMAGE_SUFFIXES}
     return each(images, lambda image: _record(root, image, labels[image.whole("id")], thermal))
@@ -99,16 +99,17 @@ def _refuse_twice(
             entry.refuse(key, f"another than {other.where.rpartition(' ')[2]} has{aside}")
 
 
-def _labels(data: CocoEntry, images: Container[int]) -> dict[int, list[Label]]:
-    """Annotations of learnt classes, by the id of their image; the others are counted as left out."""
+def _labels(data: CocoEntry, images: Container[int], wanted: Sequence[str]) -> dict[int, list[Label]]:
+    """Annotations of wanted categories, by the id of their image; the others are counted as left out."""
     categories = data.objects("categories")
     _refuse_twice(categories, "id", lambda category: category.whole("id"))
     names = {category.whole("id"): category.text("name").strip().lower() for category in categories}
-    known = {key: index for key, name in names.items() if (index := _class_of(name)) is not None}
+    known = {key: index for key, name in names.items() if (index := index_of(name, wanted)) is not None}
     if not known:
         raise DataError(
             f"{data.where}: none of its categories is learnt: it has {', '.join(names.values()) or 'none'}, "
-            f"this version learns {', '.join(CLASSES)} only; rename those that are one of these, or leave the set out"
+            f"wanted some of {', '.join(wanted)}; name your own with --set data.classes=[…] (mdtrain data check: "
+            "--classes), rename those that are one of these, or leave the set out"
         )
     labels: dict[int, list[Label]] = defaultdict(list)
     for entry in data.objects("annotations"):
@@ -120,14 +121,6 @@ def _labels(data: CocoEntry, images: Container[int]) -> dict[int, list[Label]]:
         else:
             labels[image].append((entry, known[category]))
     return labels
-
-
-def _class_of(category: str) -> int | None:
-    """Index of the class that a category is, also by another name or in the plural; None of what is not learnt."""
-    for name in (category, category.removesuffix("s")):
-        if (known := ALIASES.get(name, name)) in CLASSES:
-            return CLASSES.index(known)
-    return None
 
 
 def _record(root: Path, image: CocoEntry, labels: Sequence[Label], thermal: dict[str, Path]) -> Record:

@@ -6,22 +6,22 @@ Layout: `JPEGImages/NAME_RGB.jpg`, `JPEGImages/NAME_PreviewData.jpeg`, `Annotati
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from mdtrain.data.problems import each
-from mdtrain.data.records import Record, make_record
+from mdtrain.data.records import CLASSES, Record, make_record
 from mdtrain.data.sets.lists import no_list, text_lists
 from mdtrain.data.sets.voc import read_voc
 from mdtrain.metrics.files import read_text
 
 LISTS = {"train": "align_train.txt", "val": "align_validation.txt"}
-NAMES = {"person": 0, "people": 0, "bicycle": 1, "car": 2}
 PUBLISHED = {Path(file).stem: name for name, file in LISTS.items()}  # the other way round
 THERMAL = "_PreviewData"
 
 
-def read_flir(root: Path, split: str) -> list[Record]:
-    """Pairs of a split.
+def read_flir(root: Path, split: str, categories: Sequence[str] = CLASSES) -> list[Record]:
+    """Pairs of a split, with boxes of the categories.
 
     Raises:
         SourceError: the list or a file of labels is missing.
@@ -32,7 +32,7 @@ def read_flir(root: Path, split: str) -> list[Record]:
         layout = f"the FLIR-aligned layout is JPEGImages/, Annotations/, {', '.join(LISTS.values())}"
         raise no_list(f"{listing}: no such list of names", layout, flir_lists(root))
     lines = read_text(listing, "list of names").split()
-    return each(lines, lambda line: _record(root, line.removesuffix(THERMAL)))
+    return each(lines, lambda line: _record(root, line.removesuffix(THERMAL), categories))
 
 
 def flir_lists(root: Path) -> list[str]:
@@ -40,7 +40,7 @@ def flir_lists(root: Path) -> list[str]:
     return [PUBLISHED.get(name, name) for name in text_lists(root)]
 
 
-def _record(root: Path, name: str) -> Record:
-    boxes, classes, size = read_voc(root / "Annotations" / f"{name}{THERMAL}.xml", NAMES)
+def _record(root: Path, name: str, categories: Sequence[str]) -> Record:
+    boxes, classes, size = read_voc(root / "Annotations" / f"{name}{THERMAL}.xml", categories)
     files = root / "JPEGImages" / f"{name}_RGB.jpg", root / "JPEGImages" / f"{name}{THERMAL}.jpeg"
     return make_record(name, files, boxes, classes, declared_size=size)

@@ -13,7 +13,8 @@ folder of labels:
 Where `KAIST_annotation.json[.gz]` (the improved test annotations, Liu et al., BMVC 2016) is there and has every frame
 of the list, it stands for all of them and no other labels are wanted.
 
-`person` is learnt. `people`, `person?` and `cyclist` are left out, as are persons of at most 12 pixels (as MLPD does).
+`person` is learnt, where it is one of the categories. `people`, `person?` and `cyclist` are left out, as are persons of
+at most 12 pixels (as MLPD does).
 The miss rate knows all boxes.
 """
 
@@ -27,8 +28,9 @@ from typing import Literal
 import numpy as np
 
 from mdrun.errors import DataError, SourceError
-from mdtrain.data.problems import each
-from mdtrain.data.records import Record, make_record
+from mdtrain.data.categories import index_of
+from mdtrain.data.problems import each, leave_out
+from mdtrain.data.records import CLASSES, Record, make_record
 from mdtrain.data.sets.kaist_labels import Label, labels_of, learnt_boxes, read_bbgt, read_xml
 from mdtrain.data.sets.lists import no_list, text_lists
 from mdtrain.metrics.files import read_text
@@ -47,8 +49,10 @@ DAY_SETS = {"set00", "set01", "set02", "set06", "set07", "set08"}
 ANNOTATION_FILES = ("KAIST_annotation.json", "KAIST_annotation.json.gz")  # as sejong-rcv/MLPD ships it
 
 
-def read_kaist(root: Path, split: str, labels: KaistLabels = "sanitized") -> list[Record]:
-    """Frames of `imageSets/SPLIT.txt`.
+def read_kaist(
+    root: Path, split: str, labels: KaistLabels = "sanitized", categories: Sequence[str] = CLASSES
+) -> list[Record]:
+    """Frames of `imageSets/SPLIT.txt`, with boxes of persons where these are one of the categories.
 
     Raises:
         SourceError: the list or a file of labels is missing.
@@ -59,11 +63,12 @@ def read_kaist(root: Path, split: str, labels: KaistLabels = "sanitized") -> lis
         layout = f"the KAIST layout is images/, imageSets/, {FOLDERS[labels]}/"
         raise no_list(f"{listing}: no such list of frames", layout, text_lists(listing.parent))
     frames = each(read_text(listing, "list of frames").split(), lambda line: _frame(line, listing))
+    person = index_of("person", categories)
     published = _published(root, frames)
     if published is not None:
-        return each(published, lambda truth: _record(root, truth, labels_of(truth, root / truth.source)))
+        return each(published, lambda truth: _record(root, truth, labels_of(truth, root / truth.source), person))
     folder = _folder(root, labels)
-    return each(frames, lambda frame: _labelled(root, folder, frame, labels))
+    return each(frames, lambda frame: _labelled(root, folder, frame, labels, person))
 
 
 def _frame(line: str, listing: Path) -> str:
@@ -100,9 +105,9 @@ def _labels(folder: Path, frame: str, labels: KaistLabels) -> list[Label]:
     return read_xml(path) if as_xml else read_bbgt(path)
 
 
-def _labelled(root: Path, folder: Path, frame: str, labels: KaistLabels) -> Record:
+def _labelled(root: Path, folder: Path, frame: str, labels: KaistLabels, person: int | None) -> Record:
     found = _labels(folder, frame, labels)
-    return _record(root, _truth(frame, found, folder.name), found)
+    return _record(root, _truth(frame, found, folder.name), found, person)
 
 
 def _truth(frame: str, labels: Sequence[Label], source: str) -> ImageTruth:
@@ -115,10 +120,14 @@ def _truth(frame: str, labels: Sequence[Label], source: str) -> ImageTruth:
     )
 
 
-def _record(root: Path, truth: ImageTruth, labels: Sequence[Label]) -> Record:
+def _record(root: Path, truth: ImageTruth, labels: Sequence[Label], person: int | None) -> Record:
     of_set, video, name = truth.name.split("/")
     files = [root / "images" / of_set / video / sensor / f"{name}.jpg" for sensor in ("visible", "lwir")]
     boxes = learnt_boxes(labels)
-    classes = np.zeros(len(boxes), np.int64)
+    if person is None:
+        for _ in boxes:
+            leave_out("person")
+        boxes = boxes[:0]
+    classes = np.full(len(boxes), person or 0, np.int64)
     record = make_record(f"{of_set}_{video}_{name}", (files[0], files[1]), boxes, classes, night=of_set not in DAY_SETS)
     return replace(record, kaist=truth)

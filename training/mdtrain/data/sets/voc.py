@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree as ET
@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mdrun.errors import DataError, SourceError
+from mdtrain.data.categories import index_of
+from mdtrain.data.problems import leave_out
 from mdtrain.metrics.label_boxes import cut_box
 
 EDGES = ("xmin", "ymin", "xmax", "ymax")
@@ -21,7 +23,7 @@ class VocLabels(NamedTuple):
 
     Attributes:
         boxes: (G, 4) xyxy in fractions of the image.
-        classes: (G,) indices.
+        classes: (G,) indices into the categories.
         size: width and height in pixels that the file gives.
     """
 
@@ -30,8 +32,8 @@ class VocLabels(NamedTuple):
     size: tuple[int, int]
 
 
-def read_voc(path: Path, classes: Mapping[str, int]) -> VocLabels:
-    """Boxes within the image; objects of other names are left out.
+def read_voc(path: Path, categories: Sequence[str]) -> VocLabels:
+    """Boxes of the categories within the image; other objects are left out.
 
     Pixels are taken as they stand: files that count from 1 are off by one pixel at most.
 
@@ -43,8 +45,10 @@ def read_voc(path: Path, classes: Mapping[str, int]) -> VocLabels:
     size = _size(root, path)
     boxes, indices = [], []
     for count, found in enumerate(root.iter("object"), start=1):
-        index = classes.get((found.findtext("name") or "").strip().lower())
+        name = (found.findtext("name") or "").strip().lower()
+        index = index_of(name, categories)
         if index is None:
+            leave_out(name)
             continue
         where = f"{path}, object {count}"
         corners = [number(found, f"bndbox/{edge}", where) for edge in EDGES]
