@@ -21,7 +21,7 @@ import numpy as np
 import onnx
 
 from benchmarks.machine import describe_machine
-from mdexport.check import checkpoint_outputs
+from mdexport.checkpoint import checkpoint_outputs
 from mdexport.convert.graph import Graph
 from mdexport.convert.half import rounded
 from mdexport.gate import box_differences

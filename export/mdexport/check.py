@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +15,6 @@ import numpy as np
 
 from mdexport.gate import judge
 from mdexport.pairs import PairSet, Scene
-from mdexport.parity import Feed, reference, reference_classes, reference_labels
 from mdexport.plan.output import write_whole
 from mdexport.proof import GATE_LIST, gate_scenes, progress
 from mdrun.backends import open_backend
@@ -24,12 +24,6 @@ from mdrun.manifest import Manifest, Parity, sidecar_path
 from mdrun.models import SUFFIXES, resolve
 from mdrun.onnx_file import PLAN_SUFFIXES, read_manifest
 from mdrun.verified import check_file, find_doubt
-from mdtrain.build import load_trained
-from mdtrain.contract import TOP_CLASSES, TOP_K
-from mdtrain.models.classifier import ClassifierSpec
-from mdtrain.models.segmenter import SegmenterSpec
-from mdtrain.models.streams import Student
-from mdtrain.models.weights import hash_weights
 
 Seen = Mapping[str, list[Outputs]]  # of graphs that ran on the same scenes before, by the graph's SHA-256
 SPOT_SCENES = 8  # what a file says about them must be what its graph said before
@@ -176,15 +170,15 @@ def check_engines(
     _refuse_strangers(manifests, first)
     for path, of_engine in manifests.items():
         check_file(path, of_engine)
-    student = None if weights is None else _load_student(weights, first, manifest)
+    checkpoint = None if weights is None else _load_checkpoint(weights, first, manifest)
     scenes = gate_scenes(manifest, pairs, split)
     data = pairs.describe(split, manifest.task)
-    if student is None:
+    if checkpoint is None:
         name = f"{first.name} fp32"
         before = _run(first, manifest, scenes, seen).outputs or []
     else:
         name = "the checkpoint in PyTorch"
-        before = checkpoint_outputs(student, scenes)
+        before = checkpoint(scenes)
     outputs = {name: before}
     verdicts = []
     for path, of_engine in manifests.items():
@@ -205,6 +199,13 @@ def _reference_engine(manifests: dict[Path, Manifest], weights: Path | None) -> 
             "add it or name the checkpoint with --checkpoint"
         )
     return next(iter(manifests))
+
+
+def _load_checkpoint(weights: Path, engine: Path, manifest: Manifest) -> Callable[[Sequence[Scene]], list[Outputs]]:
+    """What the checkpoint says of scenes. Only this wants torch, which a device that runs plans does not have."""
+    from mdexport.checkpoint import checkpoint_outputs, load_student  # noqa: PLC0415
+
+    return partial(checkpoint_outputs, load_student(weights, engine, manifest))
 
 
 def _refuse_strangers(manifests: dict[Path, Manifest], first: Path) -> None:
@@ -309,35 +310,3 @@ def infer(backend: Backend, scenes: Sequence[Scene], title: str) -> tuple[list[O
 
 def _equal(one: Outputs, other: Outputs) -> bool:
     return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
-
-
-def _load_student(weights: Path, engine: Path, manifest: Manifest) -> Student:
-    """The checkpoint that an engine was made of.
-
-    Raises:
-        EngineError: the weights cannot be used.
-        UsageError: they are of another network.
-    """
-    student = load_trained(weights, "student").model
-    assert isinstance(student, Student)  # noqa: S101  # load_trained was asked for one
-    if hash_weights(student.state_dict()) != manifest.origin.checkpoint_sha256:
-        raise UsageError(f"{weights}: not the checkpoint that {engine.name} was made of; name that one")
-    return student
-
-
-def checkpoint_outputs(student: Student, scenes: Sequence[Scene]) -> list[Outputs]:
-    """The same outputs from the checkpoint, in PyTorch in full precision."""
-    outputs: list[Outputs] = []
-    for scene in progress(scenes, "checkpoint in PyTorch"):
-        feed = Feed(scene.feeds["visible"], scene.feeds.get("thermal"))
-        if isinstance(student.spec, SegmenterSpec):
-            labels, energy = reference_labels(student, feed)
-            outputs.append({"labels": labels[None], "energy": energy})
-        elif isinstance(student.spec, ClassifierSpec):
-            scores, energy = reference_classes(student, feed)
-            best = np.argsort(-scores, kind="stable")[:TOP_CLASSES]
-            outputs.append({"scores": scores[best][None], "classes": best[None].astype(np.int32), "energy": energy})
-        else:
-            boxes, scores, classes = reference(student, feed, TOP_K)
-            outputs.append({"boxes": boxes[None], "scores": scores[None], "classes": classes[None]})
-    return outputs

@@ -6,6 +6,8 @@ import dataclasses
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -255,6 +257,25 @@ def test_command_line_with_a_picture(
         assert words in shown
     assert "tiny_fp16_rtx.rtx was not run: " in shown
     assert [path.name for path in picture.parent.iterdir()] == ["check.jpg"]
+
+
+@pytest.mark.parametrize("words", [["check"], ["bundle", "--output", "bundle"]])
+def test_a_device_without_torch_checks_its_engines(
+    words: list[str], engines: Path, detector: Made, tmp_path: Path
+) -> None:
+    """Nor with what only trainings want: a Jetson judges the plan that it has built."""
+    absent = "sys.modules |= dict.fromkeys(('torch', 'safetensors', 'lightning_fabric', 'matplotlib', 'onnxscript'))"
+    files = [str(engines / name) for name in ("tiny.onnx", "tiny_int8.onnx")]
+    words = [*words, *files, "--pairs", str(detector.pairs)]
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; {absent}; from mdexport.cli import main; main()", *words],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "passed" in done.stdout
 
 
 @pytest.mark.parametrize("negated", [False, True])
