@@ -84,14 +84,14 @@ def test_the_miss_rate_stands_beside_the_paper_where_there_is_one() -> None:
     names = {("detect", row.variant) for table in TABLES for row in table.rows if row.variant}
     assert {table.number for table in TABLES if table.task == "detect"} == {1, 3, 5, 7}
     found: Found = {
-        ("detect", name): Row(Variant(name, "baseline"), [rates], "kaist-paired_test-all-20", "5 x 2 pairs, 64x64")
+        ("detect", name): Row(Variant(name, "baseline"), [rates], "kaist-paired_val", "5 x 2 pairs, 64x64")
         for _, name in names
     }
     lines = paper_report(found, "T").splitlines()
     headings = [line for line in lines if "ours: KAIST miss rate, %, lower is better" in line]
     assert len(headings) == 4
     assert all(line.count("KAIST miss rate") == 2 for line in headings)
-    cells = "| 10.00 / 8.00 / 9.00 | - / - / 50.00 | 1 | 5 x 2 pairs, 64x64 | kaist-paired_test-all-20, not comparable |"
+    cells = "| 10.00 / 8.00 / 9.00 | - / - / 50.00 | 1 | 5 x 2 pairs, 64x64 | kaist-paired_val, not comparable |"
     assert sum(cells in line for line in lines) == 4 + 10 + 3 + 5
     older: Found = {("detect", "A"): Row(Variant("A", "distill"), [rates, {"person/ap50": 0.5}])}
     assert "| - | - / - / 50.00 ± 0.00 | 2 |" in paper_report(older, "T")
@@ -144,7 +144,8 @@ def test_the_teacher_is_found_on_disk(tmp_path: Path) -> None:
         read_runs(runs)
     for seed in (0, 1):
         teacher.train(tiny(tmp_path, short, f"seed={seed}"), runs / f"teacher{seed}", "mdtrain")
-        assert own_teacher(tmp_path)[2:] == (str(seed + 1), "1 x 2 pairs, 128x96, AdamW 0.001", "msrs-fusion_val", "11", "-")
+        trained = "1 x 2 pairs, 128x96, AdamW 0.001"
+        assert own_teacher(tmp_path)[2:] == (str(seed + 1), trained, "msrs-fusion_val", "11", "-")
     teacher.train(tiny(tmp_path, short, "optimiser.warmup=0"), runs / "other", "mdtrain")
     assert own_teacher(tmp_path) == ("-", "-", "0", "-", "several teachers", "11", "-")
     row = Row(Variant("feature-level-gaff", "teacher"), [{"person/ap50": 0.25}], "msrs-fusion_val")

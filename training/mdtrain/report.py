@@ -31,9 +31,9 @@ INTRODUCTION = (
     "Left: the paper, as printed (day / night / all). Right: ours on the validation pairs of the runs (day / night / "
     "all, mean ± standard error over the seeds). A miss rate is there only where the runs were judged on KAIST. It is "
     f"the paper's measure where the row was judged on {PAPER_LIST} by {PAPER_TRUTH}: the paper's test list and the "
-    "improved annotations. On other lists or by other labels it is the same computation, and the row says not "
-    "comparable. AP50 of persons is another measure, higher is better: of it, and of all that is not comparable, compare "
-    "the order of rows, not the numbers.",
+    "improved annotations. On another list or by other labels it is the same computation, and the row says `not "
+    "comparable`. AP50 of persons is another measure, higher is better: of it, of what is not comparable, and of data "
+    "other than the paper's, compare the order of rows, not the numbers.",
 )
 
 
