@@ -275,4 +275,32 @@ def test_every_fusion_stage_is_in_the_sweep_and_the_report(
         lines = [line for line in report.splitlines() if line.startswith(f"| {label} |") and "test-all-20" in line]
         assert len(lines) == count, report
         assert " / - / 100.00 | " in lines[0]  # by night nobody
-        assert "| 1 | 1 x 2 pairs, 128x96 | kaist-sanitized_test-all-20 |" in lines[0]
+        judged = "kaist-sanitized_test-all-20 by annotations_sanitized, not comparable"
+        assert f"| 1 | 1 x 2 pairs, 128x96, AdamW 0.001 | {judged} |" in lines[0]
+
+
+def test_seeds_judged_by_different_labels_do_not_join(
+    data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """One machine had the published annotations, the other had not; packed or not they are the same."""
+    short = [pair for pair in TINY if "thermal" not in pair and "iterations" not in pair]
+    arguments = ["--data", str(data), "--iterations", "1", "--rows", "thermal-only", *flags(*short, *ON_KAIST)]
+    output, root = tmp_path / "fusion", data / "kaist"
+
+    def sweep(seeds: str) -> int:
+        return command("sweep", "fusion", "--output", output, "--seeds", seeds, *arguments)
+
+    write_annotations(root / "KAIST_annotation.json", {"set00/V000/I00001": [[1, 2, 30, 60]], "set03/V001/I00041": []})
+    assert sweep("0") == 0
+    result = output / "thermal-only" / "seed-0" / "result.json"
+    result.write_text(result.read_text().replace("KAIST_annotation.json", "KAIST_annotation.json.gz"))
+    assert sweep("0,1") == 0
+    (row,) = json.loads((output / "results.json").read_text())["rows"]
+    assert row["judged_on"] == "kaist-sanitized_test-all-20 by KAIST_annotation.json"
+    (root / "KAIST_annotation.json").unlink()
+    capfd.readouterr()
+    assert sweep("2") == 2
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if "error" in line]
+    assert "judged by different labels" in line
+    assert f"{result} by KAIST_annotation.json" in line
+    assert "seed-2/result.json by annotations_sanitized; train those again that lacked KAIST_annotation.json" in line

@@ -1,14 +1,24 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
 from mdtrain.config import load_config
-from mdtrain.losses.attention import IGNORE, dice_loss, ellipse_mask, modality_label, selection_loss
+from mdtrain.losses.attention import (
+    IGNORE,
+    dice_loss,
+    ellipse_mask,
+    guidance_loss,
+    modality_label,
+    selection_loss,
+)
 from mdtrain.losses.detection import BALANCED_BETA, assign_image, balanced_l1, detection_loss, focal_loss
 from mdtrain.losses.distill import attention_transfer, focal_mse_transfer, mse_transfer
 from mdtrain.models.anchors import encode, make_anchors
+from mdtrain.models.gaff import Fusion
 from mdtrain.recipes.distill import _semantic_loss
 
 
@@ -19,9 +29,31 @@ def test_focal_loss_without_focus_is_half_the_cross_entropy() -> None:
     torch.testing.assert_close(focal_loss(logits, targets, alpha=0.5, gamma=0.0), plain / 2)
 
 
+def test_focal_loss_known_answers() -> None:
+    """Alpha 1/4 of positives, 3/4 of negatives; gamma 1. Scores 0.8, 0.8, 0.2 are logits ln 4, ln 4, -ln 4."""
+    logits = torch.tensor([math.log(4), math.log(4), -math.log(4)])
+    found = focal_loss(logits, torch.tensor([1.0, 0.0, 0.0]))
+    wanted = [0.25 * 0.2 * -math.log(0.8), 0.75 * 0.8 * -math.log(0.2), 0.75 * 0.2 * -math.log(0.8)]
+    assert found.tolist() == pytest.approx(wanted)  # 0.0112, 0.9657, 0.0335
+
+
 def test_focal_loss_of_easy_examples_shrinks_with_gamma() -> None:
     logits, targets = torch.full((4, 1), 4.0), torch.ones(4, 1)
     assert (focal_loss(logits, targets, gamma=2.0) < focal_loss(logits, targets, gamma=1.0) / 10).all()
+
+
+@pytest.mark.parametrize(
+    ("distance", "wanted"),
+    [
+        (0.05, 0.5 / 19.0855 * (19.0855 * 0.05 + 1) * math.log(19.0855 * 0.05 / 0.11 + 1) - 0.5 * 0.05),  # below beta
+        (0.5, 1.5 * 0.5 + 1.5 / 19.0855 - 0.5 * 0.11),
+        (1.0, 1.5 + 1.5 / 19.0855 - 0.5 * 0.11),
+    ],
+)
+def test_balanced_l1_known_answers(distance: float, wanted: float) -> None:
+    """Alpha 0.5, gamma 1.5, beta 0.11, so b = e^3 - 1 = 19.0855; either side of the target alike."""
+    for sign in (1, -1):
+        assert balanced_l1(torch.tensor([sign * distance]), torch.zeros(1)).item() == pytest.approx(wanted, rel=1e-5)
 
 
 def test_balanced_l1_meets_at_beta_and_is_zero_at_zero() -> None:
@@ -41,6 +73,17 @@ def test_selection_label_of_the_worked_example() -> None:
     thermal = torch.full((1, 1, 1, 3), 0.8)
     visible = torch.tensor([0.6, 0.75, 0.95]).reshape(1, 1, 1, 3)
     assert modality_label(thermal, visible, truth).flatten().tolist() == [0, IGNORE, 1]
+
+
+def test_guidance_known_answer() -> None:
+    """One pixel of an object: masks 0.8 (thermal) and 0.6 (visible), selection 3/4 thermal, which is right."""
+    intra_visible, intra_thermal = torch.full((1, 1, 1, 1), 0.6), torch.full((1, 1, 1, 1), 0.8)
+    logits = torch.tensor([math.log(3), 0.0]).reshape(1, 2, 1, 1)
+    fusion = Fusion(torch.zeros(1, 4, 1, 1), intra_visible, intra_thermal, logits)
+    intra, selection = guidance_loss(fusion, torch.ones(1, 1, 1, 1))
+    visible, thermal = 1 - (2 * 0.6 + 1) / (0.6 + 1 + 1), 1 - (2 * 0.8 + 1) / (0.8 + 1 + 1)
+    assert intra.item() == pytest.approx((visible + thermal) / 2)
+    assert selection.item() == pytest.approx(-math.log(0.75))
 
 
 def test_untrained_masks_leave_selection_unsupervised() -> None:
@@ -63,6 +106,12 @@ def test_dice_limits() -> None:
     assert dice_loss(ones, ones).item() == 0.0
     assert dice_loss(zeros, zeros).item() == 0.0
     assert dice_loss(ones, zeros).item() > 0.99
+
+
+def test_dice_known_answer() -> None:
+    """Two pixels, masks (0.5, 0) and (1, 1): an overlap of 0.5 of 0.5 + 2, smoothed by 1; sums, not sums of squares."""
+    mask, target = torch.tensor([0.5, 0.0]).reshape(1, 1, 1, 2), torch.ones(1, 1, 1, 2)
+    assert dice_loss(mask, target).item() == pytest.approx(1 - (2 * 0.5 + 1) / (0.5 + 2 + 1))
 
 
 @pytest.mark.parametrize(
@@ -123,6 +172,15 @@ def test_detection_loss_of_perfect_predictions_is_almost_zero() -> None:
     assert positive.sum() > 0
     assert classification.item() == pytest.approx(0.0, abs=1e-6)
     assert box.item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_box_loss_is_the_mean_over_the_four_coordinates() -> None:
+    """One of the four is off by 1 in every anchor: a quarter of Balanced L1 at 1, however many anchors are positive."""
+    anchors = make_anchors(64, 64, (8, 16))
+    truth, labels = torch.tensor([[10.0, 12.0, 26.0, 44.0]]), torch.tensor([1])
+    deltas = (encode(truth.expand(len(anchors), 4), anchors) + torch.tensor([0.0, 0.0, 0.0, 1.0]))[None]
+    _, box = detection_loss(torch.zeros(1, len(anchors), 3), deltas, anchors, [truth], [labels])
+    assert box.item() == pytest.approx((1.5 + 1.5 / 19.0855 - 0.5 * 0.11) / 4, rel=1e-5)
 
 
 def test_detection_loss_of_a_batch_is_that_of_its_images_weighted_by_their_positives() -> None:

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from mdrun.command import run_command
 from mdtrain.build import load_trained, sizes
@@ -18,7 +19,7 @@ from mdtrain.config import load_config
 from mdtrain.data.augment import Sizes, augment, plain_sample
 from mdtrain.models.resnet import ResNetStem, ResNetTop
 from mdtrain.recipes import teacher
-from mdtrain.state import learning_rate
+from mdtrain.state import learning_rate, make_optimiser
 from tests.training.test_augment import record_with_marker
 from tests.training.test_recipes import TINY, tiny
 from tests.training.test_train_cli import flags
@@ -52,7 +53,20 @@ def test_the_paper_settings(task: str, iterations: int, size: tuple[int, int], t
     assert (config.distill.semantic_loss, config.distill.temperature) == ("focal_mse", "sum")
     assert not config.distill.inherit
     rates = [learning_rate(iteration, config.optimiser) for iteration in (0, 250, 500, iterations)]
-    assert rates == pytest.approx([1e-6, 0.5e-2 + 0.5e-6, 1e-2, 0])
+    assert rates == pytest.approx([1e-6, 0.5e-2 + 0.5e-6, 1e-2, 1e-6])
+    assert (config.precision, config.optimiser.clip_norm, config.optimiser.ema_decay) == ("bf16-mixed", 10, 0.998)
+
+
+@pytest.mark.parametrize("task", ["detect", "segment"])
+def test_the_paper_optimiser(task: str) -> None:
+    """Mutual Guidance's: SGD with plain momentum; biases and norms do not decay."""
+    optimiser = make_optimiser(nn.Linear(2, 3), load_config(config_file("student", task, PAPER)).optimiser)
+    assert isinstance(optimiser, torch.optim.SGD)
+    groups = [
+        (len(group["params"]), group["lr"], group["momentum"], group["nesterov"], group["weight_decay"])
+        for group in optimiser.param_groups
+    ]
+    assert groups == [(1, 1e-2, 0.9, False, 5e-4), (1, 1e-2, 0.9, False, 0.0)]
 
 
 @pytest.mark.parametrize(("task", "small"), [("detect", (160, 128)), ("segment", (160, 120))])

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from mdrun.command import run_command
 from mdrun.errors import EngineError, OutputError, UsageError
@@ -244,3 +245,22 @@ def test_a_list_that_is_named_is_the_one_that_is_not(tmp_path: Path) -> None:
     check_same_run(named, plain, tmp_path)
     with pytest.raises(UsageError, match=r"data\.lists\.msrs was None, is more"):
         check_same_run(plain, other, tmp_path)
+
+
+def test_a_run_that_began_with_nesterov_goes_on_so(tmp_path: Path) -> None:
+    """SGD of earlier versions; what has been begun keeps its momentum and its rule."""
+    config = load_config(None, ("optimiser.name=sgd",))
+    before, after = (TrainState(nn.Linear(2, 3), config) for _ in range(2))
+    for group in before.optimiser.param_groups:
+        group["nesterov"] = True
+    for _ in range(2):
+        before.model(torch.ones(1, 2)).sum().backward()
+        before.step()
+    before.save(tmp_path / "last.ckpt")
+    after.load(tmp_path / "last.ckpt")
+    assert after.iteration == 2
+    assert all(group["nesterov"] for group in after.optimiser.param_groups)
+    for state in (before, after):
+        state.model(torch.ones(1, 2)).sum().backward()
+        state.step()
+    torch.testing.assert_close(dict(after.model.named_parameters()), dict(before.model.named_parameters()))

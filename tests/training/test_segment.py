@@ -183,7 +183,7 @@ def test_a_sweep_of_segmenters(street: Path, tmp_path: Path, capfd: pytest.Captu
     report = capfd.readouterr().out
     row, blank = [line for line in report.splitlines() if line.startswith("| visible-only | 50.83 / 52.26")]
     assert row.count("/") == 4
-    assert "| 1 | 1 x 2 pairs, 128x96 | street_val |" in row
+    assert "| 1 | 1 x 2 pairs, 128x96, AdamW 0.001 | street_val |" in row
     assert "not run" in blank  # the row of the thermal sweep
 
 

@@ -5,8 +5,12 @@ import math
 import pytest
 import torch
 
+from mdtrain.config import load_config
+from mdtrain.data.batches import Batch
 from mdtrain.data.records import IGNORE_LABEL
 from mdtrain.losses.segmentation import enet_weights, foreground_share, pixel_cross_entropy
+from mdtrain.models.segmenter import Segments
+from mdtrain.tasks import make_task
 
 
 def test_even_logits_cost_the_logarithm_of_the_classes() -> None:
@@ -64,3 +68,13 @@ def test_weights_count_in_loss_and_in_its_mean() -> None:
     torch.testing.assert_close(
         pixel_cross_entropy(logits, labels, torch.full((9,), 3.0)), pixel_cross_entropy(logits, labels)
     )
+
+
+def test_the_auxiliary_head_counts_two_fifths() -> None:
+    """Even logits of nine classes cost ln 9, the auxiliary ones 0.4 ln 9 (PSPNet section 3.3)."""
+    image, labels = torch.zeros(1, 1, 32, 32), torch.zeros(1, 32, 32, dtype=torch.int64)
+    task = make_task(load_config(None, ("task=segment", "data.sets=[mfnet]")))
+    even = torch.zeros(1, 9, 2, 2)
+    losses = task.losses(Segments(even, even), Batch(image, image, image, [], [], labels))
+    assert losses["segmentation"].item() == pytest.approx(math.log(9))
+    assert losses["auxiliary"].item() == pytest.approx(0.4 * math.log(9))

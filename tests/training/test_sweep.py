@@ -17,7 +17,7 @@ from mdtrain.config import Config, load_config
 from mdtrain.loop import Recipe, RunResult, run
 from mdtrain.recipes import teacher
 from mdtrain.report import read_runs
-from mdtrain.sweep import Row, Variant, draw_thermal, variants, write_table
+from mdtrain.sweep import Row, Variant, describe_training, draw_thermal, variants, write_table
 from mdtrain.tasks import DivergedError, make_task
 from tests.training.test_recipes import TINY, tiny
 from tests.training.test_train_cli import flags
@@ -56,9 +56,39 @@ def test_a_row_of_another_teacher_is_not_taken_over(tmp_path: Path, capfd: pytes
 
 def test_the_ablation_switches_each_loss() -> None:
     rows = {row.name: row.overrides for row in variants("ablation", load_config(None))}
-    assert rows["S-M"] == ("distill.semantic_loss=mse", "distill.semantic=1", "distill.attention=0")
-    assert rows["none"][1:] == ("distill.semantic=0", "distill.attention=0")
+    assert rows["S-M"][:3] == ("distill.semantic_loss=mse", "distill.semantic=1", "distill.attention=0")
+    assert rows["none"][1:3] == ("distill.semantic=0", "distill.attention=0")
     assert set(rows) == {"none", "S-M", "S-F", "A", "S-M-A", "S-F-A"}
+
+
+def test_the_ablation_has_the_thermal_camera_of_the_paper() -> None:
+    """Tables 7 and 8 are at 16 times fewer pixels, whatever the configuration's camera is."""
+    config = load_config(None)
+    assert config.model.thermal == (160, 128)
+    practical = {row.name: row for row in variants("thermal", config)}["16x-distilled"].overrides
+    assert practical == ("model.thermal=[96,72]", "data.coarser_share=0")
+    assert {row.overrides[3:] for row in variants("ablation", config)} == {practical}
+
+
+@pytest.mark.parametrize(
+    ("settings", "facts", "wanted"),
+    [
+        ((), {}, "3500 x 16 pairs, 384x288, AdamW 0.001"),
+        (("distill.inherit=true", "distill.temperature=mean"), {}, "3500 x 16 pairs, 384x288, AdamW 0.001"),  # native
+        (
+            ("optimiser.name=sgd", "optimiser.learning_rate=0.01"),
+            {"backbone_sha256": "a", "teacher_sha256": "b"},
+            "3500 x 16 pairs, 384x288, SGD 0.01, from ImageNet",
+        ),
+        (
+            ("distill.inherit=true", "distill.temperature=mean"),
+            {"teacher_sha256": "b"},
+            "3500 x 16 pairs, 384x288, AdamW 0.001, from the teacher, temperature mean",
+        ),
+    ],
+)
+def test_how_a_row_was_trained(settings: tuple[str, ...], facts: dict[str, str], wanted: str) -> None:
+    assert describe_training(load_config(None, settings).model_dump(mode="json"), facts) == wanted
 
 
 def test_mean_and_standard_error() -> None:
@@ -94,7 +124,7 @@ def test_a_sweep_trains_every_variant_once(tmp_path: Path, capfd: pytest.Capture
     assert sweep("fusion", tmp_path, *more) == 0
     table = capfd.readouterr().out
     assert "decision-level | 2" in table
-    assert {row["trained"] for row in written(tmp_path)} == {"1 x 2 pairs, 128x96"}
+    assert {row["trained"] for row in written(tmp_path)} == {"1 x 2 pairs, 128x96, AdamW 0.001"}
     weights = sorted((tmp_path / "fusion").glob("*/seed-*/weights.safetensors"))
     assert len(weights) == 12
     times = [path.stat().st_mtime_ns for path in weights]

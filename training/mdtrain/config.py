@@ -203,7 +203,7 @@ class ModelConfig(Strict):
 
 
 class OptimiserConfig(Strict):
-    """Optimiser and schedule: linear warm-up, then cosine to zero (paper section 4.2).
+    """Optimiser and schedule: linear warm-up, then cosine (paper section 4.2).
 
     `class_weights` of the segmentation loss: `enet` gives rare classes more, `none` is MFNet's and RTFNet's code.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,17 +17,23 @@ from mdrun.errors import DataError, SourceError, UsageError
 from mdtrain.build import WEIGHTS
 from mdtrain.config import TaskName
 from mdtrain.data.records import CLASSES
+from mdtrain.data.sets.kaist import ANNOTATION_FILES
+from mdtrain.metrics.kaist_images import MISS_RATES
 from mdtrain.models.weights import hash_weights
 from mdtrain.paper import GAFF, TABLES, TEACHER, PaperRow, PaperTable
 from mdtrain.state import check_same_run
-from mdtrain.sweep import TABLE, Row, Table, TableRow, Variant, describe_training, scores_of
+from mdtrain.sweep import TABLE, Row, Table, TableRow, Variant, describe_training, judged_on, scores_of
 from mdtrain.timing import Timing, machine, time_networks
 
 BLANK = "not run"
+PAPER_LIST, PAPER_TRUTH = "test-all-20", ANNOTATION_FILES[0]
+COMPARABLE = re.compile(rf"kaist-\w+_{re.escape(PAPER_LIST)} by {re.escape(PAPER_TRUTH)}")
 INTRODUCTION = (
     "Left: the paper, as printed (day / night / all). Right: ours on the validation pairs of the runs (day / night / "
-    "all, mean ± standard error over the seeds). A miss rate is there only where the runs were judged on KAIST, and is "
-    "the paper's measure on its test list. AP50 of persons is another measure, higher is better: of it, and of data "
+    "all, mean ± standard error over the seeds). A miss rate is there only where the runs were judged on KAIST. It is "
+    f"the paper's measure where the row was judged on {PAPER_LIST} by {PAPER_TRUTH}: the paper's test list and the "
+    "improved annotations. On another list or by other labels it is the same computation, and the row says `not "
+    "comparable`. AP50 of persons is another measure, higher is better: of it, of what is not comparable, and of data "
     "other than the paper's, compare the order of rows, not the numbers.",
 )
 
@@ -97,8 +104,10 @@ def _own_teacher(task: TaskName, found: Found, teachers: Sequence[Teacher]) -> R
     first = teachers[0]
     if not all(_same(first.experiment, other.experiment, other.path) for other in teachers):
         return Row(variant, [], "several teachers")
+    if len({teacher.judged_on for teacher in teachers}) > 1:
+        return Row(variant, [], "judged by different labels")
     runs = [teacher.scores for teacher in teachers]
-    return Row(variant, runs, first.judged_on, describe_training(first.experiment), weights=first.path)
+    return Row(variant, runs, first.judged_on, first.trained, weights=first.path)
 
 
 def _digest(weights: Path) -> str:
@@ -159,13 +168,15 @@ class Teacher(NamedTuple):
     Attributes:
         path: its weights.
         scores: by measure.
-        judged_on: sets, labels and list of the validation pairs.
+        judged_on: as that of a row.
+        trained: as that of a row.
         experiment: its configuration without the seed.
     """
 
     path: Path
     scores: dict[str, float]
     judged_on: str
+    trained: str
     experiment: dict[str, Any]
 
 
@@ -185,14 +196,14 @@ def read_teachers(folder: Path) -> dict[TaskName, list[Teacher]]:
             config, facts = json.loads(metadata["config"]), json.loads(metadata["facts"])
             task, fusion, scores = config["task"], config["model"]["fusion"], scores_of(facts)
             classes = config["data"].get("classes") or list(CLASSES)
-            judged_on = next(iter(facts["accuracy"]), "").partition("/")[0]
+            judged, trained = judged_on(facts), describe_training(config, facts)
             experiment = config | {"seed": None, "iterations": config["optimiser"]["iterations"]}
         except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{path}: not the weights of a run ({error!r}); copy it again, or move it away") from error
         if task == "detect" and classes != list(CLASSES):
             _leave_out(path, classes)
         elif fusion == "gaff":
-            found.setdefault(task, []).append(Teacher(path, scores, judged_on, experiment))
+            found.setdefault(task, []).append(Teacher(path, scores, judged, trained, experiment))
     return found
 
 
@@ -253,12 +264,19 @@ def _cells(table: PaperTable, row: PaperRow, found: Found, timings: Timings | No
     ours = found.get((table.task, row.variant)) if row.variant else None
     blank = BLANK if row.variant else "-"
     columns = [_cell(ours, column) if ours else blank for column in COLUMNS[table.task]]
-    how = (str(len(ours.runs)), ours.trained or "-", ours.judged_on or "-") if ours else ("-",) * 3
+    how = (str(len(ours.runs)), ours.trained or "-", _judged(ours)) if ours else ("-",) * 3
     cells = row.label, " / ".join(row.paper), *columns, *how
     if not table.timed:
         return cells
     timing = timings.networks.get((table.task, row.variant)) if timings and row.variant else None
     return *cells, row.runtime, _runtime(timing) if timing else "-"
+
+
+def _judged(ours: Row) -> str:
+    """Pairs and truth; says where a miss rate is not the paper's."""
+    rated = any(name in run for run in ours.runs for name in MISS_RATES)
+    other = rated and not COMPARABLE.fullmatch(ours.judged_on)
+    return (ours.judged_on or "-") + (", not comparable" if other else "")
 
 
 def _runtime(timing: Timing) -> str:

@@ -33,25 +33,28 @@ MAY_CHANGE = {
     "distill.cache",
 }
 WANTED = {"model": dict, "average": dict, "optimiser": dict, "iteration": int, "minutes": float, "config": str}
+LEAST_RATE = 1e-6  # begin of the warm-up (paper section 4.2), end of the cosine (ACCV-era Mutual Guidance)
 RUN_FILE = "wanted the run's own checkpoints/last.ckpt; copy it again, or train into another --output"
 
 
 def learning_rate(iteration: int, config: OptimiserConfig) -> float:
-    """Linear warm-up from 1e-6, then cosine to zero (paper section 4.2)."""
+    """Linear warm-up from 1e-6, then cosine back to it."""
     if iteration < config.warmup:
-        return 1e-6 + (config.learning_rate - 1e-6) * iteration / config.warmup
-    progress = (iteration - config.warmup) / max(config.iterations - config.warmup, 1)
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+        share = iteration / config.warmup
+    else:
+        progress = (iteration - config.warmup) / max(config.iterations - config.warmup, 1)
+        share = 0.5 * (1 + math.cos(math.pi * progress))
+    return LEAST_RATE + (config.learning_rate - LEAST_RATE) * share
 
 
 def make_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.Optimizer:
-    """SGD with momentum or AdamW; no weight decay on biases and norms (ACCV-era Mutual Guidance)."""
+    """SGD with momentum 0.9 or AdamW; no weight decay on biases and norms (ACCV-era Mutual Guidance)."""
     decayed = [p for p in model.parameters() if p.requires_grad and p.dim() > 1]
     plain = [p for p in model.parameters() if p.requires_grad and p.dim() <= 1]
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
     if config.name == "adamw":
         return torch.optim.AdamW(groups, lr=config.learning_rate)
-    return torch.optim.SGD(groups, lr=config.learning_rate, momentum=0.9, nesterov=True)
+    return torch.optim.SGD(groups, lr=config.learning_rate, momentum=0.9)
 
 
 class TrainState:

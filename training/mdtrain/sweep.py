@@ -23,6 +23,7 @@ from mdrun.errors import SourceError, UsageError
 from mdtrain.build import load_trained
 from mdtrain.config import Config, TaskName, load_config
 from mdtrain.data.records import CLASSES
+from mdtrain.data.sets.kaist import ANNOTATION_FILES
 from mdtrain.loop import CHECKPOINT, RESULT, Start, run
 from mdtrain.models.weights import hash_weights, read_backbone
 from mdtrain.outputs import write_text
@@ -34,6 +35,8 @@ SweepName = Literal["fusion", "thermal", "ablation"]
 TABLE = "results.json"
 SEED_FOLDER = re.compile(r"seed-(0|[1-9]\d*)")
 FEWER_PIXELS = (1, 4, 16, 64)  # of the thermal image against the network's, paper Tables 3 and 4
+PRACTICAL = 16  # the paper's practical setting, which its Tables 7 and 8 are about
+OPTIMISERS = {"adamw": "AdamW", "sgd": "SGD"}
 
 
 class Variant(NamedTuple):
@@ -85,8 +88,8 @@ class Row(NamedTuple):
     Attributes:
         variant: its name and settings.
         runs: scores by measure, one entry a seed.
-        judged_on: sets, labels and list of the validation pairs; empty where nothing says it.
-        trained: iterations, pairs a batch and network size of the runs; empty where nothing says it.
+        judged_on: see `judged_on`; empty where nothing says it.
+        trained: see `describe_training`; empty where nothing says it.
         teacher: digest of the weights that taught them; empty where nothing did.
         weights: of one of the runs, where they are known and still there.
     """
@@ -150,15 +153,28 @@ def variants(name: SweepName, config: Config) -> list[Variant]:
             "S-M-A": ("mse", 1, 1),
             "S-F-A": ("focal_mse", 1, 1),
         }
+        camera = _thermal_size(*_fewer_pixels(config, PRACTICAL))
         return [
             Variant(
                 row,
                 "distill",
-                (f"distill.semantic_loss={loss}", f"distill.semantic={semantic}", f"distill.attention={attention}"),
+                (
+                    f"distill.semantic_loss={loss}",
+                    f"distill.semantic={semantic}",
+                    f"distill.attention={attention}",
+                    *camera,
+                ),
             )
             for row, (loss, semantic, attention) in switches.items()
         ]
     return list(_thermal_variants(config))
+
+
+def _fewer_pixels(config: Config, fewer: int) -> tuple[int, int]:
+    """Width and height of a thermal camera with so many times fewer pixels than the network's image."""
+    width, height = config.model.visible
+    side = math.isqrt(fewer)
+    return width // side, height // side
 
 
 def _thermal_size(width: int, height: int) -> tuple[str, ...]:
@@ -167,10 +183,8 @@ def _thermal_size(width: int, height: int) -> tuple[str, ...]:
 
 
 def _thermal_variants(config: Config) -> Iterator[Variant]:
-    width, height = config.model.visible
     for fewer in FEWER_PIXELS:
-        side = math.isqrt(fewer)
-        size = width // side, height // side
+        size = _fewer_pixels(config, fewer)
         settings = _thermal_size(*size)
         label = "full" if fewer == 1 else f"{fewer}x"
         yield Variant(f"{label}-native", "baseline", settings, size[0] * size[1])
@@ -202,24 +216,36 @@ class Sweep(NamedTuple):
         """Rows of all finished runs, also those of other commands and machines, as long as they belong here.
 
         Raises:
-            UsageError: one had another configuration, another teacher or another backbone.
+            UsageError: one had another configuration, another teacher or another backbone, or was judged by another
+                truth.
             SourceError: one has a result that cannot be read.
         """
-        return [row for row in map(self._row, self.table) if row.runs]
+        judges: dict[str, Path] = {}
+        rows = [row for variant in self.table if (row := self._row(variant, judges)).runs]
+        if len(judges) > 1:
+            runs = ", ".join(f"{place / RESULT} by {truth}" for truth, place in judges.items())
+            raise UsageError(
+                f"the runs were judged by different labels, which give other scores: {runs}; train those again that "
+                f"lacked {ANNOTATION_FILES[0]}, or name another --output"
+            )
+        return rows
 
-    def _row(self, variant: Variant) -> Row:
-        runs, judged_on, trained, taught = [], "", "", ""
+    def _row(self, variant: Variant, judges: dict[str, Path]) -> Row:
+        """A variant's finished runs; adds each truth that judged them to `judges`, with the first such run."""
+        runs, judged, trained, taught = [], "", "", ""
         for seed in _seeds(self.folder / variant.name):
             place = self.place(variant, seed)
             if (facts := read_result(place)) is not None:
                 config = self.configure(variant, seed)
                 _check_config(config, place)
                 _check_initial(self.initial.facts(variant), facts, place)
+                if truth := _truth(facts):
+                    judges.setdefault(truth, place)
                 runs.append(scores_of(facts))
-                judged_on = config.data.validation_name
-                trained = describe_training(config.model_dump(mode="json"))
+                judged = judged_on(facts)
+                trained = describe_training(config.model_dump(mode="json"), facts)
                 taught = facts.get("teacher_sha256", "")
-        return Row(variant, runs, judged_on, trained, taught)
+        return Row(variant, runs, judged, trained, taught)
 
     def train(self, variant: Variant, seed: int, command: str) -> None:
         """Begin a run, or continue the one that is there."""
@@ -303,10 +329,37 @@ def scores_of(facts: Mapping[str, Any]) -> dict[str, float]:
     return {name.partition("/")[2]: value for name, value in facts["accuracy"].items()}
 
 
-def describe_training(config: Mapping[str, Any]) -> str:
-    """Length and size of a run, such as `400 x 8 pairs, 320x256`."""
-    optimiser, (width, height) = config["optimiser"], config["model"]["visible"]
-    return f"{optimiser['iterations']} x {optimiser['batch_size']} pairs, {width}x{height}"
+def judged_on(facts: Mapping[str, Any]) -> str:
+    """Sets, labels and list of a run's validation pairs, on KAIST also the truth whose miss rate it is.
+
+    For example `msrs-fusion_val`, `kaist-sanitized_test-all-20 by KAIST_annotation.json`.
+    """
+    name, truth = next(iter(facts["accuracy"]), "").partition("/")[0], _truth(facts)
+    return f"{name} by {truth}" if truth else name
+
+
+def _truth(facts: Mapping[str, Any]) -> str:
+    """File or folder of KAIST's truth, the same whether it is packed; empty where nothing says it."""
+    return str(facts.get("miss_rate_labels", "")).removesuffix(".gz")
+
+
+def describe_training(config: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """Length, size, optimiser and start of a run, such as `400 x 8 pairs, 320x256, AdamW 0.001, from the teacher`.
+
+    Also a temperature of the distillation that is not the default.
+    """
+    optimiser, distillation, (width, height) = config["optimiser"], config["distill"], config["model"]["visible"]
+    parts = [
+        f"{optimiser['iterations']} x {optimiser['batch_size']} pairs",
+        f"{width}x{height}",
+        f"{OPTIMISERS[optimiser['name']]} {optimiser['learning_rate']:g}",
+    ]
+    if facts.get("backbone_sha256"):
+        parts.append("from ImageNet")
+    if facts.get("teacher_sha256"):
+        parts += ["from the teacher"] if distillation["inherit"] else []
+        parts += [f"temperature {value}"] if (value := distillation["temperature"]) != "sum" else []
+    return ", ".join(parts)
 
 
 def _check_config(config: Config, folder: Path) -> None:
