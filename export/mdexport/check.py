@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from mdexport.proof import GATE_LIST, gate_scenes, progress
 from mdrun.backends import open_backend
 from mdrun.backends.base import Backend, Outputs
 from mdrun.errors import BackendError, EngineError, OutputError, UsageError
+from mdrun.files import file_sha256
 from mdrun.manifest import Manifest, Parity, sidecar_path
 from mdrun.models import SUFFIXES, resolve
 from mdrun.onnx_file import PLAN_SUFFIXES, read_manifest
@@ -159,7 +160,7 @@ def check_engines(
             has just made its files, gives up none of the others for one that a library refuses.
 
     Raises:
-        UsageError: no FP32 engine and no checkpoint, engines of different networks, or too few pairs.
+        UsageError: no FP32 engine and no checkpoint, engines of different networks or of one name, or too few pairs.
         EngineError: a file cannot be read, was changed after export, is another engine than its manifest says, or is
             refused by the library that runs it.
         SourceError, DataError: the pairs cannot be read.
@@ -168,6 +169,7 @@ def check_engines(
     first = _reference_engine(manifests, weights)
     manifest = manifests[first]
     _refuse_strangers(manifests, first)
+    _refuse_equal_names(manifests)
     for path, of_engine in manifests.items():
         check_file(path, of_engine)
     checkpoint = None if weights is None else _load_checkpoint(weights, first, manifest)
@@ -187,6 +189,13 @@ def check_engines(
         if ran.outputs is not None:
             outputs[path.name] = ran.outputs
     return Checked(Report(name, data, len(scenes), verdicts), manifest, scenes, outputs)
+
+
+def _refuse_equal_names(paths: Collection[Path]) -> None:
+    """Verdicts are by name."""
+    names = [path.name for path in paths]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UsageError(f"{twice[0]}: two files have that name, wanted one; rename one of them, or check them apart")
 
 
 def _reference_engine(manifests: dict[Path, Manifest], weights: Path | None) -> Path:
@@ -237,16 +246,10 @@ def _verdict(
     precision = manifest.origin.precision or "fp32"
     accepted = manifest.parity.accepted if manifest.parity is not None else None
     parity = None if ran.outputs is None else judge(manifest, scenes, before, ran.outputs, precision, names)
-    doubt = None if parity is None else find_doubt(_with(manifest, replace(parity, accepted=accepted)))
+    judged = None if parity is None else replace(manifest, parity=replace(parity, accepted=accepted), build=None)
+    doubt = None if judged is None else find_doubt(judged)
     megabytes = path.stat().st_size / 1e6
     return Verdict(path.name, precision, ran.backend, ran.reason, parity, accepted, ran.median_ms, megabytes, doubt)
-
-
-def _with(manifest: Manifest, parity: Parity) -> Manifest:
-    """A manifest with the report of this check as the engine's own."""
-    if manifest.build is None:
-        return replace(manifest, parity=parity)
-    return replace(manifest, build=replace(manifest.build, parity=parity))
 
 
 def record(paths: Sequence[Path], report: Report) -> list[Path]:
@@ -258,10 +261,11 @@ def record(paths: Sequence[Path], report: Report) -> list[Path]:
     found = {verdict.name: verdict for verdict in report.verdicts}
     recorded = []
     for path in (path for path in paths if path.suffix in PLAN_SUFFIXES):
-        verdict = found[path.name]
-        if verdict.parity is not None:
+        verdict, manifest = found[path.name], read_manifest(path)
+        if verdict.parity is not None and manifest.build is not None:
             parity = replace(verdict.parity, accepted=verdict.accepted)
-            text = _with(read_manifest(path), parity).to_json()
+            build = replace(manifest.build, parity=parity, sha256=file_sha256(path))
+            text = replace(manifest, build=build).to_json()
             try:
                 write_whole(sidecar_path(path), text.encode())
             except OSError as error:

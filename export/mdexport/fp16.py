@@ -19,7 +19,7 @@ from mdexport.convert.graph import Graph
 from mdexport.convert.half import LARGEST, Half, rounded, to_half
 from mdexport.convert.ranges import measure_ranges, too_large
 from mdexport.engine_file import stamp, write_engine
-from mdexport.gate import GateError, follows
+from mdexport.gate import follows, judge
 from mdexport.pairs import PairSet
 from mdexport.places import ONNX_SUFFIXES, refuse_replacing, refuse_suffix
 from mdexport.proof import GATE_LIST, Judged, Ready, finish, prepare, progress
@@ -72,13 +72,12 @@ def convert_half(
     large = _too_large(ready)
     tried: dict[Half, _Attempt] = {}
     for kind in _order(half):
-        tried[kind] = _attempt(ready, kind, large)
+        attempt = _attempt(ready, kind, large)
+        tried[kind] = _with_file(ready, kind, attempt) if attempt.judged.parity.passed else attempt
         if tried[kind].judged.parity.passed:
             break
     kind = next((kind for kind, attempt in tried.items() if attempt.judged.parity.passed), next(iter(tried)))
-    model, kept, judged, twin = tried[kind]
-    if judged.parity.passed or accept is not None:  # else `finish` refuses it, with the report
-        _refuse_other(ready, kind, model, twin)
+    model, kept, judged, _ = tried[kind]
 
     def change(manifest: Manifest) -> Manifest:
         tools = manifest.origin.tools | {"onnx": onnx.__version__}
@@ -89,30 +88,30 @@ def convert_half(
     return finish(ready, model, change, judged, output, accept)
 
 
-def _refuse_other(ready: Ready, half: Half, model: onnx.ModelProto, twin: list[Outputs]) -> None:
-    """Only the twin was judged, so the file has to be its twin, in the library that the runtime takes for it.
+def _with_file(ready: Ready, half: Half, attempt: _Attempt) -> _Attempt:
+    """The attempt, judged by the file itself where that does not say what its twin says.
 
-    Raises:
-        GateError: it says something else.
+    The file runs in the library that the runtime takes for it, on some scenes, and on all where it has to be judged.
     """
     origin = dataclasses.replace(ready.engine.manifest.origin, precision=half)
-    manifest = stamp(model, dataclasses.replace(ready.engine.manifest, origin=origin))
+    manifest = stamp(attempt.model, dataclasses.replace(ready.engine.manifest, origin=origin))
     step = max(1, len(ready.scenes) // SPOT_SCENES)
     with TemporaryDirectory() as folder:
         path = Path(folder) / f"{half}.onnx"
-        write_engine(model, manifest, path)
+        write_engine(attempt.model, manifest, path)
         try:
             with open_backend(path, manifest) as backend:
-                said, _ = infer(backend, ready.scenes[::step], "the file itself")
+                spots, _ = infer(backend, ready.scenes[::step], "the file itself")
+                if follows(manifest, attempt.twin[::step], spots, half):
+                    return attempt
+                said, _ = infer(backend, ready.scenes, "the file itself")
         except BackendError as error:  # BF16 without OpenVINO
             reason = str(error).removeprefix(f"{path}: ")
             warn("mdexport", f"{half} was judged by its rounded twin alone, for nothing here runs the file: {reason}")
-            return
-    if not follows(manifest, twin[::step], said, half):
-        raise GateError(
-            f"{ready.path.name}: the graph in {half} does not compute what its rounded twin does, which passed: a "
-            "mistake in the conversion or in the library that ran it; please report it with this file"
-        )
+            return attempt
+    names = f"{attempt.judged.parity.reference}, which passed; the file itself", ready.data
+    parity = judge(manifest, ready.scenes, ready.reference, said, half, names)
+    return attempt._replace(judged=attempt.judged._replace(parity=parity))
 
 
 def _order(half: Half | Literal["auto"]) -> tuple[Half, ...]:

@@ -98,7 +98,7 @@ def read_servable(path: Path) -> Servable:
 def find_remarks(engine: Servable, options: ServeOptions) -> list[str]:
     """What a user should know of an engine that is served all the same, a line each."""
     remarks = []
-    if doubt := find_doubt(engine.manifest):
+    if doubt := find_doubt(engine.manifest, engine.path):
         remarks.append(f"{engine.path}: not verified: {doubt}")
     if engine.platform == ONNX and _device(engine, options) == "gpu" and is_for_processors(engine.path):
         remarks.append(

@@ -254,7 +254,7 @@ def _run(flags: dict[str, Any]) -> int:
         check_display(engine, options)
         _check_output(flags)
         visible, thermal = _open_sources(flags["visible"], flags["thermal"])
-        if doubt := find_doubt(engine.manifest):
+        if doubt := find_doubt(engine.manifest, engine.path):
             warn(PROGRAM, f"{engine.path}: not verified: {doubt}; --require-verified refuses such engines")
         try:
             output = Path(flags["output"][0]) if flags["output"] else Path("runs") / engine.path.stem

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
 import secrets
 import shutil
@@ -15,6 +16,15 @@ from mdrun.errors import OutputError
 
 LOCK = ".mdrun.lock"
 OLDER = ".older.part"  # end of the name that a complete folder has while another takes its place
+
+
+def file_sha256(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 class PartialFile:

@@ -176,6 +176,7 @@ class Build:
         layers: number of the engine's layers by precision, as the engine's inspector says; empty where it cannot run.
         bytes: size of the engine's file; None of an older one.
         parity: of the plan itself, as `mdexport check --record` has found it on a GPU; None until then.
+        sha256: of the file that `parity` is about: two builds of one command differ, and have one digest.
     """
 
     target: str
@@ -191,6 +192,7 @@ class Build:
     layers: dict[str, int] = field(default_factory=dict)
     bytes: int | None = field(default=None, metadata=LATER)
     parity: Parity | None = field(default=None, metadata=LATER)
+    sha256: str | None = field(default=None, metadata=LATER)
 
 
 @dataclass(frozen=True)
@@ -259,7 +261,8 @@ class Manifest:
 
     def digest(self) -> str:
         """Hex digest of the canonical JSON, without what is known only of an engine that has its name already."""
-        manifest = replace(self, build=replace(self.build, layers={}, bytes=None, parity=None)) if self.build else self
+        build = self.build and replace(self.build, layers={}, bytes=None, parity=None, sha256=None)
+        manifest = replace(self, build=build)
         return hashlib.sha256(manifest.to_json().encode()).hexdigest()[:DIGEST_CHARS]
 
     def network_name(self) -> str:

@@ -17,7 +17,7 @@ CHANGED = "the file is not the one that this manifest speaks of"
 def print_manifest(path: Path, manifest: Manifest, *, changed: bool = False) -> None:
     """An engine's manifest as a table; `--json` has all of it. `changed`: the file is not the one that it speaks of."""
     table = make_table("engine", manifest.engine_name)
-    origin, doubt = manifest.origin, CHANGED if changed else find_doubt(manifest)
+    origin, doubt = manifest.origin, CHANGED if changed else find_doubt(manifest, path)
     rows = {
         "file": f"{path} ({path.stat().st_size / 1e6:.1f} MB)",
         "task": manifest.task,
@@ -119,9 +119,10 @@ def _parity(manifest: Manifest) -> dict[str, str]:
     build = manifest.build
     if build is None:
         return {} if manifest.parity is None else _parity_rows("parity", manifest.parity, manifest.task)
-    if build.parity is not None:
-        return _parity_rows("parity", build.parity, manifest.task)
-    return {} if manifest.parity is None else _parity_rows("of the ONNX file", manifest.parity, manifest.task)
+    onnx = {} if manifest.parity is None else _parity_rows("of the ONNX file", manifest.parity, manifest.task)
+    if build.parity is None:
+        return onnx
+    return _parity_rows("parity", build.parity, manifest.task) | dict(list(onnx.items())[:1])
 
 
 def _parity_rows(title: str, parity: Parity, task: str) -> dict[str, str]:

@@ -6,27 +6,32 @@ from pathlib import Path
 
 from mdrun.backends.nvidia.plan_file import belongs, check_kind
 from mdrun.errors import EngineError
+from mdrun.files import file_sha256
 from mdrun.manifest import Manifest, Parity
 from mdrun.onnx_file import PLAN_SUFFIXES, check_graph
 
 MARGIN = 0.01  # of a measure: a reference that has no more than that to lose could lose all of it and pass
 
 
-def find_doubt(manifest: Manifest) -> str | None:
-    """Why an engine is not verified, in one line; None where it is.
+def find_doubt(manifest: Manifest, path: Path | None = None) -> str | None:
+    """Why an engine is not verified, in one line; None where it is. `path`: its file, for a plan's own report.
 
     An engine that was exported although it did not pass stays unverified, whatever the reason given; a plan until it
     has been run itself, for the report that it inherits is that of its ONNX file.
     """
-    doubt = _doubt_of(manifest, manifest.parity)
-    if doubt is not None or manifest.build is None:
+    doubt, build = _doubt_of(manifest, manifest.parity), manifest.build
+    if build is None:
         return doubt
-    if manifest.build.parity is None:
+    if doubt is not None:
+        return f"of the ONNX file it was built from: {doubt}"
+    if build.parity is None:
         return (
             "the plan was not run yet, its parity report is that of the ONNX file it was built from; on its GPU "
             "`mdexport check --record` runs it"
         )
-    return _doubt_of(manifest, manifest.build.parity)
+    if path is not None and file_sha256(path) != build.sha256:
+        return "another build of it was run than this file; run `mdexport check --record` with this one"
+    return _doubt_of(manifest, build.parity)
 
 
 def _doubt_of(manifest: Manifest, parity: Parity | None) -> str | None:
@@ -80,7 +85,7 @@ def check_verified(manifest: Manifest, path: Path) -> None:
     Raises:
         EngineError: saying why, and the way out.
     """
-    if doubt := find_doubt(manifest):
+    if doubt := find_doubt(manifest, path):
         raise EngineError(
             f"{path}: not verified: {doubt}; `mdrun info` shows the report; export or check it again so that it "
             "passes, or leave out require-verified"

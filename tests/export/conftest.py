@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ def _once(name: str, make: Callable[[Path], Made], factory: pytest.TempPathFacto
     done = folder / "made.json"
     with FileLock(f"{folder}.lock"):
         if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of an attempt that failed: its reason is told again, not this
             folder.mkdir()
             done.write_text(json.dumps([str(path) for path in make(folder)]))
     return Made(*map(Path, json.loads(done.read_text())))

@@ -309,7 +309,15 @@ def test_the_result_of_a_plan_goes_into_its_manifest(
     assert after.build is not None
     assert after.build.parity is not None
     assert after.build.parity.passed is not negated
-    assert (find_doubt(after) is None) is not negated
+    assert (find_doubt(after, plan) is None) is not negated
+    plan.write_bytes(b"vtrt and so forth")  # as another build of the same command
+    assert "another build of it was run" in str(find_doubt(read_manifest(plan), plan))
+    (tmp_path / "old").mkdir()
+    for name in ("tiny_fp16_rtx.rtx", "tiny_fp16_rtx.json"):
+        shutil.copy(engines / name, tmp_path / "old")
+    arguments.insert(1, str(tmp_path / "old" / "tiny_fp16_rtx.rtx"))
+    assert run_command(mdexport, "mdexport", arguments) == 2
+    assert "tiny_fp16_rtx.rtx: two files have that name" in capsys.readouterr().err
 
 
 def test_what_a_graph_said_before_is_believed_where_the_file_repeats_it(

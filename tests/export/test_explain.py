@@ -163,6 +163,8 @@ def test_mdrun_runs_no_version_compatible_plan(tmp_path: Path) -> None:
     explanation = explain(write(tmp_path, asked(version_compatible="yes")), ORIN)
     assert explanation.runs_here == "no"
     assert [need.what for need in explanation.needs if need.verdict == "no"] == ["program"]
+    compatible = replace(asked(version_compatible="yes"), command=f"{PLAN.command} --version-compatible --max-batch 2")
+    assert explain(write(tmp_path, compatible, name="two"), ORIN).rebuild == f"{PLAN.command} --max-batch 2"
 
 
 def test_an_engine_that_was_built_without_a_driver_wants_one(tmp_path: Path) -> None:

@@ -141,9 +141,24 @@ def test_a_file_that_is_not_its_twin_is_not_written(
         return converted
 
     monkeypatch.setattr(fp16, "to_half", negated)
-    with pytest.raises(GateError, match=f"in {half} does not compute what its rounded twin does"):
-        convert_half(ready, tmp_path / "half.onnx", half, accept="whatever")
+    with pytest.raises(GateError, match=r"half\.onnx: does not follow tiny\.onnx: ") as caught:
+        convert_half(ready, tmp_path / "half.onnx", half)
+    assert "which passed; the file itself" in json.loads(caught.value.report)["reference"]
     assert list(tmp_path.iterdir()) == []
+    manifest = convert_half(ready, tmp_path / "half.onnx", half, accept="to look at")
+    assert manifest.parity is not None
+    assert manifest.parity.accepted == "to look at"
+
+
+def test_a_file_that_rounds_otherwise_is_judged_by_itself(
+    ready: Ready, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few scenes say too little to refuse it: one lost detection of ten is more than the gate allows of a hundred."""
+    monkeypatch.setattr(fp16, "follows", lambda *_: False)
+    parity = convert_half(ready, tmp_path / "half.onnx", "fp16").parity
+    assert parity is not None
+    assert parity.passed
+    assert parity.reference.endswith("the file itself")
 
 
 def test_a_reason_is_said(detector: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

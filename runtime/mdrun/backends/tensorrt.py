@@ -156,7 +156,7 @@ def _load(path: Path, manifest: Manifest, library: Library, runtime: trt.Runtime
     try:
         return library.call("load it", runtime.deserialize_cuda_engine, path.read_bytes())
     except LibraryError as error:
-        command = "`mdexport plan`" if manifest.build is None else manifest.build.command
+        command = "`mdexport plan`" if manifest.build is None else rebuild_command(manifest.build, find_driver())
         raise BackendError(f"{path}: {error}; build it again here: {command}") from error
 
 

@@ -71,7 +71,10 @@ def rebuild_command(build: Build, driver: Driver | None) -> str:
 
     A GPU that TensorRT for RTX leaves out unless asked is asked for; one that it does not know gets a plan of TensorRT.
     """
-    if build.target != "rtx" or driver is None:
+    if build.target != "rtx":
+        left_out = {"--version-compatible", "--allow-host-code"}  # mdrun runs no such plan
+        return shlex.join(word for word in shlex.split(build.command) if word not in left_out)
+    if driver is None:
         return build.command
     here = driver.gpus[0].compute_capability
     if here in build.compute_capabilities:
