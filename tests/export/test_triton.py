@@ -26,6 +26,7 @@ from mdexport.triton_config import check_tensors, preferred_sizes
 from mdrun.classify import ClassifyPostprocess
 from mdrun.command import run_command
 from mdrun.errors import EngineError
+from mdrun.files import file_sha256
 from mdrun.manifest import Build, Manifest, OutputSpec, parse_manifest
 from mdrun.onnx_file import read_manifest
 from tests.runtime.engines import (
@@ -215,7 +216,9 @@ def test_what_is_served_with_a_warning(call: Call, bench: Path) -> None:
     assert (code, len(json.loads(out))) == (0, 1)
     assert re.fullmatch(r"mdexport: warning: plan\.plan: not verified: [^\n]+ --accept 'a demo'\n", err)
     assert manifest.build is not None
-    compatible = replace(manifest.build, options={"version-compatible": "yes"}, parity=PASSED)
+    compatible = replace(
+        manifest.build, options={"version-compatible": "yes"}, parity=PASSED, sha256=file_sha256(Path("plan.plan"))
+    )
     Path("plan.json").write_text(replace(manifest, build=compatible, parity=PASSED).to_json(), encoding="utf-8")
     err = call("plan.plan")[2]
     assert re.fullmatch(

@@ -38,13 +38,14 @@ RUN_FILE = "wanted the run's own checkpoints/last.ckpt; copy it again, or train 
 
 
 def learning_rate(iteration: int, config: OptimiserConfig) -> float:
-    """Linear warm-up from 1e-6, then cosine back to it."""
+    """Linear warm-up from 1e-6, then cosine back to it; a rate below that begins and ends at itself."""
+    least = min(LEAST_RATE, config.learning_rate)
     if iteration < config.warmup:
         share = iteration / config.warmup
     else:
         progress = (iteration - config.warmup) / max(config.iterations - config.warmup, 1)
         share = 0.5 * (1 + math.cos(math.pi * progress))
-    return LEAST_RATE + (config.learning_rate - LEAST_RATE) * share
+    return least + (config.learning_rate - least) * share
 
 
 def make_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.Optimizer:
