@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,6 +70,11 @@ def test_pairs_of_another_depth_than_the_engine_are_refused(tmp_path: Path) -> N
 @pytest.mark.slow
 def test_an_engine_of_counts_from_training_to_the_runtime(tmp_path: Path) -> None:
     root = write_counts(tmp_path / "coco")
+    for split, index in (("train", 0), ("val", 1)):  # a pair each: none may both teach and judge
+        data = json.loads((root / f"{split}.json").read_text())
+        image = data["images"][index]
+        boxes = [entry | {"image_id": image["id"]} for entry in data["annotations"]]
+        (root / f"{split}.json").write_text(json.dumps(data | {"images": [image], "annotations": boxes}))
     sets = (f"data.root={tmp_path}", "data.sets=[coco]", "data.validation=coco", f"data.normalisation={RULE}")
     config = load_config(None, (*TINY, *sets, "optimiser.iterations=2"))
     weights = baseline.train(config, tmp_path / "run", "mdtrain train baseline").weights

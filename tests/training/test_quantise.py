@@ -43,7 +43,7 @@ from mdtrain.tasks import Evaluation
 from tests.export.students import STREET, random_feeds, write_student
 from tests.training.test_recipes import TINY, tiny
 from tests.training.test_train_cli import flags
-from tests.training.tree import NAMES, write_mfnet, write_msrs
+from tests.training.tree import write_mfnet, write_msrs
 
 SEGMENT = ("task=segment", "model.decoder=16", "data.sets=[mfnet]", "data.validation=mfnet")
 
@@ -317,8 +317,7 @@ def spoil(student: Student) -> None:
 @pytest.mark.slow  # and what the spoiling costs hangs on how the processor rounds while it trains
 def test_what_int8_had_cost_is_given_back(tmp_path: Path) -> None:
     """A student that finds the persons in FP32 and nearly none of them in INT8, before and after the fine-tuning."""
-    names = NAMES["train"]  # the pairs that it learns by heart judge it as well
-    pairs = write_msrs(tmp_path / "data" / "msrs", (128, 96), {"train": names, "val": names})
+    pairs = write_msrs(tmp_path / "data" / "msrs", (128, 96))  # `accuracies` judges by those that it learns by heart
     settings = ("model.backbone=vgg16", "data.mosaic_share=0", "data.coarser_share=0")
     schedule = ("optimiser.iterations=100", "optimiser.learning_rate=0.005", "optimiser.batch_size=4")
     run = baseline.train(tiny(tmp_path, *settings, *schedule, "evaluate_every=100"), tmp_path / "run", "mdtrain")
