@@ -22,6 +22,7 @@ from tests.training.tree import write_own
 OWN = ["forklift", "dog"]
 
 
+@pytest.mark.slow
 def test_from_pairs_to_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Every forklift and every dog is found: in training, by the engine, in half precision, by `mdrun`."""
     root, engine, half = write_own(tmp_path / "coco", FEWEST), tmp_path / "own.onnx", tmp_path / "half.onnx"
