@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Literal, NamedTuple
 
 import onnx
@@ -21,7 +20,7 @@ from mdexport.convert.ranges import measure_ranges, too_large
 from mdexport.engine_file import stamp, write_engine
 from mdexport.gate import follows, judge
 from mdexport.pairs import PairSet
-from mdexport.places import ONNX_SUFFIXES, refuse_replacing, refuse_suffix
+from mdexport.places import ONNX_SUFFIXES, refuse_replacing, refuse_suffix, scratch_folder
 from mdexport.proof import GATE_LIST, Judged, Ready, finish, prepare, progress
 from mdrun.backends import open_backend
 from mdrun.backends.base import Outputs
@@ -96,8 +95,8 @@ def _with_file(ready: Ready, half: Half, attempt: _Attempt) -> _Attempt:
     origin = dataclasses.replace(ready.engine.manifest.origin, precision=half)
     manifest = stamp(attempt.model, dataclasses.replace(ready.engine.manifest, origin=origin))
     step = max(1, len(ready.scenes) // SPOT_SCENES)
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / f"{half}.onnx"
+    with scratch_folder() as folder:
+        path = folder / f"{half}.onnx"
         write_engine(attempt.model, manifest, path)
         try:
             with open_backend(path, manifest) as backend:
