@@ -20,6 +20,7 @@ from lightning_fabric.utilities import rank_zero_only
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from mdrun.command import warn
 from mdrun.errors import DataError, SourceError, UsageError
 from mdtrain.build import WEIGHTS, sizes, start_from
 from mdtrain.config import Config
@@ -30,6 +31,7 @@ from mdtrain.data.sets.street import read_street
 from mdtrain.models.streams import Prediction
 from mdtrain.models.weights import load_backbone
 from mdtrain.outputs import result_folder, write_text
+from mdtrain.precision import is_emulated
 from mdtrain.quantise import quantise
 from mdtrain.quiet import without_line
 from mdtrain.runlog import RunLog
@@ -263,6 +265,8 @@ def launch(config: Config) -> Fabric:
         )
     if several:
         fabric.launch()
+    if fabric.is_global_zero and is_emulated(config.precision, config.accelerator):
+        warn("mdtrain", f"precision={config.precision} is emulated here, and several times as slow as 32-true")
     return fabric
 
 

@@ -30,6 +30,7 @@ class Plan(NamedTuple):
         iterations: length.
         epochs: how often each pair is seen, mosaics apart.
         device: where it was measured.
+        precision: of the iterations.
         memory_mb: most memory in use while measuring, MiB: of the device with CUDA, else of the process.
         seconds_per_iteration: median.
         minutes: estimate for the whole run, or for what is left of it, evaluations included.
@@ -43,6 +44,7 @@ class Plan(NamedTuple):
     iterations: int
     epochs: float
     device: str
+    precision: str
     memory_mb: float
     seconds_per_iteration: float
     minutes: float
@@ -74,6 +76,7 @@ def plan(config: Config, recipe: Recipe, folder: Path, start: Start = FRESH) -> 
         iterations=config.optimiser.iterations,
         epochs=config.optimiser.iterations * config.optimiser.batch_size / session.pairs,
         device=str(session.fabric.device),
+        precision=config.precision,
         memory_mb=_peak_memory(session.fabric.device),
         seconds_per_iteration=per_iteration,
         minutes=seconds / 60,

@@ -135,7 +135,7 @@ def _show_plan(plan: Any) -> None:
         ("pairs", f"{plan.pairs} to learn from, {plan.validation_pairs} to validate"),
         ("iterations", f"{plan.iterations} ({plan.epochs:.0f} epochs)"),
         ("memory", f"{plan.memory_mb:.0f} MiB on {plan.device}"),
-        ("an iteration", f"{plan.seconds_per_iteration:.2f} s"),
+        ("an iteration", f"{plan.seconds_per_iteration:.2f} s, {plan.precision}"),
         ("the run", f"about {max(plan.minutes, 0.1):.{0 if plan.minutes >= 10 else 1}f} minutes"),
     ):
         table.add_row(name, value)

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from mdtrain import precision
+from mdtrain.config import Config, load_config
+from mdtrain.precision import BFLOAT16, fast_precision, is_emulated
+
+without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU decides here")
+
+
+@pytest.fixture
+def processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Its flags are what a test writes there."""
+    file = tmp_path / "cpuinfo"
+    monkeypatch.setattr(precision, "CPU_FLAGS", file)
+    return file
+
+
+@pytest.mark.parametrize("flag", BFLOAT16)
+def test_bfloat16_where_the_processor_multiplies_it(flag: str, processor: Path) -> None:
+    processor.write_text(f"processor : 0\nflags : fpu avx2 {flag} sse\n")
+    assert fast_precision("cpu") == "bf16-mixed"
+    assert not is_emulated("bf16-mixed", "cpu")
+    assert Config(accelerator="cpu").precision == "bf16-mixed"
+
+
+@pytest.mark.parametrize("flags", ["fpu avx2 fma", "fpu avx512f avx512_vnni avx512bw", "asimd bf16 i8mm"])
+def test_single_precision_elsewhere(flags: str, processor: Path) -> None:
+    processor.write_text(f"flags : {flags}\n")
+    assert fast_precision("cpu") == "32-true"
+    assert is_emulated("bf16-mixed", "cpu")
+    assert not is_emulated("32-true", "cpu")
+    assert Config(accelerator="cpu").precision == "32-true"
+
+
+@without_gpu
+def test_a_system_that_tells_no_flags_computes_in_single_precision(processor: Path) -> None:
+    assert not processor.exists()
+    assert fast_precision("auto") == "32-true"
+
+
+def test_what_the_configuration_says_stays(processor: Path) -> None:
+    processor.write_text("flags : avx2\n")
+    assert load_config(None, ("precision=bf16-mixed", "accelerator=cpu")).precision == "bf16-mixed"
+    processor.write_text("flags : amx_bf16\n")
+    assert load_config(None, ("precision=32-true", "accelerator=cpu")).precision == "32-true"
+
+
+@pytest.mark.parametrize(("supported", "wanted"), [(True, "bf16-mixed"), (False, "32-true")])
+def test_a_gpu_that_is_used_decides(
+    supported: bool, wanted: str, processor: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def is_bf16_supported(including_emulation: bool = True) -> bool:
+        asked.append(including_emulation)
+        return supported
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", is_bf16_supported)
+    processor.write_text("flags : avx2\n")
+    assert fast_precision("auto") == fast_precision("cuda") == wanted
+    assert fast_precision("cpu") == "32-true"
+    assert asked == [False, False]
+
+
+def test_the_choice_is_the_faster_one_on_this_processor() -> None:
+    """A convolution forward and backward: what the flags promise holds, with a wide margin for a busy machine."""
+    image, layer = torch.randn(4, 64, 48, 64), nn.Conv2d(64, 64, 3, padding=1)
+
+    def seconds(mixed: bool) -> float:
+        times = []
+        for _ in range(5):
+            began = time.perf_counter()
+            with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+                layer(image).sum().backward()
+            times.append(time.perf_counter() - began)
+        return min(times)
+
+    mixed, single = seconds(mixed=True), seconds(mixed=False)
+    chosen, other = (mixed, single) if fast_precision("cpu") == "bf16-mixed" else (single, mixed)
+    assert chosen < 1.5 * other
