@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mdexport.gate import judge
+from mdexport.gate import energies, judge
 from mdexport.pairs import PairSet, Scene
 from mdexport.plan.output import write_whole
 from mdexport.proof import GATE_LIST, gate_scenes, progress
@@ -25,6 +25,7 @@ from mdrun.manifest import Manifest, Parity, sidecar_path
 from mdrun.models import SUFFIXES, resolve
 from mdrun.onnx_file import PLAN_SUFFIXES, read_manifest
 from mdrun.verified import check_file, find_doubt
+from mdtrain.metrics.energy import energy_threshold
 
 Seen = Mapping[str, list[Outputs]]  # of graphs that ran on the same scenes before, by the graph's SHA-256
 SPOT_SCENES = 8  # what a file says about them must be what its graph said before
@@ -44,6 +45,7 @@ class Verdict:
         median_ms: of one scene on this machine.
         megabytes: of its file.
         doubt: why this check does not verify it, in one line; None where it does, or where it was not run.
+        energy_threshold: energy below which 95 % of the intact scenes lie, as this engine gives it; None without.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Verdict:
     median_ms: float | None
     megabytes: float
     doubt: str | None = None
+    energy_threshold: float | None = None
 
     @property
     def fails(self) -> bool:
@@ -248,8 +251,19 @@ def _verdict(
     parity = None if ran.outputs is None else judge(manifest, scenes, before, ran.outputs, precision, names)
     judged = None if parity is None else replace(manifest, parity=replace(parity, accepted=accepted), build=None)
     doubt = None if judged is None else find_doubt(judged)
-    megabytes = path.stat().st_size / 1e6
-    return Verdict(path.name, precision, ran.backend, ran.reason, parity, accepted, ran.median_ms, megabytes, doubt)
+    familiar, _ = ([], []) if ran.outputs is None else energies(scenes, ran.outputs)
+    return Verdict(
+        path.name,
+        precision,
+        ran.backend,
+        ran.reason,
+        parity,
+        accepted,
+        ran.median_ms,
+        path.stat().st_size / 1e6,
+        doubt,
+        energy_threshold(familiar) if familiar else None,
+    )
 
 
 def record(paths: Sequence[Path], report: Report) -> list[Path]:
@@ -264,7 +278,12 @@ def record(paths: Sequence[Path], report: Report) -> list[Path]:
         verdict, manifest = found[path.name], read_manifest(path)
         if verdict.parity is not None and manifest.build is not None:
             parity = replace(verdict.parity, accepted=verdict.accepted)
-            build = replace(manifest.build, parity=parity, sha256=file_sha256(path))
+            build = replace(
+                manifest.build,
+                parity=parity,
+                sha256=file_sha256(path),
+                energy_threshold=verdict.energy_threshold,
+            )
             text = replace(manifest, build=build).to_json()
             try:
                 write_whole(sidecar_path(path), text.encode())

@@ -18,7 +18,7 @@ from mdexport.convert.graph import Graph
 from mdexport.convert.half import LARGEST, Half, rounded, to_half
 from mdexport.convert.ranges import measure_ranges, too_large
 from mdexport.engine_file import stamp, write_engine
-from mdexport.gate import follows, judge
+from mdexport.gate import follows
 from mdexport.pairs import PairSet
 from mdexport.places import ONNX_SUFFIXES, refuse_replacing, refuse_suffix, scratch_folder
 from mdexport.proof import GATE_LIST, Judged, Ready, finish, prepare, progress
@@ -31,6 +31,7 @@ from mdrun.onnx_file import graph_sha256
 from mdtrain.outputs import result_file
 
 RANGE_SCENES = 16  # of the gate's, to see how large values become
+TWIN = "; the engine's values rounded after every node"
 MARGIN = 4.0  # between the largest value seen and the largest that FP16 holds
 
 
@@ -107,10 +108,9 @@ def _with_file(ready: Ready, half: Half, attempt: _Attempt) -> _Attempt:
         except BackendError as error:  # BF16 without OpenVINO
             reason = str(error).removeprefix(f"{path}: ")
             warn("mdexport", f"{half} was judged by its rounded twin alone, for nothing here runs the file: {reason}")
-            return attempt
-    names = f"{attempt.judged.parity.reference}, which passed; the file itself", ready.data
-    parity = judge(manifest, ready.scenes, ready.reference, said, half, names)
-    return attempt._replace(judged=attempt.judged._replace(parity=parity))
+            parity = dataclasses.replace(attempt.judged.parity, not_run=reason)
+            return attempt._replace(judged=attempt.judged._replace(parity=parity))
+    return attempt._replace(judged=ready.judge_outputs(said, half, f"{TWIN}, which passed; the file itself"))
 
 
 def _order(half: Half | Literal["auto"]) -> tuple[Half, ...]:
@@ -145,7 +145,7 @@ def _attempt(ready: Ready, half: Half, large: set[str]) -> _Attempt:
     twin = rounded(model, region, half)
     judged = ready.judge(twin, half)
     parity = judged.parity
-    parity = dataclasses.replace(parity, reference=f"{parity.reference}; the engine's values rounded after every node")
+    parity = dataclasses.replace(parity, reference=f"{parity.reference}{TWIN}")
     kept = [node.name for node in model.graph.node if node.name in too_much]
     said = ready.seen[graph_sha256(twin.SerializeToString())]
     return _Attempt(to_half(model, region, half), kept, judged._replace(parity=parity), said)

@@ -25,6 +25,7 @@ from mdtrain.metrics.energy import energy_threshold
 
 GATE_LIST = "val"
 MOST_GATE_PAIRS = 64
+FEWEST_LABELLED = 8  # pairs with a label of the engine's task: one box alone proves nothing
 T = TypeVar("T")
 
 
@@ -63,7 +64,11 @@ class Ready(NamedTuple):
         """The verdict on a converted graph, and the energy threshold that goes with it."""
         outputs = run_model(model, self.scenes, f"{precision} on the gate's scenes")
         self.seen[graph_sha256(model.SerializeToString())] = outputs
-        names = f"{self.path.name} fp32", self.data
+        return self.judge_outputs(outputs, precision)
+
+    def judge_outputs(self, outputs: list[Outputs], precision: str, note: str = "") -> Judged:
+        """The same of what was said about all scenes; `note` goes behind the reference's name."""
+        names = f"{self.path.name} fp32{note}", self.data
         parity = judge(self.engine.manifest, self.scenes, self.reference, outputs, precision, names)
         familiar, _ = energies(self.scenes, outputs)
         return Judged(parity, energy_threshold(familiar) if familiar else None)
@@ -124,16 +129,17 @@ def gate_scenes(manifest: Manifest, pairs: PairSet, split: str) -> list[Scene]:
 def _refuse_unlabelled(manifest: Manifest, records: Sequence[Record]) -> None:
     """Without labels nothing could be measured, and a gate that measures nothing lets everything through."""
     if manifest.task == "segment":
-        wanted, labelled = "label map", any(record.label_map_file is not None for record in records)
+        wanted, labelled = "label map", sum(record.label_map_file is not None for record in records)
     elif manifest.task == "classify":
-        wanted, labelled = "known class", any(record.class_name in manifest.classes for record in records)
+        wanted, labelled = "known class", sum(record.class_name in manifest.classes for record in records)
     else:
         wanted = f"box of {', '.join(manifest.classes)}"
-        labelled = any(len(record.boxes) for record in records)
-    if not labelled:
+        labelled = sum(len(record.boxes) > 0 for record in records)
+    if labelled < min(FEWEST_LABELLED, len(records)):  # too few pairs are told by `spread`
         raise DataError(
-            f"{records[0].visible_file.path}: neither it nor any other of {len(records)} pairs has a {wanted}, and an "
-            f"engine of the task {manifest.task} is judged by them; name labelled pairs"
+            f"{records[0].visible_file.path}: it is the first of {len(records)} pairs, of which {labelled or 'none'} "
+            f"{'has' if labelled <= 1 else 'have'} a {wanted}; an engine of the task {manifest.task} is judged by "
+            f"them, wanted at least {FEWEST_LABELLED}; name labelled pairs"
         )
 
 

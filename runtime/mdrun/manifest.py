@@ -144,6 +144,7 @@ class Parity:
             of the pairs that it puts into the same class.
         metrics: by measure (`person/ap50`, `mean/accuracy`).
         accepted: why an engine that did not pass was exported nevertheless.
+        not_run: why the file itself was not run, and only what it should compute was judged; None where it was.
     """
 
     reference: str
@@ -156,6 +157,7 @@ class Parity:
     matched: float | None = field(default=None, metadata=LATER)
     metrics: dict[str, Change] = field(default_factory=dict, metadata=LATER)
     accepted: str | None = field(default=None, metadata=LATER)
+    not_run: str | None = field(default=None, metadata=LATER)
 
 
 @dataclass(frozen=True)
@@ -177,6 +179,7 @@ class Build:
         bytes: size of the engine's file; None of an older one.
         parity: of the plan itself, as `mdexport check --record` has found it on a GPU; None until then.
         sha256: of the file that `parity` is about: two builds of one command differ, and have one digest.
+        energy_threshold: of the plan's own energies, found with `parity`; None until then, and without an energy.
     """
 
     target: str
@@ -193,6 +196,7 @@ class Build:
     bytes: int | None = field(default=None, metadata=LATER)
     parity: Parity | None = field(default=None, metadata=LATER)
     sha256: str | None = field(default=None, metadata=LATER)
+    energy_threshold: float | None = field(default=None, metadata=LATER)
 
 
 @dataclass(frozen=True)
@@ -255,13 +259,22 @@ class Manifest:
         precision = self.origin.precision
         return self.name if precision in (None, "", "fp32") else f"{self.name}_{precision}"
 
+    @property
+    def energy_threshold(self) -> float | None:
+        """Energy above which a pair is strange to this engine: a plan's own where it has been run; None without one."""
+        if self.build is not None and self.build.energy_threshold is not None:
+            return self.build.energy_threshold
+        return (self.energy or {}).get(self.origin.precision or "fp32")
+
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces. Equal manifests give equal text."""
         return json.dumps(_plain(self), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
     def digest(self) -> str:
         """Hex digest of the canonical JSON, without what is known only of an engine that has its name already."""
-        build = self.build and replace(self.build, layers={}, bytes=None, parity=None, sha256=None)
+        build = self.build and replace(
+            self.build, layers={}, bytes=None, parity=None, sha256=None, energy_threshold=None
+        )
         manifest = replace(self, build=build)
         return hashlib.sha256(manifest.to_json().encode()).hexdigest()[:DIGEST_CHARS]
 

@@ -42,6 +42,8 @@ def _doubt_of(manifest: Manifest, parity: Parity | None) -> str | None:
         return f"its parity check did not pass, and it was exported with --accept {' '.join(parity.accepted.split())!r}"
     if not parity.passed:
         return "its parity check did not pass"
+    if parity.not_run is not None:
+        return f"the file itself was not run, only what it should compute was judged ({parity.not_run})"
     return _proves_nothing(manifest, parity) if parity.metrics else None
 
 

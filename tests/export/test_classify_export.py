@@ -248,7 +248,9 @@ def test_an_energy_that_is_no_number_does_not_pass(classifier: Made) -> None:
 
 def test_pairs_without_a_known_class_judge_nothing(classifier: Made, tmp_path: Path) -> None:
     streets = write_pairs(tmp_path / "msrs")  # day and night
-    with pytest.raises(DataError, match="has a known class, and an engine of the task classify is judged by them"):
+    with pytest.raises(
+        DataError, match="of which none has a known class; an engine of the task classify is judged by them"
+    ):
         prepare(classifier.engine, parse_pairs(str(streets)))
 
 

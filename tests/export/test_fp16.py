@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import ModelProto, TensorProto, numpy_helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from mdexport import fp16, gate
 from mdexport.cli import mdexport
@@ -20,8 +20,12 @@ from mdexport.fp16 import convert_half, export_half
 from mdexport.gate import GateError
 from mdexport.pairs import PairSet, parse_pairs
 from mdexport.proof import Ready, prepare, run_model
+from mdrun.backends import Backend
 from mdrun.command import run_command
+from mdrun.errors import BackendError
+from mdrun.manifest import Manifest
 from mdrun.onnx_file import read_manifest
+from mdrun.verified import find_doubt
 from tests.export.labelled import Made
 
 FACTOR = 2.0**14  # keeps every mantissa as it is
@@ -148,6 +152,61 @@ def test_a_file_that_is_not_its_twin_is_not_written(
     manifest = convert_half(ready, tmp_path / "half.onnx", half, accept="to look at")
     assert manifest.parity is not None
     assert manifest.parity.accepted == "to look at"
+
+
+def test_a_file_whose_boxes_are_moved_is_not_its_twin(
+    ready: Ready, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every person is found again, two pixels beside: the file is judged, with numbers of its own."""
+
+    def moved(model: ModelProto, region: set[str], half: Half) -> ModelProto:
+        converted = to_half(model, region, half)
+        node = next(node for node in converted.graph.node if "boxes" in node.output)
+        node.output[list(node.output).index("boxes")] = "boxes_before"
+        converted.graph.initializer.append(numpy_helper.from_array(np.array(2, np.float32), "two"))
+        converted.graph.node.append(helper.make_node("Add", ["boxes_before", "two"], ["boxes"], "move"))
+        return converted
+
+    monkeypatch.setattr(fp16, "to_half", moved)
+    manifest = convert_half(ready, tmp_path / "half.onnx", "fp16", accept="to look at")
+    assert manifest.parity is not None
+    assert manifest.parity.reference.endswith("the file itself")
+    assert manifest.parity.mean_abs["boxes_px"] == pytest.approx(2, abs=0.5)
+
+
+def test_a_file_that_nothing_runs_is_not_verified(
+    ready: Ready, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(path: Path, manifest: Manifest) -> Backend:
+        raise BackendError(f"{path}: there is no OpenVINO here")
+
+    monkeypatch.setattr(fp16, "open_backend", refused)
+    output = tmp_path / "half.onnx"
+    manifest = convert_half(ready, output, "bf16")
+    assert manifest.parity is not None
+    assert (manifest.parity.passed, manifest.parity.not_run) == (True, "there is no OpenVINO here")
+    assert "judged by its rounded twin alone" in capsys.readouterr().err
+    assert "the file itself was not run" in str(find_doubt(read_manifest(output), output))
+
+
+@pytest.mark.slow
+def test_the_threshold_of_a_file_that_is_judged_is_its_own(
+    segmenter: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def shifted(model: ModelProto, region: set[str], half: Half) -> ModelProto:
+        converted = to_half(model, region, half)
+        node = next(node for node in converted.graph.node if "energy" in node.output)
+        node.output[list(node.output).index("energy")] = "energy_before"
+        converted.graph.initializer.append(numpy_helper.from_array(np.array(5, np.float32), "five"))
+        converted.graph.node.append(helper.make_node("Add", ["energy_before", "five"], ["energy"], "shift"))
+        return converted
+
+    ready = prepare(segmenter.engine, pairs_of(segmenter))
+    plain = convert_half(ready, tmp_path / "plain.onnx", "fp16")
+    monkeypatch.setattr(fp16, "to_half", shifted)
+    manifest = convert_half(ready, tmp_path / "half.onnx", "fp16", accept="to look at")
+    assert plain.energy_threshold is not None
+    assert manifest.energy_threshold == pytest.approx(plain.energy_threshold + 5, abs=0.05)
 
 
 def test_a_file_that_rounds_otherwise_is_judged_by_itself(

@@ -23,9 +23,11 @@ from mdexport.gate import (
     LEAST_MATCHED,
     LOSS,
     MOST_LABELS,
+    NEAR,
     TNR95,
     box_differences,
     describe,
+    follows,
     judge,
     label_differences,
     label_measures,
@@ -47,6 +49,12 @@ def detections(
     boxes: NDArray[np.float32] = BOXES, scores: NDArray[np.float32] = SCORES, classes: NDArray[np.int32] = CLASSES
 ) -> Outputs:
     return {"boxes": boxes[None], "scores": scores[None], "classes": classes[None]}
+
+
+def with_one_more() -> Outputs:
+    """A third person where the reference has none."""
+    boxes = np.concatenate([BOXES[:2], [[60, 70, 75, 90]]]).astype(np.float32)
+    return detections(boxes, np.array([0.9, 0.8, 0.7], np.float32))
 
 
 def label_map(label: int = 2, columns: int = 48) -> NDArray[np.int32]:
@@ -108,7 +116,7 @@ def test_an_engine_of_other_categories_is_judged_by_their_mean(classes: list[str
     same, worse = (judge(manifest, scenes(), [detections()], [got], "fp16", NAMES) for got in (detections(), moved(40)))
     assert (set(same.metrics), same.passed) == (measured, True)
     assert {name: change.engine for name, change in same.metrics.items()} == dict.fromkeys(measured, pytest.approx(1))
-    assert worse.limits.keys() == measured | {"matched"}
+    assert worse.limits.keys() == measured | {"matched", "invented"}
     assert not worse.passed
 
 
@@ -199,6 +207,60 @@ def test_scores_are_compared_where_a_detection_is_found_again() -> None:
     found = box_differences(DETECTOR, [detections()], [detections(scores=SCORES - np.float32(0.005))])
     assert found.largest["scores"] == pytest.approx(0.005)
     assert found.mean["scores"] == pytest.approx(0.005)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_failing_camera_makes_no_persons(precision: str) -> None:
+    """Accuracy is measured on intact scenes: what the engine invents on the others counts by itself."""
+    seen = scenes((INTACT, "thermal black"))
+    quiet = judge(DETECTOR, seen, [detections()] * 2, [detections()] * 2, precision, NAMES)
+    loud = judge(DETECTOR, seen, [detections()] * 2, [detections(), with_one_more()], precision, NAMES)
+    assert (quiet.passed, quiet.mean_abs["invented"]) == (True, 0)
+    assert loud.mean_abs["invented"] == pytest.approx(1 / 5)
+    assert (loud.passed, loud.matched) == (False, 1)
+    assert "20.0% of its own invented" in describe(loud)
+
+
+@pytest.mark.parametrize(("scores", "shift", "passed"), [(1.0, 0.0, True), (0.95, 0.0, False), (1.0, 0.8, False)])
+def test_single_precision_has_numbers_of_its_own(scores: float, shift: float, passed: bool) -> None:
+    """Ranks, and so every measure, are the same: only the values tell."""
+    parity = judge_boxes(detections(BOXES + np.float32(shift), SCORES * np.float32(scores)), "fp32")
+    assert parity.passed is passed
+    assert parity.limits.items() >= {"scores": NEAR["fp32"]["scores"], "boxes_px": NEAR["fp32"]["boxes_px"]}.items()
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+@pytest.mark.parametrize(
+    ("got", "wanted"),
+    [
+        (detections(BOXES + np.float32(0.05), SCORES + np.float32(0.0005)), True),
+        (detections(BOXES + np.float32(2)), False),
+        (detections(BOXES, SCORES * np.float32(0.35)), False),
+        (
+            detections(
+                np.concatenate([BOXES[:2], [[60, 70, 75, 90]]]).astype(np.float32),
+                np.array([0.9, 0.8, 0.7], np.float32),
+            ),
+            False,
+        ),
+    ],
+)
+def test_a_file_says_what_its_twin_says_only_where_the_numbers_are_the_same(
+    got: Outputs, wanted: bool, precision: str
+) -> None:
+    assert follows(DETECTOR, [detections()], [got], precision) is wanted
+
+
+def test_an_energy_that_turned_round_does_not_follow() -> None:
+    """It tells scenes apart as well as before, the other way."""
+    seen = scenes((INTACT, "thermal black"))
+    outputs = [labels(label_map(), energy) for energy in (1.0, 0.0)]
+    turned = [labels(label_map(), -energy) for energy in (1.0, 0.0)]
+    assert judge(SEGMENTER, seen, outputs, outputs, "int8", NAMES).passed
+    found = judge(SEGMENTER, seen, outputs, turned, "int8", NAMES)
+    assert found.metrics[AUROC].engine > found.metrics[AUROC].reference
+    assert not found.passed
+    assert not follows(SEGMENTER, outputs, turned, "fp16")
 
 
 def test_an_engine_that_invents_boxes_loses_precision() -> None:
@@ -300,6 +362,7 @@ def test_the_page_names_the_limits() -> None:
         ),
         ("pixels with another class, at most", pixels),
         ("`person/detection_rate` may lose", [f"{loss:g}" for loss in DETECTION_RATE_LOSS.values()]),
-        ("`energy/auroc` may lose", [f"{loss:g}" for loss in AUROC_LOSS.values()]),
+        ("invented detections, at most", [f"{100 - 100 * least:.3g} %" for least in LEAST_MATCHED.values()]),
+        ("`energy/auroc` may change by", [f"{loss:g}" for loss in AUROC_LOSS.values()]),
     ):
         assert f"| {title} | {' | '.join(values)} |" in page

@@ -12,7 +12,7 @@ import pytest
 from mdexport.engine_file import OnnxEngine, read_engine, stamp, write_engine
 from mdexport.gate import GateError
 from mdexport.pairs import FEWEST, INTACT, PairSet
-from mdexport.proof import Judged, Ready, finish, gate_scenes, prepare
+from mdexport.proof import FEWEST_LABELLED, Judged, Ready, finish, gate_scenes, prepare
 from mdrun.errors import DataError, EngineError, OutputError, UsageError
 from mdrun.manifest import Manifest
 from mdrun.onnx_file import check_graph, read_manifest
@@ -116,7 +116,7 @@ def test_label_maps_are_judged_by_label_maps(segmenter: Made) -> None:
     """MSRS' own labels are boxes: nothing could be measured, so nothing passes."""
     manifest = read_manifest(segmenter.engine)
     assert gate_scenes(manifest, PairSet("street", segmenter.pairs), "val")
-    with pytest.raises(DataError, match=r"vi/00101D\.jpg: neither it nor any other of 16 pairs has a label map"):
+    with pytest.raises(DataError, match=r"vi/00101D\.jpg: it is the first of 16 pairs, of which none has a label map"):
         gate_scenes(manifest, PairSet("msrs", segmenter.pairs), "val")
 
 
@@ -126,8 +126,38 @@ def test_boxes_are_judged_by_boxes(detector: Made, tmp_path: Path) -> None:
     pairs = write_pairs(tmp_path / "empty")
     for path in (pairs / "labels" / "fusion").iterdir():
         path.write_text("")
-    with pytest.raises(DataError, match="has a box of person, bicycle, car, and an engine of the task detect is"):
+    with pytest.raises(DataError, match="of which none has a box of person, bicycle, car; an engine of the task det"):
         gate_scenes(read_manifest(detector.engine), PairSet("msrs", pairs), "val")
+
+
+def test_one_labelled_pair_proves_nothing(detector: Made, tmp_path: Path) -> None:
+    from tests.export.labelled import write_pairs
+
+    pairs = write_pairs(tmp_path / "one")
+    names = (pairs / "val.txt").read_text().split()
+    for name in names[FEWEST_LABELLED - 1 :]:
+        (pairs / "labels" / "fusion" / f"{Path(name).stem}.txt").write_text("")
+    with pytest.raises(DataError, match=f"of which {FEWEST_LABELLED - 1} have a box .* wanted at least 8"):
+        gate_scenes(read_manifest(detector.engine), PairSet("msrs", pairs), "val")
+
+
+def test_the_threshold_of_a_conversion_is_that_of_its_own_energies(segmenter: Made) -> None:
+    """Where the converted graph's energies are shifted the threshold goes with them."""
+    ready = prepare(segmenter.engine, PairSet("street", segmenter.pairs))
+    shifted = [one | {"energy": one["energy"] + 5} for one in ready.reference]
+    before, after = (ready.judge_outputs(outputs, "int8") for outputs in (ready.reference, shifted))
+    assert before.energy_threshold is not None
+    assert after.energy_threshold == pytest.approx(before.energy_threshold + 5)
+    moved = onnx.ModelProto()
+    moved.CopyFrom(ready.engine.model)
+    graph = moved.graph
+    five = onnx.numpy_helper.from_array(np.array(5, np.float32), "five")
+    node = next(node for node in graph.node if "energy" in node.output)
+    node.output[list(node.output).index("energy")] = "energy_before"
+    graph.initializer.append(five)
+    graph.node.append(onnx.helper.make_node("Add", ["energy_before", "five"], ["energy"], "shift"))
+    judged = ready.judge(moved, "int8")
+    assert judged.energy_threshold == pytest.approx(before.energy_threshold + 5, abs=1e-4)
 
 
 def test_a_segmenters_threshold_is_that_of_its_own_energies(segmenter: Made) -> None:

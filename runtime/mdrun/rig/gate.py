@@ -13,8 +13,7 @@ class EnergyGate:
 
     def __init__(self, manifest: Manifest, falls_back: bool) -> None:
         """`falls_back`: a strange input is not only flagged, the next engine takes over."""
-        precision = manifest.origin.precision or "fp32"
-        self.threshold = None if manifest.energy is None else manifest.energy.get(precision)
+        self.threshold = manifest.energy_threshold
         self._strange = Verdict.FALLBACK if falls_back else Verdict.FLAG
 
     def judge(self, energy: float | None) -> Verdict | None:

@@ -78,6 +78,6 @@ def judge_classes(path: Path, records: Sequence[Record], thermal_size: tuple[int
             found.append(int(of_pair.classes[0]) if len(of_pair) else NONE)
             if of_pair.energy is not None:
                 energies.append(of_pair.energy)
-        limit = (engine.manifest.energy or {}).get(engine.manifest.origin.precision or "fp32")
+        limit = engine.manifest.energy_threshold
     within = float(np.mean(np.array(energies) <= limit)) if energies and limit is not None else None
     return Judged(found, energies, within)
