@@ -20,8 +20,9 @@ from mdrun.backends.nvidia.library import LibraryError, load_library
 from mdrun.backends.nvidia.machine import platform_name
 from mdrun.command import run_command
 from mdrun.driver import Driver, DriverError, Gpu
-from mdrun.errors import EngineError
+from mdrun.errors import EngineError, OutputError
 from mdrun.manifest import Build, Manifest, ManifestError, read_sidecar
+from tests.disk import small_disk
 from tests.export.fake_tensorrt import CLASSES, NAMES, Script, make_module
 from tests.export.plan_models import write_conv
 
@@ -379,6 +380,19 @@ def test_an_accepted_source_is_one_warning(script: Script, graph: Path, capsys: 
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"mdexport: warning: {graph.with_suffix('.plan')}: not verified, like student_fp16.onnx: ")
     assert line.endswith("exported with --accept 'a demo'")
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_a_disk_that_is_full_after_the_engine_leaves_no_half_pair(older: bool, script: Script, graph: Path) -> None:
+    """The engine fits, its manifest does not; an older pair stays together."""
+    plan = graph.with_suffix(".plan")
+    if older:
+        make_plan(graph, plan, PlanOptions())
+        script.plan = b"another"
+    before = {path: path.read_bytes() for path in graph.parent.iterdir()}
+    with small_disk(100), pytest.raises(OutputError, match=r"student_fp16\.plan: cannot be written \(File too large\)"):
+        make_plan(graph, plan, PlanOptions())
+    assert {path: path.read_bytes() for path in graph.parent.iterdir()} == before
 
 
 def test_a_plan_is_no_source(script: Script, tmp_path: Path) -> None:
