@@ -175,7 +175,8 @@ class Build:
         command: that built it.
         driver: version of the CUDA driver there, for example `12.6`.
         l4t: release of Jetson Linux there, for example `36.4.3`.
-        layers: number of the engine's layers by precision, as the engine's inspector says; empty where it cannot run.
+        layers: number of the engine's layers by precision, as the engine's inspector says, `untyped` where it does not;
+            empty where the engine was not loaded, or too few are told, and the network was counted in its place.
         bytes: size of the engine's file; None of an older one.
         parity: of the plan itself, as `mdexport check --record` has found it on a GPU; None until then.
         sha256: of the file that `parity` is about: two builds of one command differ, and have one digest.

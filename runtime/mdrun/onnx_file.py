@@ -237,14 +237,20 @@ def _parts(data: Buffer, number: int) -> Iterator[Span]:
 
 
 def _graph(data: Buffer, size: int) -> Span:
-    spans = [_span(value, "graph") for number, value in _fields(data, (0, size)) if number == _GRAPH]
-    if not spans:
+    return _only([_span(value, "graph") for number, value in _fields(data, (0, size)) if number == _GRAPH])
+
+
+def _only(graphs: list[Span]) -> Span:
+    """Of one graph. Protobuf merges repeated ones: a library would run more than what is read and hashed here."""
+    if not graphs:
         raise _WireError("no graph in it")
-    return spans[-1]
+    if len(graphs) > 1:
+        raise _WireError(f"{len(graphs)} graphs in it, wanted one")
+    return graphs[0]
 
 
 def _header(data: Buffer, size: int) -> OnnxHeader:
-    graph: Span | None = None
+    graphs = []
     opset = None
     versioned = False
     metadata = {}
@@ -252,7 +258,7 @@ def _header(data: Buffer, size: int) -> OnnxHeader:
         if number == _IR_VERSION:
             versioned = isinstance(value, int)
         elif number == _GRAPH:
-            graph = _span(value, "graph")
+            graphs.append(_span(value, "graph"))
         elif number == _OPSET_IMPORT:
             entry = dict(_fields(data, _span(value, "opset_import")))
             version = entry.get(_OPSET_VERSION)
@@ -261,8 +267,9 @@ def _header(data: Buffer, size: int) -> OnnxHeader:
         elif number == _METADATA_PROPS:
             entry = dict(_fields(data, _span(value, "metadata_props")))
             metadata[_text(data, entry.get(_KEY))] = _text(data, entry.get(_VALUE))
-    if graph is None or not versioned:
+    if not versioned:
         raise _WireError("no graph in it")
+    graph = _only(graphs)
     name = next((value for number, value in _fields(data, graph) if number == _GRAPH_NAME), None)
     return OnnxHeader(_text(data, name), opset, metadata)
 

@@ -13,19 +13,23 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from mdexport import bundle, chain, gate
+from mdexport import bundle, chain, check, gate
 from mdexport.bundle import PARITY, PICTURE, write_bundle
 from mdexport.cli import mdexport
 from mdexport.fp16 import convert_half
 from mdexport.pairs import PairSet, parse_pairs
 from mdexport.plan.options import PlanOptions
 from mdexport.proof import Ready
+from mdrun.backends import open_backend
+from mdrun.backends.base import Backend
 from mdrun.backends.nvidia.library import LibraryError
 from mdrun.command import run_command
 from mdrun.engine import Engine
 from mdrun.errors import IncompleteError
+from mdrun.files import file_sha256
 from mdrun.manifest import Manifest, parse_manifest
 from mdrun.onnx_file import check_graph, read_manifest
+from mdrun.verified import find_doubt
 from tests.export.labelled import Made
 from tests.export.test_check import write_negated, write_plan
 
@@ -72,6 +76,27 @@ def test_a_plan_keeps_its_own_manifest(engines: Path, detector: Made, tmp_path: 
     manifest = read_manifest(tmp_path / "student" / "tiny_fp16.rtx")
     assert manifest == read_manifest(engines / "tiny_fp16.rtx")
     assert manifest.build is not None
+
+
+def test_what_was_found_of_a_plan_is_in_its_manifest(
+    engines: Path, detector: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No GPU here: an ONNX file computes in the plan's place. The plan that was copied stays as it is."""
+
+    def opened(path: Path, manifest: Manifest) -> Backend:
+        return open_backend(engines / "tiny_fp16.onnx" if path.suffix == ".rtx" else path, manifest)
+
+    monkeypatch.setattr(check, "open_backend", opened)
+    before, output = read_manifest(engines / "tiny_fp16.rtx"), tmp_path / "student"
+    report = write_bundle([engines / "tiny.onnx", engines / "tiny_fp16.rtx"], output, pairs_of(detector))
+    plan = output / "tiny_fp16.rtx"
+    manifest = read_manifest(plan)
+    assert manifest.build is not None
+    assert manifest.build.parity == report.verdicts[1].parity is not None
+    assert manifest.build.sha256 == file_sha256(plan)
+    assert manifest.digest() == before.digest()
+    assert find_doubt(manifest, plan) is None
+    assert read_manifest(engines / "tiny_fp16.rtx") == before
 
 
 def test_a_failing_check_leaves_nothing(engines: Path, detector: Made, tmp_path: Path) -> None:

@@ -20,13 +20,15 @@ from mdrun.backends.nvidia.library import LibraryError, load_library
 from mdrun.backends.nvidia.machine import platform_name
 from mdrun.command import run_command
 from mdrun.driver import Driver, DriverError, Gpu
-from mdrun.errors import EngineError
+from mdrun.errors import EngineError, OutputError
 from mdrun.manifest import Build, Manifest, ManifestError, read_sidecar
+from tests.disk import small_disk
 from tests.export.fake_tensorrt import CLASSES, NAMES, Script, make_module
 from tests.export.plan_models import write_conv
 
 ORIN = Driver("12.6", (Gpu("Orin", "8.7"),))
 CONVOLUTION = {"LayerType": "CaskConvolution", "Name": "conv"}
+UNTOLD = "N/A due to dynamic shapes"  # as the inspector writes with an optimisation profile
 POINTWISE = {"LayerType": "PointWiseV2", "Inputs": [{"Format/Datatype": "Float"}]}
 
 
@@ -187,6 +189,59 @@ def test_quantised_convolutions_count_as_int8(script: Script, tmp_path: Path) ->
     assert made.count.layers == {"int8": 2, "fp16": 1}
 
 
+@pytest.mark.parametrize(
+    ("types", "of", "layers"),
+    [
+        ((UNTOLD, UNTOLD, UNTOLD), "network", {}),  # every one under a profile, so far
+        (("Half", UNTOLD, UNTOLD), "network", {}),
+        (("Float", UNTOLD, UNTOLD), "network", {}),
+        (("Half", "Half", UNTOLD), "engine", {"fp16": 2, "untyped": 1}),  # enough whatever the last one is
+    ],
+)
+def test_a_dynamic_batch_is_judged_where_types_are_told(
+    types: tuple[str, ...],
+    of: str,
+    layers: dict[str, int],
+    script: Script,
+    graph: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "250")
+    script.inputs, script.inspector = {"visible": (-1, 72, 96, 3)}, inspected("10", *types)
+    plan, why = graph.with_suffix(".plan"), "the inspector does not tell types under dynamic shapes"
+    words = ["plan", str(graph), "--output", str(plan), "--max-batch", "4"]
+    assert run_command(mdexport, "mdexport", words) == 0
+    assert (f"of the {of} in fp16; counted in the network: {why}" in capsys.readouterr().out) == (of == "network")
+    build = read_sidecar(plan).build
+    assert build is not None
+    assert build.layers == layers
+    assert run_command(mdexport, "mdexport", [*words, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["counted"], bool(report["counted_why"])) == (of, of == "network")
+
+
+@pytest.mark.parametrize(
+    ("types", "max_batch", "told"),
+    [
+        (("Float", "Float", UNTOLD), 4, r"0 of 3 .* engine in fp16 \(others: fp32 2, untyped 1\)"),
+        (
+            ("Half", UNTOLD, UNTOLD),
+            None,
+            r"1 of 3 .* engine in fp16 \(others: untyped 2\)",
+        ),  # fixed shapes excuse nothing
+    ],
+)
+def test_untyped_layers_are_no_excuse(
+    types: tuple[str, ...], max_batch: int | None, told: str, script: Script, graph: Path
+) -> None:
+    script.inspector = inspected("10", *types)
+    script.inputs = {"visible": (-1 if max_batch else 1, 72, 96, 3)}
+    with pytest.raises(PrecisionError, match=told):
+        make_plan(graph, graph.with_suffix(".plan"), PlanOptions(max_batch=max_batch))
+    assert list(graph.parent.iterdir()) == [graph]
+
+
 def changes(**keys: Any) -> dict[str, Any]:
     return keys
 
@@ -325,6 +380,19 @@ def test_an_accepted_source_is_one_warning(script: Script, graph: Path, capsys: 
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"mdexport: warning: {graph.with_suffix('.plan')}: not verified, like student_fp16.onnx: ")
     assert line.endswith("exported with --accept 'a demo'")
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_a_disk_that_is_full_after_the_engine_leaves_no_half_pair(older: bool, script: Script, graph: Path) -> None:
+    """The engine fits, its manifest does not; an older pair stays together."""
+    plan = graph.with_suffix(".plan")
+    if older:
+        make_plan(graph, plan, PlanOptions())
+        script.plan = b"another"
+    before = {path: path.read_bytes() for path in graph.parent.iterdir()}
+    with small_disk(100), pytest.raises(OutputError, match=r"student_fp16\.plan: cannot be written \(File too large\)"):
+        make_plan(graph, plan, PlanOptions())
+    assert {path: path.read_bytes() for path in graph.parent.iterdir()} == before
 
 
 def test_a_plan_is_no_source(script: Script, tmp_path: Path) -> None:

@@ -42,7 +42,10 @@ def eleven(text: str) -> dict[str, Any]:
         (layer("Reformat", ten("Float"), ParameterType="Reformat"), {}),
         (layer("Convert", ten("Float")), {}),
         (layer("MatrixMultiply", ten("Int32"), ten("Half")), {"fp16": 1}),  # indices say nothing
-        (layer("CaskConvolution"), {}),
+        (layer("CaskConvolution"), {"untyped": 1}),
+        (layer("CaskConvolution", ten("N/A due to dynamic shapes")), {"untyped": 1}),
+        (layer("CaskConvolution", eleven("N/A due to dynamic shapes")), {"untyped": 1}),
+        (layer("Reformat", ten("N/A due to dynamic shapes")), {}),
     ],
 )
 def test_layers_are_counted_by_the_type_they_work_on(described: dict[str, Any], counted: dict[str, int]) -> None:
@@ -56,3 +59,11 @@ def test_share() -> None:
     assert count.describe("fp16").endswith(
         "2 of 4 convolution and matrix layers of the engine in fp16 (others: fp32 1, int8 1)"
     )
+
+
+def test_one_layer_that_is_told_does_not_speak_for_all() -> None:
+    texts = ["Half", *["N/A due to dynamic shapes"] * 3]
+    count = read_count(json.dumps({"Layers": [layer("CaskConvolution", ten(text)) for text in texts]}))
+    assert count.share("fp16") == 0.25
+    assert count.describe("fp16").startswith("1 of 4 ")
+    assert count.describe("fp16").endswith(" in fp16 (others: untyped 3)")

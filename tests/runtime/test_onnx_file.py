@@ -122,6 +122,20 @@ def test_graph_hash_sees_every_weight(blob: Path) -> None:
     assert graph_sha256(model.SerializeToString()) != graph_sha256(blob)
 
 
+def test_a_second_graph_is_refused(blob: Path, tmp_path: Path) -> None:
+    """Libraries merge it into the one that is hashed, and so would compute something that nobody exported."""
+    whole = onnx.load(str(blob))
+    added = onnx.ModelProto(graph=onnx.GraphProto(node=[onnx.helper.make_node("Relu", ["x"], ["y"])]))
+    path = tmp_path / "two.onnx"
+    path.write_bytes(added.SerializeToString() + blob.read_bytes())
+    assert len(onnx.load(str(path)).graph.node) == len(whole.graph.node) + 1
+    told = r"two\.onnx: not a complete ONNX file \(2 graphs in it, wanted one; \d+ bytes\); copy or export it again"
+    readers = (read_header, read_manifest, graph_sha256, is_for_processors)
+    for read in readers:
+        with pytest.raises(EngineError, match=told):
+            read(path)
+
+
 @given(st.binary(max_size=300))
 def test_random_bytes_have_no_graph_hash_or_a_whole_one(noise: bytes) -> None:
     try:

@@ -120,6 +120,7 @@ def to_dict(made: Plan) -> dict[str, Any]:
         "name": manifest.network_name(),
         "precision": precision,
         "counted": made.count.of,
+        "counted_why": made.count.why,
         "layers": made.count.layers,
         "share": made.count.share(precision),
         "seconds": round(made.seconds, 3),

@@ -2,7 +2,8 @@
 
 TensorRT 10 writes a tensor's type as `"Format/Datatype": "Half"` or `"Row major linear FP16 format"`, and the engine's
 inputs and outputs as the names `Bindings`. TensorRT 11 splits the type into `Format` and `Datatype`, and lists
-`I/O Tensors` as objects. Only the layers' types are wanted here, so one reader serves both.
+`I/O Tensors` as objects. Only the layers' types are wanted here, so one reader serves both. With an optimisation
+profile a type may be `"N/A due to dynamic shapes"`.
 https://docs.nvidia.com/deeplearning/tensorrt/11.3.0/api/migration/tensorrt-10x-to-11x-IEngineInspector.html
 """
 
@@ -13,7 +14,7 @@ import re
 from collections import Counter
 from typing import Any
 
-from mdexport.plan.precision import LayerCount
+from mdexport.plan.precision import UNTYPED, LayerCount
 from mdrun.backends.nvidia.library import Library, LibraryError
 
 TYPE_KEYS = ("Format/Datatype", "Datatype", "DataType")
@@ -59,13 +60,15 @@ def count_engine(library: Library, plan: bytes, *, host_code: bool) -> tuple[Lay
 def read_count(text: str) -> LayerCount:
     """Count the convolution and matrix layers of an inspector's JSON by the type of their first input.
 
+    Those whose type it does not tell count as `untyped`: left out, the few that it tells would speak for all.
+
     Raises:
         LibraryError: not that JSON, or without the layers' types, which only a plan built with them shows.
     """
     try:
         layers = json.loads(text)["Layers"]
         described = [layer for layer in layers if isinstance(layer, dict)]
-        counter = Counter(filter(None, map(_precision, described)))
+        counter = Counter(_precision(layer) for layer in described if _works(layer))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise LibraryError(f"the engine inspector's JSON is not what TensorRT 10 or 11 writes ({error!r})") from error
     if layers and not described:
@@ -73,14 +76,16 @@ def read_count(text: str) -> LayerCount:
     return LayerCount("engine", dict(counter))
 
 
-def _precision(layer: dict[str, Any]) -> str | None:
-    """Of a layer that does the work; None of any other."""
-    if not any(WORKING.search(str(layer.get(key, ""))) for key in KIND_KEYS):
-        return None
-    return next(filter(None, map(_type, layer.get("Inputs", []))), None)
+def _works(layer: dict[str, Any]) -> bool:
+    """A convolution or a matrix product."""
+    return any(WORKING.search(str(layer.get(key, ""))) for key in KIND_KEYS)
+
+
+def _precision(layer: dict[str, Any]) -> str:
+    return next(filter(None, map(_type, layer.get("Inputs", []))), UNTYPED)
 
 
 def _type(tensor: dict[str, Any]) -> str | None:
-    """Floating or 8-bit type of a tensor; None of indices and masks."""
+    """Floating or 8-bit type of a tensor; None of indices and masks, and where it is not told."""
     text = next((str(tensor[key]) for key in TYPE_KEYS if key in tensor), "")
     return next((TYPES[word] for word in re.findall(r"\w+", text.lower()) if word in TYPES), None)

@@ -14,7 +14,7 @@ from mdexport.plan.inspector import count_engine
 from mdexport.plan.network import build_engine, parse_network
 from mdexport.plan.options import PlanOptions
 from mdexport.plan.output import auto_name, check_sidecar, check_suffix, write_engine
-from mdexport.plan.precision import LayerCount, asked_precision, check_precision, count_network
+from mdexport.plan.precision import LayerCount, asked_precision, check_precision, choose_count, count_network
 from mdexport.plan.rtx import choose_capabilities
 from mdrun.backends.nvidia.library import Library, load_library
 from mdrun.backends.nvidia.machine import platform_name
@@ -155,7 +155,7 @@ def _make(
     library = site.library
     with held():
         network = parse_network(library, data, onnx)
-        count = count_network(library, network.definition)
+        count = typed = count_network(library, network.definition)
     check_precision(count, precision, options.least_share, onnx)
     start = time.perf_counter()
     with held():
@@ -164,6 +164,8 @@ def _make(
     if _can_load(options):
         with held():
             count, name = count_engine(library, engine, host_code=options.allow_host_code)
+        if options.max_batch is not None:
+            count = choose_count(count, typed, precision, options.least_share)
         check_precision(count, precision, options.least_share, path)
         manifest.check_network_name(name, str(path), MAKER)
     manifest = _complete(manifest, engine, count)

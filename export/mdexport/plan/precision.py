@@ -7,7 +7,7 @@ Casts, box decoding and top-k are in other types by design and say nothing.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,8 @@ HOW_TO_GET = {
     "bf16": "convert it first",
     "int8": "quantise it with `mdexport int8`",
 }
+UNTYPED = "untyped"  # in the place of a precision: layers whose type is not told
+UNTOLD = "counted in the network: the inspector does not tell types under dynamic shapes"
 
 
 class PrecisionError(EngineError):
@@ -35,20 +37,22 @@ class LayerCount:
 
     Attributes:
         of: `engine`, as its inspector says, or `network`, the typed definition it is built from.
-        layers: number by precision.
+        layers: number by precision; UNTYPED where it is not told.
+        why: the network was counted although the engine could be loaded; else empty.
     """
 
     of: str
     layers: dict[str, int]
+    why: str = ""
 
     @property
     def total(self) -> int:
         """All of them."""
         return sum(self.layers.values())
 
-    def share(self, precision: str) -> float:
-        """Part of them that is in this precision, in [0, 1]."""
-        return self.layers.get(precision, 0) / self.total if self.total else 0.0
+    def share(self, *precisions: str) -> float:
+        """Part of them that is in one of these precisions, in [0, 1]."""
+        return sum(self.layers.get(name, 0) for name in precisions) / self.total if self.total else 0.0
 
     def describe(self, precision: str) -> str:
         """For people: how many of how many."""
@@ -89,6 +93,17 @@ def check_precision(count: LayerCount, precision: str, least_share: float, where
             f"{where}: should be in {precision} and is not: {count.describe(precision)}, wanted a share of "
             f"{least_share:g}; {HOW_TO_GET[precision]}, or change --least-share"
         )
+
+
+def choose_count(engine: LayerCount, network: LayerCount, precision: str, least_share: float) -> LayerCount:
+    """The count that decides on an engine with an optimisation profile, under which types may not be told.
+
+    The engine's own, unless its untyped layers would decide: then that of the typed network, from which TensorRT takes
+    every type.
+    """
+    if engine.share(precision) < least_share <= engine.share(precision, UNTYPED):
+        return replace(network, why=UNTOLD)
+    return engine
 
 
 def count_network(library: Library, definition: trt.INetworkDefinition) -> LayerCount:

@@ -24,7 +24,9 @@ def print_plan(plan: Plan) -> None:
     build, manifest = plan.manifest.build, plan.manifest
     assert build is not None  # noqa: S101  # of a plan
     precision = str(manifest.origin.precision)
-    checked = plan.count.describe(precision) + ("" if plan.count.of == "engine" else f"; {UNLOADED[build.target]}")
+    checked = plan.count.describe(precision)
+    if plan.count.of == "network":
+        checked += f"; {plan.count.why or UNLOADED[build.target]}"
     rows = {
         "file": f"{plan.path} ({plan.path.stat().st_size / 1e6:.1f} MB)",
         "manifest": str(sidecar_path(plan.path)),
