@@ -54,7 +54,7 @@ def test_the_paper_settings(task: str, iterations: int, size: tuple[int, int], t
     assert not config.distill.inherit
     rates = [learning_rate(iteration, config.optimiser) for iteration in (0, 250, 500, iterations)]
     assert rates == pytest.approx([1e-6, 0.5e-2 + 0.5e-6, 1e-2, 1e-6])
-    assert (config.precision, config.optimiser.clip_norm, config.optimiser.ema_decay) == ("bf16-mixed", 10, 0.998)
+    assert (config.precision, config.optimiser.clip_norm, config.optimiser.ema_decay) == ("auto", 10, 0.998)
 
 
 @pytest.mark.parametrize("task", ["detect", "segment"])

@@ -21,7 +21,7 @@ from mdtrain.data.sets import DownloadedSet, SetName
 from mdtrain.data.sets.kaist import KaistLabels
 from mdtrain.data.sets.llvip import FOLDERS as LLVIP_LISTS
 from mdtrain.models.sizes import SIZES, SizeName
-from mdtrain.precision import Precision, fast_precision
+from mdtrain.precision import Computed, Precision, computed_precision
 
 PACKAGE = Path(__file__).parent
 Positive = Annotated[int, Field(ge=1)]
@@ -245,7 +245,7 @@ class Config(Strict):
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     devices: int = Field(1, ge=1, description="processes a machine, one GPU each; each batch is shared among all")
     nodes: int = Field(1, ge=1, description="machines")
-    precision: Precision = "32-true"  # where nothing is said: what is fast here
+    precision: Precision = "auto"
     inputs: Literal["both", "visible", "thermal"] = "both"
     quantise: Int8Target | None = None
     evaluate_every: int = Field(250, ge=1)
@@ -254,18 +254,15 @@ class Config(Strict):
     optimiser: OptimiserConfig = OptimiserConfig()
     distill: DistillConfig = DistillConfig()
 
-    @model_validator(mode="before")
-    @classmethod
-    def _precision_of_the_device(cls, data: Any) -> Any:
-        """Fill in the fast one where none is said."""
-        if not isinstance(data, dict):
-            return data
-        return {"precision": fast_precision(data.get("accelerator", "auto")), **data}
-
     @model_validator(mode="after")
     def _fits_together(self) -> Config:
         _refuse([*self._of_detectors(), *self._of_segmenters(), *self._of_classifiers(), *self._of_batches()])
         return self
+
+    @property
+    def computed_precision(self) -> Computed:
+        """What `precision` means on this machine."""
+        return computed_precision(self.precision, self.accelerator)
 
     @property
     def categories(self) -> list[str]:

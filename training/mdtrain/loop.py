@@ -260,13 +260,13 @@ def launch(config: Config) -> Fabric:
             accelerator=config.accelerator,
             devices=config.devices,
             num_nodes=config.nodes,
-            precision=config.precision,
+            precision=config.computed_precision,
             strategy=strategy,
         )
     if several:
         fabric.launch()
     if fabric.is_global_zero and is_emulated(config.precision, config.accelerator):
-        warn("mdtrain", f"precision={config.precision} is emulated here, and several times as slow as 32-true")
+        warn("mdtrain", "precision=bf16-mixed is emulated here, several times as slow as 32-true; --set precision=auto")
     return fabric
 
 
@@ -418,6 +418,7 @@ def _finish(session: Session, folder: Path, command: str, accuracy: Evaluation) 
         "iterations": session.state.iteration,
         "pairs": session.pairs,
         "minutes": round(session.state.minutes, 1),
+        "precision": session.config.computed_precision,
         "display_score": round(accuracy.display_score, 3),
         "energy_threshold": accuracy.energy_threshold,
         "accuracy": {

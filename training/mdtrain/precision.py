@@ -1,4 +1,4 @@
-"""In which precision a training computes where its configuration does not say."""
+"""In which precision a training computes."""
 
 from __future__ import annotations
 
@@ -6,21 +6,24 @@ from typing import Literal
 
 from mdrun.backends.choice import CPU_FLAGS
 
-Precision = Literal["32-true", "bf16-mixed"]
+Computed = Literal["32-true", "bf16-mixed"]
+Precision = Literal["auto", "32-true", "bf16-mixed"]
 BFLOAT16 = ("amx_bf16", "avx512_bf16")  # flags of processors that multiply bfloat16
 
 
-def fast_precision(accelerator: str) -> Precision:
-    """Mixed with bfloat16 where the device multiplies that, else single.
+def computed_precision(precision: Precision, accelerator: str) -> Computed:
+    """The precision itself, or for `auto` the fast one here: bfloat16 where the device multiplies that, else single.
 
     Elsewhere PyTorch emulates it: with AVX2 alone a step takes nine times as long as in single precision. On ARM nobody
     has measured it.
     """
+    if precision != "auto":
+        return precision
     return "bf16-mixed" if _multiplies_bfloat16(accelerator) else "32-true"
 
 
 def is_emulated(precision: Precision, accelerator: str) -> bool:
-    """The device has no such instructions, and is slow."""
+    """It was asked for, the device has no such instructions, and is slow."""
     return precision == "bf16-mixed" and not _multiplies_bfloat16(accelerator)
 
 

@@ -25,6 +25,7 @@ MAY_CHANGE = {
     "optimiser.iterations",
     "evaluate_every",
     "accelerator",
+    "precision",
     "devices",
     "nodes",
     "data.root",

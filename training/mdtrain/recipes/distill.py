@@ -50,7 +50,7 @@ def make(config: Config, teacher_weights: Path) -> tuple[Config, Recipe]:
     teacher_sha256 = hash_weights(teacher.state_dict())
     ask_teacher = ask
     if config.distill.cache is not None:
-        ask_teacher = TeacherCache(config.distill.cache, teacher_sha256, config.precision).ask
+        ask_teacher = TeacherCache(config.distill.cache, teacher_sha256, config.computed_precision).ask
 
     def predict(model: nn.Module, batch: Batch) -> Prediction:
         thermal = None if config.inputs == "visible" else batch.thermal_low
