@@ -10,6 +10,7 @@ from mdrun.files import file_sha256
 from mdrun.manifest import Manifest, Parity
 from mdrun.onnx_file import PLAN_SUFFIXES, check_graph
 
+FEWEST = 8  # pairs: `mdexport onnx --pairs` takes any number
 MARGIN = 0.01  # of a measure: a reference that has no more than that to lose could lose all of it and pass
 
 
@@ -44,6 +45,8 @@ def _doubt_of(manifest: Manifest, parity: Parity | None) -> str | None:
         return "its parity check did not pass"
     if parity.not_run is not None:
         return f"the file itself was not run, only what it should compute was judged ({parity.not_run})"
+    if parity.pairs < FEWEST:
+        return f"only {parity.pairs} pairs were compared, wanted at least {FEWEST}"
     return _proves_nothing(manifest, parity) if parity.metrics else None
 
 

@@ -5,22 +5,26 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnxruntime.quantization import TensorsData
 
-from mdexport import fp16, gate
+from mdexport import check, fp16, gate
 from mdexport.cli import mdexport
 from mdexport.convert.graph import Graph
 from mdexport.convert.half import Half, to_half
+from mdexport.convert.ranges import measure_ranges
 from mdexport.engine_file import read_engine, stamp, write_engine
 from mdexport.fp16 import convert_half, export_half
 from mdexport.gate import GateError
-from mdexport.pairs import PairSet, parse_pairs
+from mdexport.pairs import INTACT, PairSet, Scene, parse_pairs
 from mdexport.proof import Ready, prepare, run_model
 from mdrun.backends import Backend
+from mdrun.backends.base import Outputs
 from mdrun.command import run_command
 from mdrun.errors import BackendError
 from mdrun.manifest import Manifest
@@ -187,6 +191,27 @@ def test_a_file_that_nothing_runs_is_not_verified(
     assert (manifest.parity.passed, manifest.parity.not_run) == (True, "there is no OpenVINO here")
     assert "judged by its rounded twin alone" in capsys.readouterr().err
     assert "the file itself was not run" in str(find_doubt(read_manifest(output), output))
+
+
+def test_scenes_of_every_condition_say_what_is_too_large_and_whether_the_file_follows(
+    ready: Ready, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, list[Scene]] = {}
+
+    def ranges_of(model: ModelProto, scenes: list[Scene], *rest: Any) -> TensorsData:
+        seen["ranges"] = scenes
+        return measure_ranges(model, scenes, *rest)
+
+    def said(backend: Backend, scenes: list[Scene], title: str) -> tuple[list[Outputs], float]:
+        seen["file"] = scenes
+        return check.infer(backend, scenes, title)
+
+    monkeypatch.setattr(fp16, "measure_ranges", ranges_of)
+    monkeypatch.setattr(fp16, "infer", said)
+    convert_half(ready, tmp_path / "half.onnx", "fp16")
+    for scenes in seen.values():
+        assert len(scenes) >= 8
+        assert {scene.condition == INTACT for scene in scenes} == {True, False}
 
 
 @pytest.mark.slow

@@ -30,7 +30,7 @@ CALM = -1.0  # energy below which a pair is like those of the training
 VISIBLE_WH = (96, 72)
 THERMAL_WH = (32, 24)
 WARM = 200  # a thermal pixel above this belongs to the body
-PASSED = Parity("arithmetic by hand", 1, "these tests", {"scores": 0.0}, {"scores": 1e-3}, passed=True)
+PASSED = Parity("arithmetic by hand", 16, "these tests", {"scores": 0.0}, {"scores": 1e-3}, passed=True)
 OPSET = 17
 TYPES = {"uint8": TensorProto.UINT8, "float32": TensorProto.FLOAT, "int32": TensorProto.INT32}
 
