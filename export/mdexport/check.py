@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mdexport.batches import in_batches, refuse_fewer
 from mdexport.gate import judge
 from mdexport.pairs import PairSet, Scene
 from mdexport.plan.output import write_whole
@@ -177,7 +178,7 @@ def check_engines(
     data = pairs.describe(split, manifest.task)
     if checkpoint is None:
         name = f"{first.name} fp32"
-        before = _run(first, manifest, scenes, seen).outputs or []
+        before = _run(first, manifest, scenes, seen, together=False).outputs or []  # what it says of each alone
     else:
         name = "the checkpoint in PyTorch"
         before = checkpoint(scenes)
@@ -287,28 +288,38 @@ def _attempt(
         return _Ran(reason=str(error).removeprefix(f"{path}: "))
 
 
-def _run(path: Path, manifest: Manifest, scenes: list[Scene], seen: Seen | None) -> _Ran:
+def _run(path: Path, manifest: Manifest, scenes: list[Scene], seen: Seen | None, *, together: bool = True) -> _Ran:
     """Raises EngineError: no library here runs it."""
     before = (seen or {}).get(manifest.origin.graph_sha256 or "")
     with open_backend(path, manifest) as backend:
         if before is not None:
             step = max(1, len(scenes) // SPOT_SCENES)
-            spots, median_ms = infer(backend, scenes[::step], path.name)
+            spots, median_ms = infer(backend, scenes[::step], path.name, together=together)
             if all(map(_equal, spots, before[::step])):
                 return _Ran(before, backend.name, median_ms)
-        outputs, median_ms = infer(backend, scenes, path.name)
+        outputs, median_ms = infer(backend, scenes, path.name, together=together)
         return _Ran(outputs, backend.name, median_ms)
 
 
-def infer(backend: Backend, scenes: Sequence[Scene], title: str) -> tuple[list[Outputs], float]:
-    """Outputs of every scene, and the median milliseconds of one."""
+def infer(
+    backend: Backend, scenes: Sequence[Scene], title: str, *, together: bool = True
+) -> tuple[list[Outputs], float]:
+    """Outputs of every scene, and the median milliseconds of one alone.
+
+    An engine that takes several pairs gets some of them `together`, as a server gives them.
+
+    Raises:
+        EngineError: the engine fails, or gives fewer results than it was given pairs.
+    """
     times = []
-    outputs = []
-    for scene in progress(scenes, title):
+    outputs: list[Outputs] = []
+    for batch in progress(list(in_batches(scenes, together=together and backend.max_batch > 1)), title):
         start = time.perf_counter()
-        found = backend.infer(scene.feeds)
-        times.append(time.perf_counter() - start)
-        outputs.append({name: array.copy() for name, array in found.items()})
+        found = backend.infer_batch([scene.feeds for scene in batch])
+        if len(batch) == 1:
+            times.append(time.perf_counter() - start)
+        refuse_fewer(found, title)
+        outputs += [{name: array.copy() for name, array in of_pair.items()} for of_pair in found]
     return outputs, 1e3 * statistics.median(times)
 
 

@@ -327,9 +327,9 @@ def test_what_a_graph_said_before_is_believed_where_the_file_repeats_it(
     paths, runs = [engines / "tiny.onnx"], list[int]()
     infer = check.infer
 
-    def counted(backend: Backend, scenes: list[Scene], title: str) -> tuple[list[Outputs], float]:
+    def counted(backend: Backend, scenes: list[Scene], title: str, *, together: bool) -> tuple[list[Outputs], float]:
         runs.append(len(scenes))
-        return infer(backend, scenes, title)
+        return infer(backend, scenes, title, together=together)
 
     monkeypatch.setattr(check, "infer", counted)
     alone, helped = (check_engines(paths, pairs_of(detector), seen=seen) for seen in (None, ready.seen))
