@@ -19,7 +19,7 @@ from mdexport.convert.int8 import Target
 from mdexport.fp16 import convert_half
 from mdexport.int8 import Calibration, CalibrationScenes, calibrate, convert_int8
 from mdexport.onnx_export import STREET, export_onnx, load_student
-from mdexport.pairs import FEWEST, PairSet
+from mdexport.pairs import FEWEST, PairSet, refuse_shared
 from mdexport.places import refuse_replacing
 from mdexport.plan.maker import make_plan
 from mdexport.plan.options import PlanOptions
@@ -68,6 +68,7 @@ def export_all(
     Raises:
         GateError: the FP32 engine does not follow the checkpoint; nothing is written.
         UsageError: the folder holds the checkpoint or the pairs, and would be replaced.
+        DataError: pairs that judge calibrate as well.
         UsageError, EngineError, SourceError, DataError, OutputError: as the single commands, before any work.
     """
     refuse_replacing(output, weights, *calibration.pairs.places, *pairs.places)
@@ -76,6 +77,7 @@ def export_all(
         draft = draft_manifest(trained.config, student.state_dict(), trained.facts)
         calibrating = calibration.read(draft)
         scenes = gate_scenes(draft, pairs, split)
+        refuse_shared(calibrating.scenes, scenes, pairs.describe(split, draft.task))
         single = _export_single(weights, folder, scenes[0].record, say, dynamic_batch=max_batch is not None)
         chain = Chain(folder, say, reduce_range=reduce_range, max_batch=max_batch)
         ready = prepare(single, pairs, split, scenes)

@@ -28,6 +28,7 @@ from mdrun.onnx_file import read_manifest
 from tests.export.graphs import limits
 from tests.export.labelled import Made, write_pairs
 
+JUDGED = ("--pairs", "{pairs}", "--output", "int8.onnx")
 TARGETS: tuple[Target, ...] = ("cpu", "tensorrt")
 
 
@@ -293,6 +294,16 @@ def test_swapped_recordings_are_told_by_the_options_of_the_command(
         (["--calibration", "msrs=unpaired", "--output", "int8.onnx"], 4, "00004N.jpg is missing"),
         (["--calibration", "msrs=wide", "--output", "int8.onnx"], 5, "wanted one field of view"),
         (["--calibration", "msrs=damaged", "--output", "int8.onnx"], 4, "00004N.jpg"),
+        (
+            ["--calibration", "{pairs}", "--calibration-list", "val", "--output", "int8.onnx"],
+            5,
+            "vi/00101D.jpg: 16 of the 16 pairs that judge (msrs val, fusion labels) calibrate as well",
+        ),
+        (
+            ["--calibration-visible", "{pairs}/vi", "--calibration-thermal", "{pairs}/ir", *JUDGED],
+            5,
+            "16 of the 16 pairs that judge (msrs val, fusion labels) calibrate as well",
+        ),
         (["--calibration", "msrs=blank", "--output", "int8.onnx"], 5, "ir/00001D.jpg: has one value everywhere"),
     ],
 )
