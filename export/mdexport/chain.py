@@ -31,6 +31,7 @@ from mdrun.errors import EngineError
 from mdrun.manifest import sidecar_path
 from mdrun.onnx_file import PLAN_SUFFIXES, read_manifest
 from mdrun.verified import find_doubt
+from mdtrain.config import Config
 from mdtrain.contract import draft_manifest
 from mdtrain.data.records import Record
 
@@ -54,7 +55,8 @@ def export_all(
     Args:
         weights: `weights.safetensors` of a student.
         output: folder to make; one that is there is replaced.
-        calibration: pairs of the INT8 ranges.
+        calibration: pairs of the INT8 ranges; where it leaves `degraded` open, also with failing cameras if the student
+            was trained to bear them.
         pairs: labelled pairs of the gate.
         split: their list.
         say: is told what was done, a line each.
@@ -75,7 +77,7 @@ def export_all(
     with bundle_folder(output) as folder:
         trained, student = load_student(weights)
         draft = draft_manifest(trained.config, student.state_dict(), trained.facts)
-        calibrating = calibration.read(draft)
+        calibrating = _as_trained(calibration, trained.config).read(draft)
         scenes = gate_scenes(draft, pairs, split)
         refuse_shared(calibrating.scenes, scenes, pairs.describe(split, draft.task))
         single = _export_single(weights, folder, scenes[0].record, say, dynamic_batch=max_batch is not None)
@@ -88,6 +90,13 @@ def export_all(
         kept = chain.keep_passing(checked, single)
         write_proof(kept, [single, *chain.engines], folder)
         return kept.report
+
+
+def _as_trained(calibration: Calibration, config: Config) -> Calibration:
+    """An engine that learnt to bear a covered lens will meet one, and then needs ranges that hold its values."""
+    if calibration.degraded is not None:
+        return calibration
+    return calibration._replace(degraded=config.data.modality_dropout > 0)
 
 
 def _export_single(weights: Path, folder: Path, first: Record, say: Say, *, dynamic_batch: bool) -> Path:

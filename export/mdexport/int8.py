@@ -50,13 +50,14 @@ class Calibration(NamedTuple):
         pairs: the set, or recordings of one's own cameras, which need no labels.
         split: list of the set.
         number: of pairs, half of them by night where the set has both.
-        degraded: also measure with black and frozen cameras, for engines that must work then.
+        degraded: also measure with black and frozen cameras, for engines that must work then; None leaves it to what
+            the student was trained for, where that is known (`mdexport all`).
     """
 
     pairs: PairSet | Recording
     split: str = CALIBRATION_LIST
     number: int = CALIBRATION_PAIRS
-    degraded: bool = False
+    degraded: bool | None = False
 
     def read(self, manifest: Manifest) -> CalibrationScenes:
         """Read the pairs: in a second or two it is known whether they will do, before the work that wants them.
