@@ -19,7 +19,7 @@ from mdexport.convert.int8 import Target
 from mdexport.fp16 import convert_half
 from mdexport.int8 import Calibration, CalibrationScenes, calibrate, convert_int8
 from mdexport.onnx_export import STREET, export_onnx, load_student
-from mdexport.pairs import FEWEST, PairSet
+from mdexport.pairs import FEWEST, PairSet, refuse_shared
 from mdexport.places import refuse_replacing
 from mdexport.plan.maker import make_plan
 from mdexport.plan.options import PlanOptions
@@ -31,6 +31,7 @@ from mdrun.errors import EngineError
 from mdrun.manifest import sidecar_path
 from mdrun.onnx_file import PLAN_SUFFIXES, read_manifest
 from mdrun.verified import find_doubt
+from mdtrain.config import Config
 from mdtrain.contract import draft_manifest
 from mdtrain.data.records import Record
 
@@ -54,7 +55,8 @@ def export_all(
     Args:
         weights: `weights.safetensors` of a student.
         output: folder to make; one that is there is replaced.
-        calibration: pairs of the INT8 ranges.
+        calibration: pairs of the INT8 ranges; where it leaves `degraded` open, also with failing cameras if the student
+            was trained to bear them.
         pairs: labelled pairs of the gate.
         split: their list.
         say: is told what was done, a line each.
@@ -68,14 +70,16 @@ def export_all(
     Raises:
         GateError: the FP32 engine does not follow the checkpoint; nothing is written.
         UsageError: the folder holds the checkpoint or the pairs, and would be replaced.
+        DataError: pairs that judge calibrate as well.
         UsageError, EngineError, SourceError, DataError, OutputError: as the single commands, before any work.
     """
     refuse_replacing(output, weights, *calibration.pairs.places, *pairs.places)
     with bundle_folder(output) as folder:
         trained, student = load_student(weights)
         draft = draft_manifest(trained.config, student.state_dict(), trained.facts)
-        calibrating = calibration.read(draft)
+        calibrating = _as_trained(calibration, trained.config).read(draft)
         scenes = gate_scenes(draft, pairs, split)
+        refuse_shared(calibrating.scenes, scenes, pairs.describe(split, draft.task))
         single = _export_single(weights, folder, scenes[0].record, say, dynamic_batch=max_batch is not None)
         chain = Chain(folder, say, reduce_range=reduce_range, max_batch=max_batch)
         ready = prepare(single, pairs, split, scenes)
@@ -86,6 +90,13 @@ def export_all(
         kept = chain.keep_passing(checked, single)
         write_proof(kept, [single, *chain.engines], folder)
         return kept.report
+
+
+def _as_trained(calibration: Calibration, config: Config) -> Calibration:
+    """An engine that learnt to bear a covered lens will meet one, and then needs ranges that hold its values."""
+    if calibration.degraded is not None:
+        return calibration
+    return calibration._replace(degraded=config.data.modality_dropout > 0)
 
 
 def _export_single(weights: Path, folder: Path, first: Record, say: Say, *, dynamic_batch: bool) -> Path:

@@ -13,12 +13,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mdexport.batches import in_batches, refuse_fewer
 from mdexport.gate import energies, judge
 from mdexport.pairs import PairSet, Scene
 from mdexport.plan.output import write_whole
 from mdexport.proof import GATE_LIST, gate_scenes, progress
-from mdrun.backends import open_backend
+from mdrun.backends import AUTO, check_backend, open_backend
 from mdrun.backends.base import Backend, Outputs
+from mdrun.backends.choice import choose
 from mdrun.errors import BackendError, EngineError, OutputError, UsageError
 from mdrun.files import file_sha256
 from mdrun.manifest import Manifest, Parity, sidecar_path
@@ -150,6 +152,7 @@ def check_engines(
     weights: Path | None = None,
     seen: Seen | None = None,
     left_out: type[EngineError] = BackendError,
+    backend: str = AUTO,
 ) -> Checked:
     """Run everything that can run here.
 
@@ -161,14 +164,20 @@ def check_engines(
         seen: what graphs said about these scenes; a file that repeats it on SPOT_SCENES of them is not run on the rest.
         left_out: errors that leave an engine out as not run: a library or a GPU that is missing. `mdexport all`, which
             has just made its files, gives up none of the others for one that a library refuses.
+        backend: library that runs the engines, one of `mdrun.backends.BACKENDS` or AUTO. Files that it does not read
+            are not run. The reference is what AUTO makes of it, in any case.
 
     Raises:
+        UsageError: no such backend, or it reads none of the files.
+        BackendError: the backend that was asked for runs none of them here.
         UsageError: no FP32 engine and no checkpoint, engines of different networks or of one name, or too few pairs.
         EngineError: a file cannot be read, was changed after export, is another engine than its manifest says, or is
             refused by the library that runs it.
         SourceError, DataError: the pairs cannot be read.
     """
+    check_backend(backend)
     manifests = {path: read_manifest(path) for path in paths}
+    unfit = _unfit(manifests, backend)
     first = _reference_engine(manifests, weights)
     manifest = manifests[first]
     _refuse_strangers(manifests, first)
@@ -180,18 +189,43 @@ def check_engines(
     data = pairs.describe(split, manifest.task)
     if checkpoint is None:
         name = f"{first.name} fp32"
-        before = _run(first, manifest, scenes, seen).outputs or []
+        before = _run(first, manifest, scenes, seen, together=False).outputs or []  # what it says of each alone
     else:
         name = "the checkpoint in PyTorch"
         before = checkpoint(scenes)
     outputs = {name: before}
     verdicts = []
     for path, of_engine in manifests.items():
-        ran = _attempt(path, of_engine, scenes, seen, left_out)
+        if path in unfit:
+            ran = _left_out(path, unfit[path])
+        else:
+            ran = _attempt(path, of_engine, scenes, seen, left_out, backend)
         verdicts.append(_verdict(path, of_engine, ran, scenes, before, (name, data)))
         if ran.outputs is not None:
             outputs[path.name] = ran.outputs
+    if backend != AUTO and all(verdict.backend is None for verdict in verdicts):
+        raise BackendError(f"{verdicts[0].name}: not run, and no other engine either: {verdicts[0].reason}")
     return Checked(Report(name, data, len(scenes), verdicts), manifest, scenes, outputs)
+
+
+def _unfit(manifests: dict[Path, Manifest], backend: str) -> dict[Path, UsageError]:
+    """Files that a backend does not read, and why.
+
+    Raises:
+        UsageError: it reads none of them.
+    """
+    found = {path: error for path, manifest in manifests.items() if (error := _refusal(path, manifest, backend))}
+    if len(found) == len(manifests):
+        raise next(iter(found.values()))
+    return found
+
+
+def _refusal(path: Path, manifest: Manifest, backend: str) -> UsageError | None:
+    try:
+        choose(path, manifest, backend)
+    except UsageError as error:
+        return error
+    return None
 
 
 def _refuse_equal_names(paths: Collection[Path]) -> None:
@@ -297,37 +331,64 @@ def record(paths: Sequence[Path], report: Report) -> list[Path]:
 
 
 def _attempt(
-    path: Path, manifest: Manifest, scenes: list[Scene], seen: Seen | None, left_out: type[EngineError]
+    path: Path,
+    manifest: Manifest,
+    scenes: list[Scene],
+    seen: Seen | None,
+    left_out: type[EngineError],
+    backend: str,
 ) -> _Ran:
     """Raises EngineError that is none of `left_out`."""
     try:
-        return _run(path, manifest, scenes, seen)
+        return _run(path, manifest, scenes, seen, backend)
     except left_out as error:
-        return _Ran(reason=str(error).removeprefix(f"{path}: "))
+        return _left_out(path, error)
 
 
-def _run(path: Path, manifest: Manifest, scenes: list[Scene], seen: Seen | None) -> _Ran:
+def _left_out(path: Path, error: Exception) -> _Ran:
+    return _Ran(reason=str(error).removeprefix(f"{path}: "))
+
+
+def _run(
+    path: Path,
+    manifest: Manifest,
+    scenes: list[Scene],
+    seen: Seen | None,
+    asked: str = AUTO,
+    *,
+    together: bool = True,
+) -> _Ran:
     """Raises EngineError: no library here runs it."""
     before = (seen or {}).get(manifest.origin.graph_sha256 or "")
-    with open_backend(path, manifest) as backend:
+    with open_backend(path, manifest, backend=asked) as backend:
         if before is not None:
             step = max(1, len(scenes) // SPOT_SCENES)
-            spots, median_ms = infer(backend, scenes[::step], path.name)
+            spots, median_ms = infer(backend, scenes[::step], path.name, together=together)
             if all(map(_equal, spots, before[::step])):
                 return _Ran(before, backend.name, median_ms)
-        outputs, median_ms = infer(backend, scenes, path.name)
+        outputs, median_ms = infer(backend, scenes, path.name, together=together)
         return _Ran(outputs, backend.name, median_ms)
 
 
-def infer(backend: Backend, scenes: Sequence[Scene], title: str) -> tuple[list[Outputs], float]:
-    """Outputs of every scene, and the median milliseconds of one."""
+def infer(
+    backend: Backend, scenes: Sequence[Scene], title: str, *, together: bool = True
+) -> tuple[list[Outputs], float]:
+    """Outputs of every scene, and the median milliseconds of one alone.
+
+    An engine that takes several pairs gets some of them `together`, as a server gives them.
+
+    Raises:
+        EngineError: the engine fails, or gives fewer results than it was given pairs.
+    """
     times = []
-    outputs = []
-    for scene in progress(scenes, title):
+    outputs: list[Outputs] = []
+    for batch in progress(list(in_batches(scenes, together=together and backend.max_batch > 1)), title):
         start = time.perf_counter()
-        found = backend.infer(scene.feeds)
-        times.append(time.perf_counter() - start)
-        outputs.append({name: array.copy() for name, array in found.items()})
+        found = backend.infer_batch([scene.feeds for scene in batch])
+        if len(batch) == 1:
+            times.append(time.perf_counter() - start)
+        refuse_fewer(found, title)
+        outputs += [{name: array.copy() for name, array in of_pair.items()} for of_pair in found]
     return outputs, 1e3 * statistics.median(times)
 
 

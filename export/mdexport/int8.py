@@ -23,11 +23,12 @@ from mdexport.pairs import (
     intact,
     refuse_blank,
     refuse_few,
+    refuse_shared,
     spread,
     times_of,
 )
 from mdexport.places import ONNX_SUFFIXES, refuse_replacing, refuse_suffix
-from mdexport.proof import GATE_LIST, Judged, Ready, finish, prepare, progress, read_single, run_model
+from mdexport.proof import GATE_LIST, Judged, Ready, finish, gate_scenes, prepare, progress, read_single, run_model
 from mdexport.recordings import Recording, calibration_flags, refuse_grey
 from mdrun.backends.base import Outputs
 from mdrun.command import warn
@@ -49,13 +50,14 @@ class Calibration(NamedTuple):
         pairs: the set, or recordings of one's own cameras, which need no labels.
         split: list of the set.
         number: of pairs, half of them by night where the set has both.
-        degraded: also measure with black and frozen cameras, for engines that must work then.
+        degraded: also measure with black and frozen cameras, for engines that must work then; None leaves it to what
+            the student was trained for, where that is known (`mdexport all`).
     """
 
     pairs: PairSet | Recording
     split: str = CALIBRATION_LIST
     number: int = CALIBRATION_PAIRS
-    degraded: bool = False
+    degraded: bool | None = False
 
     def read(self, manifest: Manifest) -> CalibrationScenes:
         """Read the pairs: in a second or two it is known whether they will do, before the work that wants them.
@@ -126,6 +128,7 @@ def export_int8(
         UsageError: `reduce_range` for another target than `cpu`, another suffix than `.onnx`, or the output is the
             source.
         UsageError, EngineError, SourceError, DataError: as `prepare` and `Calibration.read`.
+        DataError: pairs that judge calibrate as well.
         GateError: it does not follow its source, also with MOST_KEPT layers in single precision; nothing is written.
         OutputError: the file cannot be written.
     """
@@ -136,8 +139,10 @@ def export_int8(
     refuse_suffix(output, ONNX_SUFFIXES)
     refuse_replacing(output, source)
     with result_file(output):
-        scenes = calibration.read(read_single(source).manifest)
-        ready = prepare(source, pairs, split)
+        manifest = read_single(source).manifest
+        scenes, judging = calibration.read(manifest), gate_scenes(manifest, pairs, split)
+        refuse_shared(scenes.scenes, judging, pairs.describe(split, manifest.task))
+        ready = prepare(source, pairs, split, judging)
         return convert_int8(ready, output, calibrate(ready, scenes), target, accept, reduce_range=reduce_range)
 
 

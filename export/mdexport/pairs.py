@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -239,6 +240,26 @@ def refuse_blank(scenes: Sequence[Scene]) -> None:
                 f"{file.path}: has one value everywhere, as {len(blank)} of {len(scenes)} {name} images have, wanted "
                 f"at most {MOST_BLANK:.0%}: that camera shows nothing; name other pairs"
             )
+
+
+def refuse_shared(calibrating: Sequence[Scene], judging: Sequence[Scene], data: str) -> None:
+    """Refuse to judge by pairs that calibrate: ranges that were made to fit them fit others less well.
+
+    Raises:
+        DataError: names the first such pair, and how many of `data`, the pairs that judge, there are.
+    """
+    known = {path for scene in calibrating for path in _real_paths(scene.record)}
+    judges = {scene.record.visible_file.path: scene.record for scene in judging}  # some are there with failing cameras
+    if shared := [path for path, record in judges.items() if not known.isdisjoint(_real_paths(record))]:
+        raise DataError(
+            f"{shared[0]}: {len(shared)} of the {len(judges)} pairs that judge ({data}) calibrate as well, wanted "
+            "pairs that only judge; take another --calibration-list or --list, or name other --pairs"
+        )
+
+
+def _real_paths(record: Record) -> set[str]:
+    """Images of a pair; links to one file are one."""
+    return {os.path.realpath(file.path) for file in (record.visible_file, record.thermal_file)}
 
 
 def _refuse_other_view(record: Record, visible: NDArray[np.uint8], thermal: NDArray[np.uint8]) -> None:

@@ -6,13 +6,15 @@ The reference is the student as it was trained: six channels, separate normalisa
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mdexport.batches import in_batches, run_batch, takes_many
+from mdrun.backends.base import Feeds
 from mdrun.manifest import Parity
 from mdtrain.data.batches import normalise_thermal, normalise_visible
 from mdtrain.models.anchors import decode
@@ -27,7 +29,6 @@ LABEL_LIMITS = {"labels": 1e-4, "energy": 1e-3}  # of segmenters: share of a pai
 CLASS_LIMITS = {"scores": 1e-3, "energy": 1e-3}  # of classifiers
 COMPARED_SCORE = 0.01  # boxes below it never reach a result
 Outputs = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[Any]]
-Inputs = dict[str, NDArray[np.uint8]]
 
 
 class Feed(NamedTuple):
@@ -122,21 +123,28 @@ def difference(wanted: Outputs, got: Outputs) -> dict[str, float]:
 def compare(student: Student, session: Any, feeds: Iterable[Feed], top_k: int, data: str) -> Parity:
     """Run every feed through both and report the largest differences.
 
+    The student sees each alone; a graph that takes any number of pairs gets some of them together, as a server does it.
+
     Args:
         student: the checkpoint, in evaluation mode.
         session: `onnxruntime.InferenceSession` of the exported graph.
         feeds: pairs at network size.
         top_k: boxes a detector's graph gives.
         data: where the pairs come from, for the report.
+
+    Raises:
+        EngineError: the graph does not take several pairs, though its first dimension has a name.
     """
     limits = _limits(student)
     largest = dict.fromkeys(limits, 0.0)
     count = 0
-    for feed in feeds:
-        arrays = {"visible": feed.visible} | ({} if feed.thermal is None else {"thermal": feed.thermal})
-        found = _differences(student, session, feed, arrays, top_k)
-        largest = {name: max(value, found[name]) for name, value in largest.items()}
-        count += 1
+    for batch in in_batches(list(feeds), together=takes_many(session)):
+        for feed, got in zip(
+            batch, run_batch(session, [_arrays(feed) for feed in batch], "the exported graph"), strict=True
+        ):
+            found = _differences(student, got, feed, top_k)
+            largest = {name: max(value, found[name]) for name, value in largest.items()}
+            count += 1
     passed = count > 0 and all(largest[name] <= limit for name, limit in limits.items())
     finite = {name: min(value, 1e9) for name, value in largest.items()}  # JSON has no infinity
     return Parity(f"PyTorch {torch.__version__} fp32", count, data, finite, dict(limits), passed)
@@ -148,15 +156,19 @@ def _limits(student: Student) -> dict[str, float]:
     return CLASS_LIMITS if isinstance(student.spec, ClassifierSpec) else LIMITS
 
 
-def _differences(student: Student, session: Any, feed: Feed, arrays: Inputs, top_k: int) -> dict[str, float]:
+def _arrays(feed: Feed) -> Feeds:
+    return {"visible": feed.visible} | ({} if feed.thermal is None else {"thermal": feed.thermal})
+
+
+def _differences(student: Student, got: Mapping[str, NDArray[Any]], feed: Feed, top_k: int) -> dict[str, float]:
     """Of one pair, by the names of the task's limits."""
     if isinstance(student.spec, SegmenterSpec):
-        labels, energy = session.run(["labels", "energy"], arrays)
         wanted, wanted_energy = reference_labels(student, feed)
-        shift = float(np.abs(energy - wanted_energy).max())
-        return {"labels": float((labels[0] != wanted).mean()), "energy": math.inf if math.isnan(shift) else shift}
+        shift = float(np.abs(got["energy"] - wanted_energy).max())
+        labels = float((got["labels"][0] != wanted).mean())
+        return {"labels": labels, "energy": math.inf if math.isnan(shift) else shift}
     if isinstance(student.spec, ClassifierSpec):
-        scores, energy, classes = session.run(["scores", "energy", "classes"], arrays)
-        return class_difference(reference_classes(student, feed), (scores[0], energy, classes[0]))
-    boxes, scores, classes = session.run(["boxes", "scores", "classes"], arrays)
-    return difference(reference(student, feed, top_k), (boxes[0], scores[0], classes[0]))
+        ranked = got["scores"][0], got["energy"], got["classes"][0]
+        return class_difference(reference_classes(student, feed), ranked)
+    boxes, scores, classes = (got[name][0] for name in ("boxes", "scores", "classes"))
+    return difference(reference(student, feed, top_k), (boxes, scores, classes))

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import onnx
 from tqdm import tqdm
 
+from mdexport.batches import in_batches, run_batch, takes_many
 from mdexport.engine_file import OnnxEngine, read_engine, stamp, write_engine
 from mdexport.gate import GateError, describe, energies, judge
 from mdexport.pairs import PairSet, Scene, altered, intact, spread
@@ -91,7 +92,8 @@ def prepare(source: Path, pairs: PairSet, split: str = GATE_LIST, scenes: list[S
     engine = read_single(source)
     if scenes is None:
         scenes = gate_scenes(engine.manifest, pairs, split)
-    reference = run_model(engine.model, scenes, "fp32 on the gate's scenes", str(source))
+    # Each alone: a mistake of its batches must not become what is right.
+    reference = run_model(engine.model, scenes, "fp32 on the gate's scenes", str(source), together=False)
     data = pairs.describe(split, engine.manifest.task)
     return Ready(source, engine, scenes, reference, data, {graph_sha256(source): reference})
 
@@ -143,23 +145,27 @@ def _refuse_unlabelled(manifest: Manifest, records: Sequence[Record]) -> None:
         )
 
 
-def run_model(model: onnx.ModelProto, scenes: Sequence[Scene], title: str, name: str | None = None) -> list[Outputs]:
+def run_model(
+    model: onnx.ModelProto, scenes: Sequence[Scene], title: str, name: str | None = None, *, together: bool = True
+) -> list[Outputs]:
     """Outputs of a graph in memory for every scene, in ONNX Runtime; `name` of the file, for errors.
 
+    A graph that takes any number of pairs gets some of them `together`, as a server gives them.
+
     Raises:
-        EngineError: it does not take the graph: an operator or an operator set that it does not know.
+        EngineError: it does not take the graph: an operator or an operator set that it does not know; or the graph does
+            not take several pairs, though its first dimension has a name.
     """
+    called = name or model.graph.name
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     try:
         session: Any = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=[CPU])
     except library_errors() as error:
-        raise EngineError(
-            f"{name or model.graph.name}: ONNX Runtime refuses it: {words_of(error)}; export it again"
-        ) from error
-    names = [output.name for output in session.get_outputs()]
-    return [dict(zip(names, session.run(names, scene.feeds), strict=True)) for scene in progress(scenes, title)]
+        raise EngineError(f"{called}: ONNX Runtime refuses it: {words_of(error)}; export it again") from error
+    batches = list(in_batches([scene.feeds for scene in scenes], together=together and takes_many(session)))
+    return [of_pair for batch in progress(batches, title) for of_pair in run_batch(session, batch, called)]
 
 
 def progress(items: Sequence[T], title: str) -> Iterator[T]:

@@ -22,6 +22,7 @@ from mdrun.sources import open_pair, open_source
 from mdtrain.data.records import is_grey, make_record
 
 NO_BOXES, NO_CLASSES = np.zeros((0, 4)), np.zeros(0, np.int64)
+Names = tuple[str | None, str | None]
 FLAG = re.compile(r"--(?=(?:visible|thermal)\b)")
 
 
@@ -54,13 +55,13 @@ class Recording(NamedTuple):
         preprocess = Preprocess(manifest)
         kept: list[Scene] = []
         step = 1
-        for number, images in enumerate(self._pairs(most)):
+        for number, (images, names) in enumerate(self._pairs(most)):
             if number % step == 0:
                 for text, image in zip(self, images, strict=True):
                     if text is not None and image is not None:
                         refuse_tiny(Path(text), image)
                 feeds = preprocess(*images)
-                files = Path(self.visible), Path(self.thermal or self.visible)
+                files = _file(self.visible, names[0]), _file(self.thermal or self.visible, names[1])
                 record = make_record(f"pair {number}", files, NO_BOXES, NO_CLASSES)
                 kept.append(Scene({name: array.copy() for name, array in feeds.items()}, record, INTACT))
             if len(kept) == 2 * count:
@@ -68,22 +69,29 @@ class Recording(NamedTuple):
         chosen = np.linspace(0, len(kept) - 1, min(count, len(kept))).round().astype(int)
         return [kept[index] for index in chosen]
 
-    def _pairs(self, most: int) -> Iterator[tuple[NDArray[Any], NDArray[Any] | None]]:
-        """Images of the first `most` visible frames, where both cameras have one."""
+    def _pairs(self, most: int) -> Iterator[tuple[tuple[NDArray[Any], NDArray[Any] | None], Names]]:
+        """Images of the first `most` visible frames, where both cameras have one, and the names of their files."""
         if self.thermal is None:
             with open_source(self.visible, Modality.VISIBLE) as source:
                 for frame in islice(iter(source.read, None), most):
-                    yield frame.image, None
+                    yield (frame.image, None), (frame.name, frame.name)
             return
         with PairStream(*open_pair(self.visible, self.thermal), PairLimits()) as stream:
             for pair in islice(stream, most):
                 if pair.thermal is not None:
-                    yield pair.visible.image, pair.thermal.image
+                    yield (pair.visible.image, pair.thermal.image), (pair.visible.name, pair.thermal.name)
 
     def __str__(self) -> str:
         """Its name in reports, without the exporting machine's folders: last two parts of each path."""
         names = [text if "://" in text else "/".join(Path(text).parts[-2:]) for text in self if text is not None]
         return " + ".join(dict.fromkeys(names))
+
+
+def _file(text: str, name: str | None) -> Path:
+    """The image itself where the recording is a folder or a pattern, else the recording."""
+    place = Path(text.partition("?")[0])
+    image = (place if place.is_dir() else place.parent) / (name or "")
+    return image if image.is_file() else Path(text)
 
 
 def refuse_grey(recording: Recording, scenes: list[Scene]) -> None:

@@ -17,6 +17,7 @@ from mdexport import bundle, chain, check, gate
 from mdexport.bundle import PARITY, PICTURE, write_bundle
 from mdexport.cli import mdexport
 from mdexport.fp16 import convert_half
+from mdexport.int8 import Calibration, CalibrationScenes
 from mdexport.pairs import PairSet, parse_pairs
 from mdexport.plan.options import PlanOptions
 from mdexport.proof import Ready
@@ -25,12 +26,13 @@ from mdrun.backends.base import Backend
 from mdrun.backends.nvidia.library import LibraryError
 from mdrun.command import run_command
 from mdrun.engine import Engine
-from mdrun.errors import IncompleteError
+from mdrun.errors import DataError, IncompleteError, UsageError
 from mdrun.files import file_sha256
 from mdrun.manifest import Manifest, parse_manifest
 from mdrun.onnx_file import check_graph, read_manifest
 from mdrun.verified import find_doubt
 from tests.export.labelled import Made
+from tests.export.students import write_student
 from tests.export.test_check import write_negated, write_plan
 
 PROOF = {PARITY, PICTURE}
@@ -276,6 +278,53 @@ def test_a_precision_that_does_not_pass_is_left_out_unless_accepted(
     fp16 = read_manifest(output / "tiny_fp16.onnx").parity
     assert fp16 is not None
     assert fp16.accepted is None
+
+
+@pytest.mark.parametrize(
+    ("dropout", "flags", "degraded"),
+    [
+        (0.0, [], False),
+        (0.2, [], True),  # it was trained to bear a covered lens, and will be asked to
+        (0.2, ["--no-degraded"], False),
+        (0.0, ["--degraded"], True),
+    ],
+)
+def test_what_was_trained_with_failing_cameras_is_calibrated_with_them(
+    dropout: float,
+    flags: list[str],
+    degraded: bool,
+    detector: Made,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As the configuration in the checkpoint says; the command ends where the calibration is known."""
+
+    def read(calibration: Calibration, manifest: Manifest) -> CalibrationScenes:
+        scenes = real(calibration, manifest)
+        raise UsageError(f"calibrates on {scenes.described}, {len(scenes.scenes)} scenes")
+
+    real = Calibration.read
+    monkeypatch.setattr(Calibration, "read", read)
+    weights = write_student(tmp_path / "weights.safetensors", "detect", f"data.modality_dropout={dropout}")
+    arguments = ["all", str(weights), "--calibration", str(detector.pairs), "--out", str(tmp_path / "student")]
+    assert run_command(mdexport, "mdexport", [*arguments, *flags]) == UsageError.exit_code
+    said = capsys.readouterr().err
+    assert ("some also with a failing camera, 28 scenes" in said) == degraded
+    assert ("(8 by day, 8 by night), 16 scenes" in said) != degraded
+
+
+def test_pairs_that_calibrate_do_not_judge(
+    detector: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def too_late(*_: object, **__: object) -> None:
+        pytest.fail("found after the work began")
+
+    monkeypatch.setattr(chain, "export_onnx", too_late)
+    assert run_all(detector, tmp_path / "student", "--calibration-list", "val") == DataError.exit_code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "16 of the 16 pairs that judge (msrs val, fusion labels) calibrate as well" in line
+    assert names_in(tmp_path) == set()
 
 
 @pytest.mark.slow

@@ -173,10 +173,10 @@ def test_only_a_missing_library_or_gpu_leaves_an_engine_out(
 ) -> None:
     error: EngineError = BackendError("no library")
 
-    def refusing(path: Path, manifest: Manifest) -> Backend:
+    def refusing(path: Path, manifest: Manifest, *, backend: str) -> Backend:
         if path.name == "tiny_fp16.onnx":
             raise error
-        return open_backend(path, manifest)
+        return open_backend(path, manifest, backend=backend)
 
     monkeypatch.setattr(check, "open_backend", refusing)
     paths = [engines / "tiny.onnx", engines / "tiny_fp16.onnx"]
@@ -186,6 +186,34 @@ def test_only_a_missing_library_or_gpu_leaves_an_engine_out(
         error = EngineError("refused")
     with pytest.raises(EngineError, match="refused"):
         check_engines(paths, pairs_of(detector))
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_engines_run_in_the_library_that_was_asked_for(
+    library: str, engines: Path, detector: Made, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A plan has a library of its own, and is left out."""
+    files = [str(engines / name) for name in ("tiny.onnx", "tiny_int8.onnx", "tiny_fp16_rtx.rtx")]
+    arguments = ["check", *files, "--pairs", str(detector.pairs), "--backend", library, "--json"]
+    assert run_command(mdexport, "mdexport", arguments) == 0
+    single, integers, plan = json.loads(capsys.readouterr().out)["verdicts"]
+    assert (single["backend"], integers["backend"], plan["backend"]) == (library, library, None)
+    assert single["parity"]["passed"]
+    assert integers["parity"]["passed"]
+    assert plan["reason"] == f"backend is '{library}', wanted tensorrt-rtx for such a file; or leave it out"
+
+
+def test_a_library_that_runs_nothing_here_is_told(
+    engines: Path, detector: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(path: Path, manifest: Manifest, *, backend: str) -> Backend:
+        if backend == "openvino":
+            raise BackendError(f"{path}: no library")
+        return open_backend(path, manifest, backend=backend)
+
+    monkeypatch.setattr(check, "open_backend", refusing)
+    with pytest.raises(BackendError, match=r"^tiny\.onnx: not run, and no other engine either: no library$"):
+        check_engines([engines / "tiny.onnx"], pairs_of(detector), backend="openvino")
 
 
 def test_a_shipped_engine_goes_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,8 +321,8 @@ def test_the_result_of_a_plan_goes_into_its_manifest(
     plan = tmp_path / "tiny_fp16_rtx.rtx"
     stand_in = write_negated(detector.engine, tmp_path / "other.onnx") if negated else detector.engine
 
-    def opened(path: Path, manifest: Manifest) -> Backend:
-        return open_backend(stand_in if path == plan else path, manifest)
+    def opened(path: Path, manifest: Manifest, *, backend: str) -> Backend:
+        return open_backend(stand_in if path == plan else path, manifest, backend=backend)
 
     arguments = ["check", str(engines / "tiny.onnx"), str(plan), "--pairs", str(detector.pairs), "--record"]
     assert run_command(mdexport, "mdexport", arguments) == 0
@@ -327,9 +355,9 @@ def test_what_a_graph_said_before_is_believed_where_the_file_repeats_it(
     paths, runs = [engines / "tiny.onnx"], list[int]()
     infer = check.infer
 
-    def counted(backend: Backend, scenes: list[Scene], title: str) -> tuple[list[Outputs], float]:
+    def counted(backend: Backend, scenes: list[Scene], title: str, *, together: bool) -> tuple[list[Outputs], float]:
         runs.append(len(scenes))
-        return infer(backend, scenes, title)
+        return infer(backend, scenes, title, together=together)
 
     monkeypatch.setattr(check, "infer", counted)
     alone, helped = (check_engines(paths, pairs_of(detector), seen=seen) for seen in (None, ready.seen))
@@ -375,6 +403,16 @@ def test_a_segmenter_is_drawn_too(segmenter: Made, tmp_path: Path) -> None:
         (["--pairs", "{pairs}"], 2, "Missing argument 'ENGINES...'"),
         (["missing.onnx", "--pairs", "{pairs}"], 3, "missing.onnx: does not exist"),
         (["missing.plan", "--pairs", "{pairs}"], 3, "missing.plan: does not exist"),
+        (
+            ["{engine}", "--pairs", "{pairs}", "--backend", "onnx"],
+            2,
+            "backend is 'onnx', wanted one of auto, onnxruntime",
+        ),
+        (
+            ["{engine}", "--pairs", "{pairs}", "--backend", "tensorrt"],
+            2,
+            "tiny.onnx: backend is 'tensorrt', wanted onnx",
+        ),
         (["empty", "--pairs", "{pairs}"], 2, "empty: holds no engine"),
         (["{engine}", "--pairs", "nowhere"], 2, "nowhere: no such folder"),
         (["{engine}", "--pairs", "{pairs}", "--list", "test"], 4, "test.txt"),

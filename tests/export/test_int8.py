@@ -20,7 +20,7 @@ from mdexport.convert.graph import Graph
 from mdexport.convert.int8 import Target, to_int8
 from mdexport.gate import GateError
 from mdexport.int8 import Calibration, calibrate, convert_int8, export_int8, sensitivity
-from mdexport.pairs import FEWEST, PairSet, parse_pairs
+from mdexport.pairs import ALTERED_EVERY, FEWEST, INTACT, PairSet, parse_pairs
 from mdexport.proof import Judged, Ready
 from mdrun.command import run_command
 from mdrun.errors import UsageError
@@ -28,6 +28,7 @@ from mdrun.onnx_file import read_manifest
 from tests.export.graphs import limits
 from tests.export.labelled import Made, write_pairs
 
+JUDGED = ("--pairs", "{pairs}", "--output", "int8.onnx")
 TARGETS: tuple[Target, ...] = ("cpu", "tensorrt")
 
 
@@ -135,6 +136,22 @@ def test_degraded_calibration_also_sees_failing_cameras(ready: Ready, detector: 
         assert higher >= high
         wider += (lower, higher) != (low, high)
     assert wider > 10
+
+
+@pytest.mark.parametrize("number", [FEWEST, 2 * FEWEST])
+def test_degraded_calibration_alters_scenes_of_the_whole_list(number: int, ready: Ready, tmp_path: Path) -> None:
+    """Every fourth pair, each with every camera that can fail: one night or one day would widen few ranges."""
+    pairs = parse_pairs(str(write_pairs(tmp_path / "msrs", 2 * FEWEST)))
+    calibration = Calibration(pairs, number=number, degraded=True)
+    scenes, _ = calibration.read(ready.engine.manifest)
+    whole, failing = scenes[:number], scenes[number:]
+    assert {scene.condition for scene in whole} == {INTACT}
+    wanted = [scene.record.name for scene in whole[::ALTERED_EVERY]]
+    for condition in ("visible black", "thermal black", "thermal frozen"):
+        assert [scene.record.name for scene in failing if scene.condition == condition] == wanted
+    assert len(failing) == 3 * len(wanted) == 3 * number // ALTERED_EVERY
+    (black,) = {scene.feeds["visible"].tobytes() for scene in failing if scene.condition == "visible black"}
+    assert not any(black)
 
 
 @pytest.mark.slow
@@ -293,6 +310,16 @@ def test_swapped_recordings_are_told_by_the_options_of_the_command(
         (["--calibration", "msrs=unpaired", "--output", "int8.onnx"], 4, "00004N.jpg is missing"),
         (["--calibration", "msrs=wide", "--output", "int8.onnx"], 5, "wanted one field of view"),
         (["--calibration", "msrs=damaged", "--output", "int8.onnx"], 4, "00004N.jpg"),
+        (
+            ["--calibration", "{pairs}", "--calibration-list", "val", "--output", "int8.onnx"],
+            5,
+            "vi/00101D.jpg: 16 of the 16 pairs that judge (msrs val, fusion labels) calibrate as well",
+        ),
+        (
+            ["--calibration-visible", "{pairs}/vi", "--calibration-thermal", "{pairs}/ir", *JUDGED],
+            5,
+            "16 of the 16 pairs that judge (msrs val, fusion labels) calibrate as well",
+        ),
         (["--calibration", "msrs=blank", "--output", "int8.onnx"], 5, "ir/00001D.jpg: has one value everywhere"),
     ],
 )

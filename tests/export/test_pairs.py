@@ -22,6 +22,7 @@ from mdexport.pairs import (
     intact,
     parse_pairs,
     refuse_blank,
+    refuse_shared,
     spread,
 )
 from mdrun.errors import DataError, MdrunError, SourceError, UsageError
@@ -211,6 +212,23 @@ def test_failing_cameras_are_black_or_show_the_scene_before() -> None:
 
 def test_a_visible_only_engine_has_one_camera_that_can_fail() -> None:
     assert [scene.condition for scene in altered(scenes_of(5, thermal=False))] == 2 * ["visible black"]
+
+
+def test_pairs_that_calibrate_do_not_judge(tmp_path: Path) -> None:
+    """Links to one image are one; scenes with a failing camera are no further pairs."""
+    pairs, apart = write_pairs(tmp_path / "msrs"), write_pairs(tmp_path / "apart" / "msrs")
+    manifest = make_manifest()
+    train, val, others = (
+        intact(manifest, parse_pairs(str(folder)).read(split))
+        for folder, split in ((pairs, "train"), (pairs, "val"), (apart, "val"))
+    )
+    refuse_shared(train, val + altered(val), "msrs val")
+    refuse_shared(others, val, "msrs val")  # other files with the same names
+    link = apart / "ir" / "00103D.jpg"
+    link.unlink()
+    link.symlink_to(pairs / "ir" / "00103D.jpg")
+    with pytest.raises(DataError, match=r"vi/00103D\.jpg: 1 of the 16 pairs that judge \(msrs val\) calibrate as well"):
+        refuse_shared(others, val + altered(val), "msrs val")
 
 
 @pytest.mark.parametrize(

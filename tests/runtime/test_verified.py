@@ -126,7 +126,7 @@ def test_info_shows_the_report(tmp_path: Path, capsys: pytest.CaptureFixture[str
     text = shown(path, read_manifest(path), capsys)
     for words in (
         "verified no: its parity check did not pass, and it was exported with --accept",
-        "parity did not pass: 1 pairs of these tests, compared with arithmetic by hand",
+        "parity did not pass: 16 pairs of these tests, compared with arithmetic by hand",
         "largest change scores 0",
         "mean change scores 0.00025",
         "found again 97.5 % of the detections",
@@ -142,7 +142,7 @@ def test_info_shows_a_verified_engine_and_one_without_a_report(
 ) -> None:
     path = write_engine(tmp_path / "e.onnx", PASSED)
     text = shown(path, read_manifest(path), capsys)
-    assert "verified yes parity passed: 1 pairs" in text
+    assert "verified yes parity passed: 16 pairs" in text
     assert "mean change" not in text  # what nobody measured has no row
     text = shown(path, replace(make_manifest(), parity=None), capsys)
     assert "verified no: it carries no parity report" in text
@@ -202,11 +202,11 @@ def test_a_plan_is_not_verified_by_its_onnx_file(tmp_path: Path, capsys: pytest.
     build = Build("rtx", "1.7", ["8.9"], None, "linux-x86_64", "ab" * 32, {}, "mdexport plan e.onnx")
     plan = replace(make_manifest(), build=build)
     assert "the plan was not run yet" in str(find_doubt(plan))
-    assert "of the ONNX file passed: 1 pairs" in shown(path, plan, capsys)
+    assert "of the ONNX file passed: 16 pairs" in shown(path, plan, capsys)
     ran = replace(plan, build=replace(build, parity=replace(PASSED, data="its GPU")))
     assert ran.digest() == plan.digest()  # it has its name since it was built
     assert find_doubt(ran) is None
-    assert "parity passed: 1 pairs of its GPU" in shown(path, ran, capsys)
+    assert "parity passed: 16 pairs of its GPU" in shown(path, ran, capsys)
     assert "did not pass" in str(find_doubt(replace(plan, build=replace(build, parity=FAILED))))
     assert "did not pass" in str(find_doubt(replace(ran, parity=FAILED)))  # built from a file that did not
 

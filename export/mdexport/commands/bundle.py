@@ -13,6 +13,7 @@ from mdexport.commands.options import (
     accept_option,
     calibration_of,
     calibration_options,
+    degraded_as_trained_option,
     failing_shown,
     json_option,
     list_option,
@@ -66,6 +67,7 @@ def bundle(
 @click.argument("weights", type=FILE)
 @folder_option
 @calibration_options
+@degraded_as_trained_option
 @click.option(
     "--pairs", metavar="PAIRS", help="Labelled pairs that judge the engines. [default: those of --calibration]"
 )

@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 @labels_option
 @click.option("--checkpoint", type=FILE, help="weights.safetensors to compare with. [default: the FP32 engine]")
 @click.option("--picture", type=FILE, help="JPEG to draw: a few scenes through every engine.")
+@click.option(
+    "--backend",
+    metavar="NAME",
+    default="auto",
+    help="Engine library, see `mdrun doctor`. [default: the best that is there]",
+)
 @click.option("--record", is_flag=True, help="Write the result of each plan that ran into its manifest.")
 @json_option
 def check(
@@ -37,6 +43,7 @@ def check(
     labels: str | None,
     checkpoint: Path | None,
     picture: Path | None,
+    backend: str,
     *,
     record: bool,
     as_json: bool,
@@ -54,7 +61,7 @@ def check(
         refuse_suffix(picture, JPEG_SUFFIXES, "--picture")
         refuse_replacing(picture, *found, judges.folder)
     with nullcontext() if picture is None else result_file(picture):
-        checked = checking.check_engines(found, judges, split, checkpoint)
+        checked = checking.check_engines(found, judges, split, checkpoint, backend=backend)
         if picture is not None:
             with writing(picture, "--picture"):
                 draw_check(checked, picture)

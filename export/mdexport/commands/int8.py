@@ -12,6 +12,7 @@ from mdexport.commands.options import (
     accept_option,
     calibration_of,
     calibration_options,
+    degraded_option,
     failing_shown,
     json_option,
     list_option,
@@ -26,6 +27,7 @@ from mdtrain.commands.labelled import labels_option
 @click.argument("engine", type=FILE)
 @output_option
 @calibration_options
+@degraded_option
 @click.option(
     "--pairs", metavar="PAIRS", help="Labelled pairs that judge the engine. [default: those of --calibration]"
 )

@@ -48,9 +48,15 @@ _calibration_options = (
         show_default=True,
         help="How many pairs at most, half by night where a set has both.",
     ),
-    click.option(
-        "--degraded", is_flag=True, help="Measure also with a black or frozen camera, for engines that bear it."
-    ),
+)
+degraded_option = click.option(
+    "--degraded", is_flag=True, help="Measure also with a black or frozen camera, for engines that bear it."
+)
+degraded_as_trained_option = click.option(
+    "--degraded/--no-degraded",
+    default=None,
+    help="Measure also with a black or frozen camera, for engines that bear it. "
+    "[default: if the student was trained with data.modality_dropout]",
 )
 
 
