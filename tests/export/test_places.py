@@ -112,7 +112,7 @@ def test_a_full_place_for_temporary_files_is_not_taken_for_that_of_the_result(
 def test_a_full_disk_is_told_with_the_name_that_the_user_gave(
     work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("mdexport.check.check_engines", lambda *_: None)
+    monkeypatch.setattr("mdexport.check.check_engines", lambda *_, **__: None)
     monkeypatch.setattr("mdexport.picture.draw_check", full)
     assert run_command(mdexport, "mdexport", ["check", "e.onnx", "--pairs", "msrs", "--picture", "new/p.jpg"]) == 6
     told = "new/p.jpg: cannot be written (No space left on device); choose another --picture [MDR-600]"
