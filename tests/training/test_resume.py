@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from mdtrain.config import load_config
 from mdtrain.data.records import PROBES
 from mdtrain.loop import CHECKPOINT, Start
 from mdtrain.recipes import baseline, distill, teacher
+from mdtrain.runlog import RunLog
 from mdtrain.state import TrainState, check_same_run, read_checkpoint
 from mdtrain.tasks import DivergedError
 from tests.disk import small_disk
@@ -234,6 +236,43 @@ def test_a_disk_without_room_for_the_first_checkpoint(tmp_path: Path) -> None:
     state = TrainState(baseline.make(tiny(tmp_path)).model, tiny(tmp_path))
     with small_disk(20_000), pytest.raises(OutputError, match=r"make room, and start again$"):
         state.save(tmp_path / "last.ckpt")
+
+
+def test_a_full_disk_leaves_the_log_as_it_was(tmp_path: Path, finished: Path) -> None:
+    """A continued run writes its log anew, which no refusal may empty."""
+    shutil.copytree(finished, run := tmp_path / "run")
+    with (run / "metrics.csv").open("a", newline="") as log:
+        log.write("4,train/loss,0.5\r\n" * 500)  # longer than the other two
+    names = ("metrics.csv", "config.yaml", "environment.json")
+    before = {name: (run / name).read_bytes() for name in names}
+    for most, name in ((50, "config.yaml"), (len(before["metrics.csv"]) - 1, "metrics.csv")):
+        refused = rf"{name}: cannot be written \(File too large\); make room, and go on with --resume$"
+        with small_disk(most), pytest.raises(OutputError, match=refused):
+            RunLog(run, tiny(finished.parent, "data.lists={}"), 4, run / CHECKPOINT)
+        assert {name: (run / name).read_bytes() for name in names} == before
+    with RunLog(run, tiny(finished.parent), 4, run / CHECKPOINT):
+        pass
+    assert (run / "metrics.csv").read_bytes() == before["metrics.csv"]
+
+
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnhandledThreadExceptionWarning"
+)  # TensorBoard's writer, full as well
+@pytest.mark.parametrize(("kept", "way_out"), [(True, "go on with --resume"), (False, "start again")])
+def test_a_disk_that_is_full_in_the_middle_of_a_run(kept: bool, way_out: str, tmp_path: Path) -> None:
+    """The line that was cut off is none of those that a continued run keeps."""
+    checkpoint, rows = tmp_path / "last.ckpt", tmp_path / "metrics.csv"
+    if kept:
+        checkpoint.touch()
+    refused = rf"metrics\.csv: cannot be written \(File too large\); make room, and {way_out}$"
+    log = RunLog(tmp_path, tiny(tmp_path), 0, checkpoint)
+    log.scalars(1, {"train/loss": 0.25})
+    with small_disk(rows.stat().st_size + 30):
+        with pytest.raises(OutputError, match=refused) as caught:
+            log.scalars(2, {"train/loss": 0.125, "train/other": 0.5})
+        log.__exit__(OutputError, caught.value, None)
+    with RunLog(tmp_path, tiny(tmp_path), 2, checkpoint):
+        assert rows.read_bytes() == b"iteration,name,value\r\n1,train/loss,0.25\r\n2,train/loss,0.125\r\n"
 
 
 def test_a_list_that_is_named_is_the_one_that_is_not(tmp_path: Path) -> None:

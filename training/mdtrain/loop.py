@@ -366,7 +366,7 @@ def run_folder(folder: Path) -> AbstractContextManager[None]:
 def _train(session: Session, folder: Path, command: str) -> RunResult:
     """What the first process does: every step, log, evaluations, files."""
     config, state, length = session.config, session.state, session.config.optimiser.iterations
-    with RunLog(folder, config, state.iteration) as log:
+    with RunLog(folder, config, state.iteration, folder / CHECKPOINT) as log:
         progress = tqdm(initial=state.iteration, total=length, desc=config.name, disable=None)
         started = time.perf_counter() - 60 * state.minutes
         accuracy = _judge(session, folder, log, started) if state.unjudged else None

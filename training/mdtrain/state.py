@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from mdrun.errors import EngineError, UsageError
 from mdtrain.config import Config, OptimiserConfig
 from mdtrain.quantise import plain_weights
-from mdtrain.tensors import AGAIN, is_state_dict, read_tensors, refuse_broken, write_safetensors, write_tensors
+from mdtrain.tensors import is_state_dict, read_tensors, refuse_broken, room_for, write_safetensors, write_tensors
 
 MAY_CHANGE = {
     "optimiser.iterations",
@@ -112,7 +112,7 @@ class TrainState:
             "origin": self.origin,
             "config": self._config.model_dump_json(),
         }
-        write_tensors(path, data, AGAIN if path.exists() else "make room, and start again")
+        write_tensors(path, data, room_for(path))
 
     def load(self, path: Path) -> None:
         """Continue from a checkpoint.
