@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -28,6 +27,7 @@ from mdtrain.data.batches import Batch, TrainingBatches
 from mdtrain.data.records import Record, check_command, check_records, keep_images, refuse_shared, use_rule
 from mdtrain.data.sets import SetName, read_set
 from mdtrain.data.sets.street import read_street
+from mdtrain.interrupts import Keeper
 from mdtrain.models.streams import Prediction
 from mdtrain.models.weights import load_backbone
 from mdtrain.outputs import result_folder, write_text
@@ -340,7 +340,10 @@ def run(config: Config, recipe: Recipe, folder: Path, command: str, start: Start
     checkpoint = find_checkpoint(folder, start)
     with run_folder(folder):
         session = prepare(config, recipe, start, checkpoint)
-        return _train(session, folder, command) if session.fabric.is_global_zero else _assist(session, folder)
+        if not session.fabric.is_global_zero:
+            return _assist(session, folder)
+        with Keeper(session.state, folder / CHECKPOINT, alone=session.fabric.world_size == 1) as keeper:
+            return _train(session, folder, command, keeper)
 
 
 def find_checkpoint(folder: Path, start: Start) -> Path | None:
@@ -363,26 +366,26 @@ def run_folder(folder: Path) -> AbstractContextManager[None]:
     return result_folder(folder) if first else nullcontext()
 
 
-def _train(session: Session, folder: Path, command: str) -> RunResult:
+def _train(session: Session, folder: Path, command: str, keeper: Keeper) -> RunResult:
     """What the first process does: every step, log, evaluations, files."""
     config, state, length = session.config, session.state, session.config.optimiser.iterations
     with RunLog(folder, config, state.iteration, folder / CHECKPOINT) as log:
         progress = tqdm(initial=state.iteration, total=length, desc=config.name, disable=None)
-        started = time.perf_counter() - 60 * state.minutes
-        accuracy = _judge(session, folder, log, started) if state.unjudged else None
+        accuracy = _judge(session, folder, log, keeper) if state.unjudged else None
         for batch in session.draw(length):
-            values = session.step(batch, folder)
-            progress.update()
-            if state.iteration % 10 == 0:
-                log.scalars(state.iteration, {f"train/{k}": v for k, v in values.items()})
-                progress.set_postfix(loss=f"{values['loss']:.3f}")
-            if state.iteration % config.evaluate_every == 0 or state.iteration == length:
-                accuracy = _judge(session, folder, log, started)
+            with keeper.step():
+                values = session.step(batch, folder)
+                progress.update()
+                if state.iteration % 10 == 0:
+                    log.scalars(state.iteration, {f"train/{k}": v for k, v in values.items()})
+                    progress.set_postfix(loss=f"{values['loss']:.3f}")
+            if state.due:
+                accuracy = _judge(session, folder, log, keeper)
         progress.close()
     return _finish(session, folder, command, accuracy or session.validate())  # resumed after the end: none yet
 
 
-def _judge(session: Session, folder: Path, log: RunLog, started: float) -> Evaluation:
+def _judge(session: Session, folder: Path, log: RunLog, keeper: Keeper) -> Evaluation:
     """Evaluate between two checkpoints: where it fails, the steps are kept, and a resumed run begins with it.
 
     Raises:
@@ -391,13 +394,13 @@ def _judge(session: Session, folder: Path, log: RunLog, started: float) -> Evalu
     """
     state, checkpoint = session.state, folder / CHECKPOINT
     refuse_infinite([*state.average.state_dict().values()])
-    state.unjudged, state.minutes = True, (time.perf_counter() - started) / 60
+    state.unjudged, state.minutes = True, keeper.minutes
     state.save(checkpoint)
     try:
         accuracy = session.validate()
     except (SourceError, DataError) as error:
         raise type(error)(f"{error}; the steps so far are kept, go on with --resume when it is mended") from error
-    state.unjudged, state.minutes = False, (time.perf_counter() - started) / 60
+    state.unjudged, state.minutes = False, keeper.minutes
     scalars = {f"val/{name}": value for name, value in accuracy.scores.items()}
     log.scalars(state.iteration, scalars | {"minutes": state.minutes})
     state.save(checkpoint)
