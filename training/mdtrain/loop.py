@@ -22,11 +22,11 @@ from tqdm import tqdm
 from mdrun.command import warn
 from mdrun.errors import DataError, SourceError, UsageError
 from mdtrain.build import WEIGHTS, sizes, start_from
-from mdtrain.config import Config
+from mdtrain.config import Config, DataConfig
 from mdtrain.data.batches import Batch, TrainingBatches
+from mdtrain.data.problems import name_command
 from mdtrain.data.records import Record, check_command, check_records, keep_images, refuse_shared, use_rule
 from mdtrain.data.sets import SetName, read_set
-from mdtrain.data.sets.street import read_street
 from mdtrain.interrupts import Keeper
 from mdtrain.models.streams import Prediction
 from mdtrain.models.weights import load_backbone
@@ -82,6 +82,27 @@ class RunResult(NamedTuple):
     first: bool = True
 
 
+def _read_list(config: Config, name: SetName, split: str) -> list[Record]:
+    """Pairs of one list.
+
+    Raises:
+        SourceError: a list or a label is missing; where the whole set is, it names the sets that are there.
+        DataError: a malformed label.
+    """
+    data = config.data
+    try:
+        return read_set(name, _folder(data, name), split, data.labels, data.kaist_labels, config.categories)
+    except SourceError as error:
+        there = [other for other in data.sets if _folder(data, other).is_dir()]
+        if _folder(data, name).is_dir() or name not in data.sets or name in data.validation or not there:
+            raise
+        raise SourceError(f"{error}; or leave it out: --set data.sets=[{','.join(there)}]") from error
+
+
+def _folder(data: DataConfig, name: SetName) -> Path:
+    return data.street if name == "street" and data.street is not None else data.root / name
+
+
 def read_records(config: Config, task: Task) -> tuple[list[Record], list[Record]]:
     """Training and validation pairs; the validation list is never trained on.
 
@@ -92,15 +113,10 @@ def read_records(config: Config, task: Task) -> tuple[list[Record], list[Record]
     data = config.data
 
     def read(name: SetName, split: str) -> list[Record]:
-        if name == "street":
-            assert data.street is not None  # noqa: S101  # DataConfig says so
-            folder, records = data.street, read_street(data.street, split, config.categories)
-        else:
-            folder = data.root / name
-            records = read_set(name, folder, split, data.labels, data.kaist_labels, config.categories)
-        records = task.select(records)
-        use_rule(records, data.rule)
+        folder = _folder(data, name)
         command = check_command(name, folder, split, data.labels, data.kaist_labels, data.rule, config.categories)
+        records = task.select(name_command(lambda: _read_list(config, name, split), command))
+        use_rule(records, data.rule)
         check_records(records, folder, command)
         return records
 
