@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
+import click
 import cv2
 import torch
 from lightning_fabric import Fabric
@@ -397,8 +398,20 @@ def _train(session: Session, folder: Path, command: str, keeper: Keeper) -> RunR
                     progress.set_postfix(loss=f"{values['loss']:.3f}")
             if state.due:
                 accuracy = _judge(session, folder, log, keeper)
+                if progress.disable:  # no terminal: a file of what is said would be silent to the end
+                    click.echo(_line(session, values["loss"], accuracy), err=True)
         progress.close()
     return _finish(session, folder, command, accuracy or session.validate())  # resumed after the end: none yet
+
+
+def _line(session: Session, loss: float, accuracy: Evaluation) -> str:
+    """Where a run stands after an evaluation: its loss, the score that counts, the time that is left."""
+    state, length, measure = session.state, session.config.optimiser.iterations, session.recipe.task.measures[0]
+    score = accuracy.scores.get(measure, math.nan)
+    said = "" if math.isnan(score) else f", {measure.replace('/', ' ')} {score:.2f}"
+    left = state.minutes * (length - state.iteration) / state.iteration
+    when = f", about {left:.0f} minutes left" if state.iteration < length else ""
+    return f"iteration {state.iteration} of {length}: loss {loss:.3f}{said}{when}"
 
 
 def _judge(session: Session, folder: Path, log: RunLog, keeper: Keeper) -> Evaluation:

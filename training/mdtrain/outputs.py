@@ -49,7 +49,7 @@ def write_text(path: Path, text: str, way_out: str = AGAIN) -> None:
     file = PartialFile(path)
     try:
         with told(path, way_out):
-            file.part.write_text(text, newline="")
+            file.part.write_text(text)
             file.commit()
     finally:
         file.discard()
