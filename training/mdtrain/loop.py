@@ -236,7 +236,7 @@ class Session(NamedTuple):
             path = folder / "diverged_batch.pt"
             write_tensors(path, vars(batch), "make room")
             kept = f"the batch is saved in {path}; "
-        more = " or try precision=32-true" if self.config.precision == "bf16-mixed" else ""
+        more = " or try precision=32-true" if self.config.computed_precision == "bf16-mixed" else ""
         raise DivergedError(
             f"iteration {self.state.iteration}: not finite ({parts}); {kept}lower optimiser.learning_rate{more}"
         )
