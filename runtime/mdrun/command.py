@@ -87,9 +87,9 @@ def run_command(
         with _raising() if clears_up else nullcontext():
             outcome = command.main(args=arguments, prog_name=program, standalone_mode=False)
     except Terminated as stop:
-        return _fail(program, "interrupted", SIGNALLED + stop.number)
-    except click.Abort:
-        return _fail(program, "interrupted", INTERRUPTED)
+        return _fail(program, _interrupted(stop), SIGNALLED + stop.number)
+    except click.Abort as stop:  # click's word for KeyboardInterrupt
+        return _fail(program, _interrupted(stop.__cause__), INTERRUPTED)
     except NO_ARGUMENTS as error:
         click.echo(error.format_message(), err=True)
         return UsageError.exit_code
@@ -101,8 +101,8 @@ def run_command(
         )
     except MdrunError as error:
         return _fail(program, f"{error} [{error.code}]", error.exit_code)
-    except KeyboardInterrupt:
-        return _fail(program, "interrupted", INTERRUPTED)
+    except KeyboardInterrupt as stop:
+        return _fail(program, _interrupted(stop), INTERRUPTED)
     except BrokenPipeError:  # `mdrun info … | head` is no error
         sys.stderr.close()
         return 0
@@ -171,6 +171,11 @@ def leave(code: int) -> NoReturn:
 def _not_installed(program: str, error: ModuleNotFoundError) -> str:
     extra = {"mdtrain": "train", "mdexport": "export"}.get(program, "cpu")
     return f'{program} wants {error.name}, which is not installed; pip install "mdrun[{extra}]" (in a clone: make test)'
+
+
+def _interrupted(stop: BaseException | None) -> str:
+    """With the notes of what has cleared up, such as what it has kept."""
+    return "; ".join(["interrupted", *getattr(stop, "__notes__", [])])
 
 
 def warn(program: str, message: str) -> None:

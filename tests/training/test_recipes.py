@@ -243,10 +243,26 @@ def test_a_full_disk_leaves_the_older_checkpoint(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*weights*"))
 
 
-def test_a_loss_that_is_not_finite_stops_with_the_batch_saved(tmp_path: Path) -> None:
+@pytest.mark.parametrize("task", ["detect", "segment"])
+@pytest.mark.parametrize(
+    ("teacher_has", "way_out"),
+    [
+        ("model.size=nano", "--set model.size=nano, or "),
+        ("model.widths=[8,8,16,16]", ""),  # no size that has a name
+    ],
+)
+def test_a_student_that_inherits_is_offered_its_teachers_size(task: str, teacher_has: str, way_out: str) -> None:
+    settings = (f"task={task}", "distill.inherit=true")
+    student, taught = load_config(None, settings), load_config(None, (*settings, teacher_has))
+    with pytest.raises(UsageError, match=rf"of the teacher [^;]*; {way_out}--set distill\.inherit=false$"):
+        distill._fit(student, taught)
+
+
+@pytest.mark.parametrize(("precision", "more"), [("bf16-mixed", " or try precision=32-true"), ("32-true", "")])
+def test_a_loss_that_is_not_finite_stops_with_the_batch_saved(precision: str, more: str, tmp_path: Path) -> None:
     wild = ("optimiser.name=sgd", "optimiser.learning_rate=1e20", "optimiser.warmup=0", "optimiser.clip_norm=1e30")
-    config = tiny(tmp_path, *wild, "optimiser.iterations=50", "evaluate_every=50")
-    with pytest.raises(DivergedError, match="diverged_batch"):
+    config = tiny(tmp_path, *wild, "optimiser.iterations=50", "evaluate_every=50", f"precision={precision}")
+    with pytest.raises(DivergedError, match=rf"diverged_batch.*; lower optimiser\.learning_rate{more}$"):
         baseline.train(config, tmp_path / "run", "mdtrain")
     assert (tmp_path / "run" / "diverged_batch.pt").exists()
 

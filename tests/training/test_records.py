@@ -124,6 +124,35 @@ def test_a_training_suggests_the_command_of_the_set_that_lacks_a_file(tmp_path: 
         read_records(config, make_task(config))
 
 
+@pytest.mark.parametrize("text", [None, "not json"])
+def test_a_training_suggests_the_command_of_the_set_that_lacks_a_label(text: str | None, tmp_path: Path) -> None:
+    label = next((root := write_msrs(tmp_path / "msrs")).glob("labels/fusion/*00001D*"))
+    label.unlink()
+    if text is not None:
+        label.write_text(text)
+    config = load_config(None, (f"data.root={tmp_path}", "data.sets=[msrs]"))
+    command = f"mdtrain data check {root} --set msrs --split train"
+    with pytest.raises((SourceError, DataError), match=f"{label.name}.*; `{command}` lists all$"):
+        read_records(config, make_task(config))
+
+
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [(["msrs"], r"; or leave it out: --set data\.sets=\[msrs\]$"), ([], r"no such list of names; .*val\.txt$")],
+)
+def test_a_set_that_is_not_there_may_be_left_out(there: list[str], said: str, tmp_path: Path) -> None:
+    """Not the one that judges; and a list that its folder lacks is another mistake."""
+    for name in there:
+        write_msrs(tmp_path / name)
+    config = load_config(None, (f"data.root={tmp_path}",))
+    with pytest.raises(SourceError, match=said) as caught:
+        read_records(config, make_task(config))
+    assert "lists all" not in str(caught.value)
+    (tmp_path / "roadscene").mkdir()
+    with pytest.raises(SourceError, match=r"[^]]$"):
+        read_records(config, make_task(config))
+
+
 def test_lists_of_other_names_may_not_share_pairs(tmp_path: Path) -> None:
     """As KAIST's `train-all-20` is a part of `train-all-02`, and MFNet's `test_day` of `test`."""
     root = write_kaist(tmp_path / "kaist")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import os
+import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,8 +21,10 @@ from mdtrain.build import WEIGHTS, load_trained
 from mdtrain.cli import mdtrain
 from mdtrain.config import load_config
 from mdtrain.data.records import PROBES
+from mdtrain.interrupts import Keeper
 from mdtrain.loop import CHECKPOINT, Start
 from mdtrain.recipes import baseline, distill, teacher
+from mdtrain.runlog import RunLog
 from mdtrain.state import TrainState, check_same_run, read_checkpoint
 from mdtrain.tasks import DivergedError
 from tests.disk import small_disk
@@ -62,6 +67,86 @@ def test_a_killed_run_continues_to_the_same_bits(
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert judged_at(run) == judged_at(tmp_path / "whole") == ["2", "4"]
     assert not read_checkpoint(run / CHECKPOINT)["unjudged"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("step", "unjudged"), [(1, False), (2, True), (3, False)])
+def test_an_interrupted_run_keeps_the_step_it_is_in(
+    number: signal.Signals, code: int, step: int, unjudged: bool, tmp_path: Path, whole_run: Path, ended: Ended
+) -> None:
+    """To the same bits as one that was never interrupted."""
+    run = tmp_path / "run"
+    assert ended(whole_run.parent, run, number, step) == (
+        code,
+        f"mdtrain: error: interrupted; the checkpoint of iteration {step} is kept, go on with --resume "
+        "(a sweep: by the same command)",
+    )
+    kept = read_checkpoint(run / CHECKPOINT)
+    assert (kept["iteration"], kept["unjudged"]) == (step, unjudged)
+    assert run_command(mdtrain, "mdtrain", [*call(whole_run.parent, run), "--resume"]) == 0
+    before, after = weights_of(whole_run), weights_of(run)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert judged_at(run) == ["2", "4"]
+
+
+def test_a_run_that_is_interrupted_before_its_first_step_ends(tmp_path: Path, ended: Ended) -> None:
+    tiny(tmp_path)
+    told = "mdtrain: error: interrupted; no checkpoint yet, start again"
+    assert ended(tmp_path, tmp_path / "run", signal.SIGTERM, 0) == (143, told)
+    assert not (tmp_path / "run" / CHECKPOINT).exists()
+
+
+def test_a_full_disk_keeps_the_older_checkpoint_of_an_interrupted_run(tmp_path: Path, whole_run: Path) -> None:
+    state = TrainState(nn.Linear(100, 100), tiny(whole_run.parent))
+    state.iteration = 1
+    state.save(tmp_path / "last.ckpt")
+    state.iteration = 2
+    stop = KeyboardInterrupt()
+    with small_disk(20_000), pytest.raises(KeyboardInterrupt), Keeper(state, tmp_path / "last.ckpt", alone=True):
+        raise stop
+    assert stop.__notes__[0].startswith("the checkpoint of iteration 1 is kept")
+    assert read_checkpoint(tmp_path / "last.ckpt")["iteration"] == 1
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    tiny(folder)
+    assert run_command(mdtrain, "mdtrain", call(folder, folder / "run")) == 0
+    return folder / "run"
+
+
+def call(folder: Path, run: Path) -> list[str]:
+    return ["train", "baseline", "--data", str(folder / "data"), "--output", str(run), *flags(*TINY)]
+
+
+Ended = Callable[[Path, Path, signal.Signals, int], tuple[int, str]]
+
+
+@pytest.fixture
+def ended(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Ended:
+    """How a training ends whose process gets a signal in a step, or before the first one (0)."""
+
+    def end(data: Path, run: Path, number: signal.Signals, step: int) -> tuple[int, str]:
+        whole, draw = loop.Session.step, loop.Session.draw
+
+        def signalled(session: loop.Session, *arguments: Any) -> Any:
+            if session.state.iteration == step - 1:
+                os.kill(os.getpid(), number)
+            return whole(session, *arguments)
+
+        def drawn(session: loop.Session, last: int) -> Any:
+            if not step:
+                os.kill(os.getpid(), number)
+            return draw(session, last)
+
+        monkeypatch.setattr(loop.Session, "step", signalled)
+        monkeypatch.setattr(loop.Session, "draw", drawn)
+        code = run_command(mdtrain, "mdtrain", call(data, run), clears_up=True)
+        monkeypatch.undo()
+        return code, capfd.readouterr().err.splitlines()[-1]
+
+    return end
 
 
 def test_a_damaged_validation_image_costs_no_training(
@@ -234,6 +319,43 @@ def test_a_disk_without_room_for_the_first_checkpoint(tmp_path: Path) -> None:
     state = TrainState(baseline.make(tiny(tmp_path)).model, tiny(tmp_path))
     with small_disk(20_000), pytest.raises(OutputError, match=r"make room, and start again$"):
         state.save(tmp_path / "last.ckpt")
+
+
+def test_a_full_disk_leaves_the_log_as_it_was(tmp_path: Path, finished: Path) -> None:
+    """A continued run writes its log anew, which no refusal may empty."""
+    shutil.copytree(finished, run := tmp_path / "run")
+    with (run / "metrics.csv").open("a", newline="") as log:
+        log.write("4,train/loss,0.5\r\n" * 500)  # longer than the other two
+    names = ("metrics.csv", "config.yaml", "environment.json")
+    before = {name: (run / name).read_bytes() for name in names}
+    for most, name in ((50, "config.yaml"), (len(before["metrics.csv"]) - 1, "metrics.csv")):
+        refused = rf"{name}: cannot be written \(File too large\); make room, and go on with --resume$"
+        with small_disk(most), pytest.raises(OutputError, match=refused):
+            RunLog(run, tiny(finished.parent, "data.lists={}"), 4, run / CHECKPOINT)
+        assert {name: (run / name).read_bytes() for name in names} == before
+    with RunLog(run, tiny(finished.parent), 4, run / CHECKPOINT):
+        pass
+    assert (run / "metrics.csv").read_bytes() == before["metrics.csv"]
+
+
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnhandledThreadExceptionWarning"
+)  # TensorBoard's writer, full as well
+@pytest.mark.parametrize(("kept", "way_out"), [(True, "go on with --resume"), (False, "start again")])
+def test_a_disk_that_is_full_in_the_middle_of_a_run(kept: bool, way_out: str, tmp_path: Path) -> None:
+    """The line that was cut off is none of those that a continued run keeps."""
+    checkpoint, rows = tmp_path / "last.ckpt", tmp_path / "metrics.csv"
+    if kept:
+        checkpoint.touch()
+    refused = rf"metrics\.csv: cannot be written \(File too large\); make room, and {way_out}$"
+    log = RunLog(tmp_path, tiny(tmp_path), 0, checkpoint)
+    log.scalars(1, {"train/loss": 0.25})
+    with small_disk(rows.stat().st_size + 30):
+        with pytest.raises(OutputError, match=refused) as caught:
+            log.scalars(2, {"train/loss": 0.125, "train/other": 0.5})
+        log.__exit__(OutputError, caught.value, None)
+    with RunLog(tmp_path, tiny(tmp_path), 2, checkpoint):
+        assert rows.read_bytes() == b"iteration,name,value\r\n1,train/loss,0.25\r\n2,train/loss,0.125\r\n"
 
 
 def test_a_list_that_is_named_is_the_one_that_is_not(tmp_path: Path) -> None:

@@ -241,7 +241,7 @@ def test_a_run_that_diverges_does_not_end_the_others(
 
     monkeypatch.setattr("mdtrain.sweep.run", diverge)
     assert one(tmp_path, "visible-only, thermal-only") == DivergedError.exit_code == 1
-    told, error = capfd.readouterr().err.splitlines()
+    told, *_, error = capfd.readouterr().err.splitlines()
     assert "warning: visible-only/seed-0: iteration 3: not finite; the sweep goes on" in told
     assert "error: 1 of 2 runs diverged (visible-only/seed-0)" in error
     assert rows_of(tmp_path) == ["thermal-only"]

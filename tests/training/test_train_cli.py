@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -159,12 +160,17 @@ def test_a_run_from_the_command_line(
     monkeypatch.chdir(tmp_path)
     write_msrs(tmp_path / "data" / "msrs")
     arguments = ["train", "baseline", "--data", "data", "--output", "run", "--iterations", "2", "--seed", "5"]
-    overrides = flags(*(pair for pair in TINY if "iterations" not in pair), "precision=bf16-mixed")
+    mine = ("precision=bf16-mixed", "evaluate_every=1")
+    overrides = flags(*(pair for pair in TINY if "iterations" not in pair), *mine)
     assert run_command(mdtrain, "mdtrain", [*arguments, *overrides]) == 0
     said = capfd.readouterr()
     assert "person" in said.out
+    *others, first, last = said.err.splitlines()
     # Lightning keeps quiet; the line is ours, on processors without bfloat16
-    assert all("precision=bf16-mixed is emulated here" in line for line in said.err.splitlines())
+    assert all("precision=bf16-mixed is emulated here" in line for line in others)
+    stands = r"iteration {} of 2: loss \d+\.\d{{3}}(, person ap50 [01]\.\d\d)?"
+    assert re.fullmatch(stands.format(1) + r", about \d+ minutes left", first)  # a file of it is not silent to the end
+    assert re.fullmatch(stands.format(2), last)
     assert (tmp_path / "run" / "weights.safetensors").exists()
     assert run_command(mdtrain, "mdtrain", [*arguments, *overrides]) == 2
     assert "--resume" in capfd.readouterr().err

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
+import click
 import cv2
 import torch
 from lightning_fabric import Fabric
@@ -23,11 +23,12 @@ from tqdm import tqdm
 from mdrun.command import warn
 from mdrun.errors import DataError, SourceError, UsageError
 from mdtrain.build import WEIGHTS, sizes, start_from
-from mdtrain.config import Config
+from mdtrain.config import Config, DataConfig
 from mdtrain.data.batches import Batch, TrainingBatches
+from mdtrain.data.problems import name_command
 from mdtrain.data.records import Record, check_command, check_records, keep_images, refuse_shared, use_rule
 from mdtrain.data.sets import SetName, read_set
-from mdtrain.data.sets.street import read_street
+from mdtrain.interrupts import Keeper
 from mdtrain.models.streams import Prediction
 from mdtrain.models.weights import load_backbone
 from mdtrain.outputs import result_folder, write_text
@@ -82,6 +83,27 @@ class RunResult(NamedTuple):
     first: bool = True
 
 
+def _read_list(config: Config, name: SetName, split: str) -> list[Record]:
+    """Pairs of one list.
+
+    Raises:
+        SourceError: a list or a label is missing; where the whole set is, it names the sets that are there.
+        DataError: a malformed label.
+    """
+    data = config.data
+    try:
+        return read_set(name, _folder(data, name), split, data.labels, data.kaist_labels, config.categories)
+    except SourceError as error:
+        there = [other for other in data.sets if _folder(data, other).is_dir()]
+        if _folder(data, name).is_dir() or name not in data.sets or name in data.validation or not there:
+            raise
+        raise SourceError(f"{error}; or leave it out: --set data.sets=[{','.join(there)}]") from error
+
+
+def _folder(data: DataConfig, name: SetName) -> Path:
+    return data.street if name == "street" and data.street is not None else data.root / name
+
+
 def read_records(config: Config, task: Task) -> tuple[list[Record], list[Record]]:
     """Training and validation pairs; the validation list is never trained on.
 
@@ -92,15 +114,10 @@ def read_records(config: Config, task: Task) -> tuple[list[Record], list[Record]
     data = config.data
 
     def read(name: SetName, split: str) -> list[Record]:
-        if name == "street":
-            assert data.street is not None  # noqa: S101  # DataConfig says so
-            folder, records = data.street, read_street(data.street, split, config.categories)
-        else:
-            folder = data.root / name
-            records = read_set(name, folder, split, data.labels, data.kaist_labels, config.categories)
-        records = task.select(records)
-        use_rule(records, data.rule)
+        folder = _folder(data, name)
         command = check_command(name, folder, split, data.labels, data.kaist_labels, data.rule, config.categories)
+        records = task.select(name_command(lambda: _read_list(config, name, split), command))
+        use_rule(records, data.rule)
         check_records(records, folder, command)
         return records
 
@@ -219,9 +236,9 @@ class Session(NamedTuple):
             path = folder / "diverged_batch.pt"
             write_tensors(path, vars(batch), "make room")
             kept = f"the batch is saved in {path}; "
+        more = " or try precision=32-true" if self.config.computed_precision == "bf16-mixed" else ""
         raise DivergedError(
-            f"iteration {self.state.iteration}: not finite ({parts}); {kept}"
-            "lower optimiser.learning_rate or try precision=32-true"
+            f"iteration {self.state.iteration}: not finite ({parts}); {kept}lower optimiser.learning_rate{more}"
         )
 
     def validate(self) -> Evaluation:
@@ -340,7 +357,10 @@ def run(config: Config, recipe: Recipe, folder: Path, command: str, start: Start
     checkpoint = find_checkpoint(folder, start)
     with run_folder(folder):
         session = prepare(config, recipe, start, checkpoint)
-        return _train(session, folder, command) if session.fabric.is_global_zero else _assist(session, folder)
+        if not session.fabric.is_global_zero:
+            return _assist(session, folder)
+        with Keeper(session.state, folder / CHECKPOINT, alone=session.fabric.world_size == 1) as keeper:
+            return _train(session, folder, command, keeper)
 
 
 def find_checkpoint(folder: Path, start: Start) -> Path | None:
@@ -363,26 +383,38 @@ def run_folder(folder: Path) -> AbstractContextManager[None]:
     return result_folder(folder) if first else nullcontext()
 
 
-def _train(session: Session, folder: Path, command: str) -> RunResult:
+def _train(session: Session, folder: Path, command: str, keeper: Keeper) -> RunResult:
     """What the first process does: every step, log, evaluations, files."""
     config, state, length = session.config, session.state, session.config.optimiser.iterations
-    with RunLog(folder, config, state.iteration) as log:
+    with RunLog(folder, config, state.iteration, folder / CHECKPOINT) as log:
         progress = tqdm(initial=state.iteration, total=length, desc=config.name, disable=None)
-        started = time.perf_counter() - 60 * state.minutes
-        accuracy = _judge(session, folder, log, started) if state.unjudged else None
+        accuracy = _judge(session, folder, log, keeper) if state.unjudged else None
         for batch in session.draw(length):
-            values = session.step(batch, folder)
-            progress.update()
-            if state.iteration % 10 == 0:
-                log.scalars(state.iteration, {f"train/{k}": v for k, v in values.items()})
-                progress.set_postfix(loss=f"{values['loss']:.3f}")
-            if state.iteration % config.evaluate_every == 0 or state.iteration == length:
-                accuracy = _judge(session, folder, log, started)
+            with keeper.step():
+                values = session.step(batch, folder)
+                progress.update()
+                if state.iteration % 10 == 0:
+                    log.scalars(state.iteration, {f"train/{k}": v for k, v in values.items()})
+                    progress.set_postfix(loss=f"{values['loss']:.3f}")
+            if state.due:
+                accuracy = _judge(session, folder, log, keeper)
+                if progress.disable:  # no terminal: a file of what is said would be silent to the end
+                    click.echo(_line(session, values["loss"], accuracy), err=True)
         progress.close()
     return _finish(session, folder, command, accuracy or session.validate())  # resumed after the end: none yet
 
 
-def _judge(session: Session, folder: Path, log: RunLog, started: float) -> Evaluation:
+def _line(session: Session, loss: float, accuracy: Evaluation) -> str:
+    """Where a run stands after an evaluation: its loss, the score that counts, the time that is left."""
+    state, length, measure = session.state, session.config.optimiser.iterations, session.recipe.task.measures[0]
+    score = accuracy.scores.get(measure, math.nan)
+    said = "" if math.isnan(score) else f", {measure.replace('/', ' ')} {score:.2f}"
+    left = state.minutes * (length - state.iteration) / state.iteration
+    when = f", about {left:.0f} minutes left" if state.iteration < length else ""
+    return f"iteration {state.iteration} of {length}: loss {loss:.3f}{said}{when}"
+
+
+def _judge(session: Session, folder: Path, log: RunLog, keeper: Keeper) -> Evaluation:
     """Evaluate between two checkpoints: where it fails, the steps are kept, and a resumed run begins with it.
 
     Raises:
@@ -391,13 +423,13 @@ def _judge(session: Session, folder: Path, log: RunLog, started: float) -> Evalu
     """
     state, checkpoint = session.state, folder / CHECKPOINT
     refuse_infinite([*state.average.state_dict().values()])
-    state.unjudged, state.minutes = True, (time.perf_counter() - started) / 60
+    state.unjudged, state.minutes = True, keeper.minutes
     state.save(checkpoint)
     try:
         accuracy = session.validate()
     except (SourceError, DataError) as error:
         raise type(error)(f"{error}; the steps so far are kept, go on with --resume when it is mended") from error
-    state.unjudged, state.minutes = False, (time.perf_counter() - started) / 60
+    state.unjudged, state.minutes = False, keeper.minutes
     scalars = {f"val/{name}": value for name, value in accuracy.scores.items()}
     log.scalars(state.iteration, scalars | {"minutes": state.minutes})
     state.save(checkpoint)

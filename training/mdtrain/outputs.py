@@ -9,6 +9,8 @@ from pathlib import Path
 from mdrun.errors import OutputError
 from mdrun.files import OutputFolder, PartialFile
 
+AGAIN = "make room, and go on: a training with --resume, a sweep by the same command"
+
 
 @contextmanager
 def result_folder(path: Path) -> Iterator[None]:
@@ -38,7 +40,7 @@ def result_file(path: Path) -> Iterator[None]:
         yield
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, way_out: str = AGAIN) -> None:
     """Write a file of a run or a sweep whole; where that fails, an older one stays as it was.
 
     Raises:
@@ -46,12 +48,21 @@ def write_text(path: Path, text: str) -> None:
     """
     file = PartialFile(path)
     try:
-        file.part.write_text(text)
-        file.commit()
-    except OSError as error:
-        raise OutputError(
-            f"{path}: cannot be written ({error.strerror}); make room, and go on: a training with --resume, "
-            "a sweep by the same command"
-        ) from error
+        with told(path, way_out):
+            file.part.write_text(text)
+            file.commit()
     finally:
         file.discard()
+
+
+@contextmanager
+def told(path: Path, way_out: str) -> Iterator[None]:
+    """The system's refusal to write, with the file's name and what to do.
+
+    Raises:
+        OutputError: there is no room, or no permission.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}); {way_out}") from error

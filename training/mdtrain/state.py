@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from mdrun.errors import EngineError, UsageError
 from mdtrain.config import Config, OptimiserConfig
 from mdtrain.quantise import plain_weights
-from mdtrain.tensors import AGAIN, is_state_dict, read_tensors, refuse_broken, write_safetensors, write_tensors
+from mdtrain.tensors import is_state_dict, read_tensors, refuse_broken, room_for, write_safetensors, write_tensors
 
 MAY_CHANGE = {
     "optimiser.iterations",
@@ -63,7 +63,7 @@ class TrainState:
     """Model, average model (EMA), optimiser, the next iteration and the minutes it took to get there.
 
     `unjudged` as long as the evaluation that is due at this iteration has not ended. `origin` are the digests of the
-    weights that the run learns from: a teacher's, those of ImageNet.
+    weights that the run learns from: a teacher's, those of ImageNet. `saved` is the iteration of the last checkpoint.
     """
 
     def __init__(self, model: nn.Module, config: Config, origin: dict[str, str] | None = None) -> None:
@@ -73,8 +73,15 @@ class TrainState:
         self.iteration = 0
         self.minutes = 0.0
         self.unjudged = False
+        self.saved: int | None = None
         self.origin = origin or {}
         self._config = config
+
+    @property
+    def due(self) -> bool:
+        """An evaluation belongs to this iteration."""
+        config = self._config
+        return self.iteration % config.evaluate_every == 0 or self.iteration == config.optimiser.iterations
 
     def step(self) -> float:
         """Clip, update, average, advance. Returns the gradient's norm before clipping."""
@@ -112,7 +119,8 @@ class TrainState:
             "origin": self.origin,
             "config": self._config.model_dump_json(),
         }
-        write_tensors(path, data, AGAIN if path.exists() else "make room, and start again")
+        write_tensors(path, data, room_for(path))
+        self.saved = self.iteration
 
     def load(self, path: Path) -> None:
         """Continue from a checkpoint.
@@ -135,7 +143,7 @@ class TrainState:
             self.optimiser.load_state_dict(data["optimiser"])
         except (KeyError, TypeError, ValueError) as error:
             raise EngineError(f"{path}: its optimiser is not that of the run ({error}), {RUN_FILE}") from error
-        self.iteration = data["iteration"]
+        self.iteration = self.saved = data["iteration"]
         self.minutes = data["minutes"]
         self.unjudged = data.get("unjudged", False)  # earlier versions saved after the evaluation only
 

@@ -14,11 +14,13 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from mdrun.errors import EngineError, OutputError
+from mdrun.errors import EngineError
 from mdrun.files import PartialFile
+from mdtrain.outputs import told
 
 REASON_CHARS = 120  # of torch's words about a damaged file; more is advice about its own functions
 AGAIN = "make room, and go on with --resume"
+AFRESH = "make room, and start again"
 NOT_SAVED = "nothing that torch.save wrote"
 CPU_MEMORY = re.compile(r"DefaultCPUAllocator: .* (\d+) bytes")  # torch has a class of errors for CUDA's alone
 OVERFLOW = "Storage size calculation overflowed"
@@ -85,6 +87,11 @@ def memory_asked(error: RuntimeError) -> str | None:
     return f"{int(asked[1]) / 2**30:.1f} GiB of memory at once" if asked else None
 
 
+def room_for(checkpoint: Path) -> str:
+    """What to do on a full disk: a run without a checkpoint has nothing to go on from."""
+    return AGAIN if checkpoint.exists() else AFRESH
+
+
 def write_tensors(path: Path, data: object, way_out: str = AGAIN) -> None:
     """Write by `torch.save`; what cannot be completed leaves an older file as it was.
 
@@ -113,10 +120,9 @@ def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str
 def _write(path: Path, data: bytes | memoryview, way_out: str) -> None:
     file = PartialFile(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file.part.write_bytes(data)
-        file.commit()
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); {way_out}") from error
+        with told(path, way_out):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file.part.write_bytes(data)
+            file.commit()
     finally:
         file.discard()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import NamedTuple, TypeVar
 
@@ -43,6 +43,27 @@ def all_findings() -> Iterator[Findings]:
         yield found
     finally:
         _findings.reset(token)
+
+
+def name_command(read: Callable[[], list[Read]], command: str) -> list[Read]:
+    """What `read` gives of a list; where a pair has no usable labels, the error names the command that lists all such.
+
+    Raises:
+        SourceError, DataError: as `read`.
+    """
+    try:
+        return read()
+    except (SourceError, DataError) as error:
+        if not _of_a_pair(read):
+            raise
+        raise type(error)(f"{error}; `{command}` lists all") from error
+
+
+def _of_a_pair(read: Callable[[], object]) -> bool:
+    """Not of the list itself: reading goes on without it."""
+    with all_findings() as found, suppress(SourceError, DataError):
+        read()
+    return bool(found.problems)
 
 
 def leave_out(kind: str) -> None:

@@ -36,3 +36,11 @@ SIZES: dict[SizeName, dict[str, Any]] = {
     # less work than the smallest YOLO11
     "nano": _size((16, 32, 64, 128), (48, 1, True, 3, 4), (16, 48)),
 }
+
+
+def matching_size(values: dict[str, Any]) -> SizeName | None:
+    """The size that has all of these values; keys that no size has are passed over."""
+    for name, size in SIZES.items():
+        if all(size.get(key, value) == value for key, value in values.items()):
+            return name
+    return None

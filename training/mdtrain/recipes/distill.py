@@ -20,6 +20,7 @@ from mdtrain.config import Config
 from mdtrain.data.batches import Batch
 from mdtrain.loop import FRESH, Recipe, RunResult, Start, channels_last, run
 from mdtrain.losses.distill import attention_transfer, focal_mse_transfer, mse_transfer
+from mdtrain.models.sizes import matching_size
 from mdtrain.models.streams import Prediction, Student, Teacher
 from mdtrain.models.weights import adapt_channels, hash_weights
 from mdtrain.tasks import make_task
@@ -126,6 +127,10 @@ def _fit(student: Config, teacher: Config) -> Config:
             for key, a, b in zip(own._fields, own, other, strict=True)
             if a != b
         ]
-        raise UsageError(f"distill.inherit wants equal networks: {'; '.join(differing)}; --set distill.inherit=false")
+        size = matching_size(other._asdict())
+        raise UsageError(
+            f"distill.inherit wants equal networks: {'; '.join(differing)}; "
+            f"{f'--set model.size={size}, or ' if size else ''}--set distill.inherit=false"
+        )
     imitates = None if own.maps.fused == other.maps.fused else other.maps.fused
     return student.model_copy(update={"model": student.model.model_copy(update={"imitates": imitates})})
