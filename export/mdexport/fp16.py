@@ -17,12 +17,10 @@ from mdexport.check import SPOT_SCENES, infer
 from mdexport.convert.graph import Graph
 from mdexport.convert.half import LARGEST, Half, rounded, to_half
 from mdexport.convert.ranges import measure_ranges, too_large
-from mdexport.engine_file import stamp, write_engine
 from mdexport.gate import follows
 from mdexport.pairs import PairSet
-from mdexport.places import ONNX_SUFFIXES, refuse_replacing, refuse_suffix, scratch_folder
-from mdexport.proof import GATE_LIST, Judged, Ready, finish, prepare, progress
-from mdrun.backends import open_backend
+from mdexport.places import ONNX_SUFFIXES, refuse_replacing, refuse_suffix
+from mdexport.proof import GATE_LIST, Judged, Ready, finish, opened_file, prepare, progress
 from mdrun.backends.base import Outputs
 from mdrun.command import warn
 from mdrun.errors import BackendError
@@ -93,23 +91,17 @@ def _with_file(ready: Ready, half: Half, attempt: _Attempt) -> _Attempt:
 
     The file runs in the library that the runtime takes for it, on some scenes, and on all where it has to be judged.
     """
-    origin = dataclasses.replace(ready.engine.manifest.origin, precision=half)
-    manifest = stamp(attempt.model, dataclasses.replace(ready.engine.manifest, origin=origin))
     step = max(1, len(ready.scenes) // SPOT_SCENES)
-    with scratch_folder() as folder:
-        path = folder / f"{half}.onnx"
-        write_engine(attempt.model, manifest, path)
-        try:
-            with open_backend(path, manifest) as backend:
-                spots, _ = infer(backend, ready.scenes[::step], "the file itself")
-                if follows(manifest, attempt.twin[::step], spots, half):
-                    return attempt
-                said, _ = infer(backend, ready.scenes, "the file itself")
-        except BackendError as error:  # BF16 without OpenVINO
-            reason = str(error).removeprefix(f"{path}: ")
-            warn("mdexport", f"{half} was judged by its rounded twin alone, for nothing here runs the file: {reason}")
-            parity = dataclasses.replace(attempt.judged.parity, not_run=reason)
-            return attempt._replace(judged=attempt.judged._replace(parity=parity))
+    try:
+        with opened_file(ready, attempt.model, half) as backend:
+            spots, _ = infer(backend, ready.scenes[::step], "the file itself")
+            if follows(ready.engine.manifest, attempt.twin[::step], spots, half):
+                return attempt
+            said, _ = infer(backend, ready.scenes, "the file itself")
+    except BackendError as error:  # BF16 without OpenVINO
+        warn("mdexport", f"{half} was judged by its rounded twin alone, for nothing here runs the file: {error}")
+        parity = dataclasses.replace(attempt.judged.parity, not_run=str(error))
+        return attempt._replace(judged=attempt.judged._replace(parity=parity))
     return attempt._replace(judged=ready.judge_outputs(said, half, f"{TWIN}, which passed; the file itself"))
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from onnxruntime.quantization import TensorsData
 
+from mdexport.check import infer
 from mdexport.convert.graph import Graph
 from mdexport.convert.int8 import Target, to_int8
 from mdexport.convert.ranges import measure_ranges
@@ -28,9 +29,21 @@ from mdexport.pairs import (
     times_of,
 )
 from mdexport.places import ONNX_SUFFIXES, refuse_replacing, refuse_suffix
-from mdexport.proof import GATE_LIST, Judged, Ready, finish, gate_scenes, prepare, progress, read_single, run_model
+from mdexport.proof import (
+    GATE_LIST,
+    Judged,
+    Ready,
+    finish,
+    gate_scenes,
+    opened_file,
+    prepare,
+    progress,
+    read_single,
+    run_model,
+)
 from mdexport.recordings import Recording, calibration_flags, refuse_grey
 from mdrun.backends.base import Outputs
+from mdrun.backends.choice import LIBRARIES
 from mdrun.command import warn
 from mdrun.errors import UsageError
 from mdrun.manifest import Manifest
@@ -168,6 +181,8 @@ def convert_int8(
 ) -> Manifest:
     """The same for an engine whose scenes and ranges are ready."""
     model, kept, judged, errors = _search(ready, calibrated.ranges, target, reduce_range=reduce_range)
+    if target == "cpu" and judged.parity.passed:
+        judged = _in_its_library(ready, model, judged)
     described = f"{calibrated.described}, for {target}" + (", weights of 7 bits" if reduce_range else "")
 
     def change(manifest: Manifest) -> Manifest:
@@ -176,6 +191,18 @@ def convert_int8(
         return dataclasses.replace(manifest, origin=origin)
 
     return finish(ready, model, change, judged, output, accept)
+
+
+def _in_its_library(ready: Ready, model: onnx.ModelProto, judged: Judged) -> Judged:
+    """The verdict in the library that `mdrun` takes for the file here, where that is not the one of the search.
+
+    OpenVINO adds up otherwise than ONNX Runtime: on processors with AMX it is what will run.
+    """
+    with opened_file(ready, model, "int8") as backend:
+        if backend.name == LIBRARIES[0]:
+            return judged
+        said, _ = infer(backend, ready.scenes, f"int8 in {backend.name}")
+    return ready.judge_outputs(said, "int8", f", in {LIBRARIES[0]}, which passed; the file itself in {backend.name}")
 
 
 def _search(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -15,9 +16,11 @@ from mdexport.batches import in_batches, run_batch, takes_many
 from mdexport.engine_file import OnnxEngine, read_engine, stamp, write_engine
 from mdexport.gate import GateError, describe, energies, judge
 from mdexport.pairs import PairSet, Scene, altered, intact, spread
-from mdrun.backends.base import Outputs
+from mdexport.places import scratch_folder
+from mdrun.backends import open_backend
+from mdrun.backends.base import Backend, Outputs
 from mdrun.backends.ort import CPU, import_onnxruntime, library_errors, words_of
-from mdrun.errors import DataError, EngineError, UsageError
+from mdrun.errors import BackendError, DataError, EngineError, UsageError
 from mdrun.manifest import Manifest, Parity
 from mdrun.onnx_file import graph_sha256
 from mdrun.verified import find_doubt
@@ -166,6 +169,28 @@ def run_model(
         raise EngineError(f"{called}: ONNX Runtime refuses it: {words_of(error)}; export it again") from error
     batches = list(in_batches([scene.feeds for scene in scenes], together=together and takes_many(session)))
     return [of_pair for batch in progress(batches, title) for of_pair in run_batch(session, batch, called)]
+
+
+@contextmanager
+def opened_file(ready: Ready, model: onnx.ModelProto, precision: str) -> Iterator[Backend]:
+    """A converted graph as a file, in the library that `mdrun` takes for it here.
+
+    Raises:
+        BackendError: nothing here runs it.
+        OutputError: there is no room for it.
+    """
+    manifest = ready.engine.manifest
+    origin = dataclasses.replace(manifest.origin, precision=precision)
+    manifest = stamp(model, dataclasses.replace(manifest, origin=origin))
+    with scratch_folder() as folder:
+        path = folder / f"{precision}.onnx"
+        write_engine(model, manifest, path)
+        try:
+            backend = open_backend(path, manifest)
+        except BackendError as error:
+            raise BackendError(str(error).removeprefix(f"{path}: ")) from error
+        with backend:
+            yield backend
 
 
 def progress(items: Sequence[T], title: str) -> Iterator[T]:

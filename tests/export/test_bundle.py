@@ -85,8 +85,8 @@ def test_what_was_found_of_a_plan_is_in_its_manifest(
 ) -> None:
     """No GPU here: an ONNX file computes in the plan's place. The plan that was copied stays as it is."""
 
-    def opened(path: Path, manifest: Manifest, **chosen: str) -> Backend:
-        return open_backend(engines / "tiny_fp16.onnx" if path.suffix == ".rtx" else path, manifest, **chosen)
+    def opened(path: Path, manifest: Manifest, *, backend: str) -> Backend:
+        return open_backend(engines / "tiny_fp16.onnx" if path.suffix == ".rtx" else path, manifest, backend=backend)
 
     monkeypatch.setattr(check, "open_backend", opened)
     before, output = read_manifest(engines / "tiny_fp16.rtx"), tmp_path / "student"

@@ -13,7 +13,7 @@ import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnxruntime.quantization import TensorsData
 
-from mdexport import check, fp16, gate
+from mdexport import check, fp16, gate, proof
 from mdexport.cli import mdexport
 from mdexport.convert.graph import Graph
 from mdexport.convert.half import Half, to_half
@@ -184,7 +184,7 @@ def test_a_file_that_nothing_runs_is_not_verified(
     def refused(path: Path, manifest: Manifest) -> Backend:
         raise BackendError(f"{path}: there is no OpenVINO here")
 
-    monkeypatch.setattr(fp16, "open_backend", refused)
+    monkeypatch.setattr(proof, "open_backend", refused)
     output = tmp_path / "half.onnx"
     manifest = convert_half(ready, output, "bf16")
     assert manifest.parity is not None

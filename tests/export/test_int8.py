@@ -22,6 +22,9 @@ from mdexport.gate import GateError
 from mdexport.int8 import Calibration, calibrate, convert_int8, export_int8, sensitivity
 from mdexport.pairs import ALTERED_EVERY, FEWEST, INTACT, PairSet, parse_pairs
 from mdexport.proof import Judged, Ready
+from mdrun.backends import choice
+from mdrun.backends.base import Inputs, Outputs
+from mdrun.backends.openvino import OpenVinoBackend
 from mdrun.command import run_command
 from mdrun.errors import UsageError
 from mdrun.onnx_file import read_manifest
@@ -85,6 +88,28 @@ def test_weights_of_a_reduced_range_are_in_the_manifest(detector: Made, tmp_path
     weights = [numpy_helper.to_array(tensor) for tensor in tensors if tensor.name.endswith("weight_quantized")]
     assert len(weights) > 30
     assert max(np.abs(of_layer.astype(int)).max() for of_layer in weights) == 64
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_the_library_that_will_run_it_judges(
+    broken: bool, ready: Ready, detector: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With AMX `mdrun` takes OpenVINO, and the search was in ONNX Runtime."""
+    pytest.importorskip("openvino")
+    infer = OpenVinoBackend._infer
+
+    def wrong(self: OpenVinoBackend, feeds: Inputs) -> Outputs:
+        found = infer(self, feeds)
+        return {**found, "scores": found["scores"] * 0}
+
+    monkeypatch.setattr(choice, "_has_fast_int8", lambda: True)
+    if broken:
+        monkeypatch.setattr(OpenVinoBackend, "_infer", wrong)
+    calibrated = calibrate(ready, Calibration(pairs_of(detector)).read(ready.engine.manifest))
+    manifest = convert_int8(ready, tmp_path / "int8.onnx", calibrated, "cpu", accept="to look at" if broken else None)
+    assert manifest.parity is not None
+    assert manifest.parity.passed is not broken
+    assert manifest.parity.reference.endswith("which passed; the file itself in openvino")
 
 
 @pytest.mark.parametrize("target", TARGETS)
