@@ -167,7 +167,8 @@ def test_the_command_draws_a_sheet_and_fails_on_missing_files(
 @pytest.mark.parametrize(
     ("arguments", "code", "named"),
     [
-        (["elsewhere"], 2, "--set"),  # no layout of that name
+        (["elsewhere"], 2, "; name one with --set"),  # no layout of that name
+        (["above"], 2, "; name one of the sets in it: above/msrs"),
         (["msrs"], 4, "train.txt"),
         (["elsewhere", "--set", "coco"], 4, "train.json"),
         (["msrs", "--labels", "blue"], 2, "--labels"),
@@ -182,6 +183,7 @@ def test_bad_input(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "above" / "msrs").mkdir(parents=True)
     assert run_command(mdtrain, "mdtrain", ["data", "check", *arguments]) == code
     (line,) = capfd.readouterr().err.splitlines()
     assert named in line

@@ -224,3 +224,11 @@ def test_a_damaged_image_is_named(tmp_path: Path) -> None:
     record = read_msrs(tmp_path, "train")[0]
     with pytest.raises(SourceError, match=r"00001D\.jpg"):
         assert record.thermal is None
+
+
+def test_a_set_in_the_place_of_the_folder_that_holds_it(tmp_path: Path) -> None:
+    """`mdtrain data check` takes the one, `--data` the other."""
+    root = write_msrs(tmp_path / "msrs")
+    config = load_config(None, (f"data.root={root}", "data.sets=[msrs]"))
+    with pytest.raises(SourceError, match=f"the folder that holds msrs, not msrs itself: --data {tmp_path}$"):
+        read_records(config, make_task(config))

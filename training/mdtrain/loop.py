@@ -94,6 +94,10 @@ def _read_list(config: Config, name: SetName, split: str) -> list[Record]:
     try:
         return read_set(name, _folder(data, name), split, data.labels, data.kaist_labels, config.categories)
     except SourceError as error:
+        if data.root.name == name and not _folder(data, name).is_dir():
+            raise SourceError(
+                f"{error}; --data wants the folder that holds {name}, not {name} itself: --data {data.root.parent}"
+            ) from error
         there = [other for other in data.sets if _folder(data, other).is_dir()]
         if _folder(data, name).is_dir() or name not in data.sets or name in data.validation or not there:
             raise

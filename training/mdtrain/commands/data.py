@@ -66,7 +66,9 @@ def check(
 
     layout: Any = name or folder.name
     if layout not in SET_NAMES:
-        raise UsageError(f"{folder}: layout {layout!r} is none of {', '.join(SET_NAMES)}; name one with --set")
+        inside = [known for known in SET_NAMES if (folder / known).is_dir()]
+        way_out = f"name one of the sets in it: {folder / inside[0]}" if inside else "name one with --set"
+        raise UsageError(f"{folder}: layout {layout!r} is none of {', '.join(SET_NAMES)}; {way_out}")
     kaist: Any = kaist_labels
     names = categories or CLASSES
     try:
