@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mdexport.batches import in_batches, refuse_fewer
-from mdexport.gate import energies, judge
+from mdexport.gate import judge, threshold_of
 from mdexport.pairs import PairSet, Scene
 from mdexport.plan.output import write_whole
 from mdexport.proof import GATE_LIST, gate_scenes, progress
@@ -27,7 +27,6 @@ from mdrun.manifest import Manifest, Parity, sidecar_path
 from mdrun.models import SUFFIXES, resolve
 from mdrun.onnx_file import PLAN_SUFFIXES, read_manifest
 from mdrun.verified import check_file, find_doubt
-from mdtrain.metrics.energy import energy_threshold
 
 Seen = Mapping[str, list[Outputs]]  # of graphs that ran on the same scenes before, by the graph's SHA-256
 SPOT_SCENES = 8  # what a file says about them must be what its graph said before
@@ -194,6 +193,8 @@ def check_engines(
         name = "the checkpoint in PyTorch"
         before = checkpoint(scenes)
     outputs = {name: before}
+    if backend != AUTO:  # what it refuses is not run, and the others are
+        left_out = EngineError
     verdicts = []
     for path, of_engine in manifests.items():
         if path in unfit:
@@ -285,7 +286,6 @@ def _verdict(
     parity = None if ran.outputs is None else judge(manifest, scenes, before, ran.outputs, precision, names)
     judged = None if parity is None else replace(manifest, parity=replace(parity, accepted=accepted), build=None)
     doubt = None if judged is None else find_doubt(judged)
-    familiar, _ = ([], []) if ran.outputs is None else energies(scenes, ran.outputs)
     return Verdict(
         path.name,
         precision,
@@ -296,7 +296,7 @@ def _verdict(
         ran.median_ms,
         path.stat().st_size / 1e6,
         doubt,
-        energy_threshold(familiar) if familiar else None,
+        None if ran.outputs is None else threshold_of(scenes, ran.outputs),
     )
 
 

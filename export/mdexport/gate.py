@@ -25,7 +25,7 @@ from mdtrain.data.categories import index_of
 from mdtrain.data.records import LABEL_CLASSES, Record
 from mdtrain.metrics.classes import class_scores
 from mdtrain.metrics.coco import Found
-from mdtrain.metrics.energy import separation
+from mdtrain.metrics.energy import energy_threshold, separation
 from mdtrain.metrics.kaist import plain_miss_rate
 from mdtrain.metrics.pairs import pair_scores, truth_of
 from mdtrain.metrics.segmentation import confusion, rtfnet_scores
@@ -121,6 +121,8 @@ def follows(manifest: Manifest, reference: Sequence[Outputs], got: Sequence[Outp
     """Whether outputs are those of the reference but for the order of the sums; labels are not asked."""
     compare, _ = JUDGES[manifest.task]
     differences = compare(manifest, reference, got)
+    if manifest.task == "detect" and differences.matched is None:  # nothing was found, so nothing was compared
+        return False
     return _passes(differences, {}, _limits(manifest.task, precision, ()) | _near(differences, precision))
 
 
@@ -172,7 +174,7 @@ def box_differences(manifest: Manifest, reference: Sequence[Outputs], got: Seque
     invented: list[bool] = []
     for before, after in zip(reference, got, strict=True):
         if not all(np.isfinite(after[name]).all() for name in ("boxes", "scores")):
-            return Differences(dict.fromkeys(("scores", "boxes_px"), math.inf), {}, 0.0)
+            return Differences(dict.fromkeys(("scores", "boxes_px"), math.inf), {INVENTED: 1.0}, 0.0)
         back = _pairs(wanted_scores(after, size), all_scores(before, size))
         invented += [partner is None for _, _, partner in back]
         found = all_scores(after, size)
@@ -305,6 +307,12 @@ def energies(scenes: Sequence[Scene], outputs: Sequence[Outputs]) -> tuple[list[
         if "energy" in output:
             found[scene.condition != INTACT].append(float(output["energy"][0]))
     return found
+
+
+def threshold_of(scenes: Sequence[Scene], outputs: Sequence[Outputs]) -> float | None:
+    """Energy below which 95 % of the intact scenes lie; None for engines without energy, or where one is no number."""
+    familiar, _ = energies(scenes, outputs)
+    return energy_threshold(familiar) if familiar and all(map(math.isfinite, familiar)) else None
 
 
 Compare = Callable[[Manifest, Sequence[Outputs], Sequence[Outputs]], Differences]

@@ -47,6 +47,7 @@ from mdrun.backends.choice import LIBRARIES
 from mdrun.command import warn
 from mdrun.errors import UsageError
 from mdrun.manifest import Manifest
+from mdrun.onnx_file import graph_sha256
 from mdtrain.outputs import result_file
 
 CALIBRATION_LIST = "train"
@@ -202,6 +203,7 @@ def _in_its_library(ready: Ready, model: onnx.ModelProto, judged: Judged) -> Jud
         if backend.name == LIBRARIES[0]:
             return judged
         said, _ = infer(backend, ready.scenes, f"int8 in {backend.name}")
+    ready.seen[graph_sha256(model.SerializeToString())] = said  # what a check in this library will repeat
     return ready.judge_outputs(said, "int8", f", in {LIBRARIES[0]}, which passed; the file itself in {backend.name}")
 
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from mdexport.batches import in_batches, run_batch, takes_many
 from mdexport.engine_file import OnnxEngine, read_engine, stamp, write_engine
-from mdexport.gate import GateError, describe, energies, judge
+from mdexport.gate import GateError, describe, judge, threshold_of
 from mdexport.pairs import PairSet, Scene, altered, intact, spread
 from mdexport.places import scratch_folder
 from mdrun.backends import open_backend
@@ -25,7 +25,6 @@ from mdrun.manifest import Manifest, Parity
 from mdrun.onnx_file import graph_sha256
 from mdrun.verified import find_doubt
 from mdtrain.data.records import Record
-from mdtrain.metrics.energy import energy_threshold
 
 GATE_LIST = "val"
 MOST_GATE_PAIRS = 64
@@ -74,8 +73,7 @@ class Ready(NamedTuple):
         """The same of what was said about all scenes; `note` goes behind the reference's name."""
         names = f"{self.path.name} fp32{note}", self.data
         parity = judge(self.engine.manifest, self.scenes, self.reference, outputs, precision, names)
-        familiar, _ = energies(self.scenes, outputs)
-        return Judged(parity, energy_threshold(familiar) if familiar else None)
+        return Judged(parity, threshold_of(self.scenes, outputs))
 
 
 def prepare(source: Path, pairs: PairSet, split: str = GATE_LIST, scenes: list[Scene] | None = None) -> Ready:
@@ -126,8 +124,9 @@ def gate_scenes(manifest: Manifest, pairs: PairSet, split: str) -> list[Scene]:
         DataError: they cannot be read, or have no labels of the engine's task.
     """
     records = pairs.read_for(manifest, split)
-    _refuse_unlabelled(manifest, records)
-    scenes = intact(manifest, spread(records, min(MOST_GATE_PAIRS, len(records))))
+    chosen = spread(records, min(MOST_GATE_PAIRS, len(records)))
+    _refuse_unlabelled(manifest, chosen)
+    scenes = intact(manifest, chosen)
     return scenes + altered(scenes)
 
 
@@ -140,7 +139,7 @@ def _refuse_unlabelled(manifest: Manifest, records: Sequence[Record]) -> None:
     else:
         wanted = f"box of {', '.join(manifest.classes)}"
         labelled = sum(len(record.boxes) > 0 for record in records)
-    if labelled < min(FEWEST_LABELLED, len(records)):  # too few pairs are told by `spread`
+    if labelled < FEWEST_LABELLED:
         raise DataError(
             f"{records[0].visible_file.path}: it is the first of {len(records)} pairs, of which {labelled or 'none'} "
             f"{'has' if labelled <= 1 else 'have'} a {wanted}; an engine of the task {manifest.task} is judged by "

@@ -139,7 +139,8 @@ class Parity:
         max_abs: largest absolute difference, by quantity (`scores`, `boxes_px`, `labels`, `energy`).
         limits: what was allowed, by quantity, or by measure: there it is the largest loss. `matched` is a least share.
         passed: everything that has a limit is within it.
-        mean_abs: mean absolute difference, by quantity.
+        mean_abs: mean absolute difference, by quantity; `invented` is the share of the engine's detections that the
+            reference does not have.
         matched: share of the reference's detections that the engine gives too, in [0, 1]; of an engine that classifies,
             of the pairs that it puts into the same class.
         metrics: by measure (`person/ap50`, `mean/accuracy`).

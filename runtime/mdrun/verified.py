@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from mdrun.backends.nvidia.plan_file import belongs, check_kind
@@ -10,7 +11,7 @@ from mdrun.files import file_sha256
 from mdrun.manifest import Manifest, Parity
 from mdrun.onnx_file import PLAN_SUFFIXES, check_graph
 
-FEWEST = 8  # pairs: `mdexport onnx --pairs` takes any number
+FEWEST_COMPARED = 8  # pairs: `mdexport onnx --pairs` takes any number
 MARGIN = 0.01  # of a measure: a reference that has no more than that to lose could lose all of it and pass
 
 
@@ -20,7 +21,10 @@ def find_doubt(manifest: Manifest, path: Path | None = None) -> str | None:
     An engine that was exported although it did not pass stays unverified, whatever the reason given; a plan until it
     has been run itself, for the report that it inherits is that of its ONNX file.
     """
-    doubt, build = _doubt_of(manifest, manifest.parity), manifest.build
+    build, inherited = manifest.build, manifest.parity
+    if build is not None and build.parity is not None and inherited is not None:
+        inherited = replace(inherited, not_run=None)  # the plan itself was
+    doubt = _doubt_of(manifest, inherited)
     if build is None:
         return doubt
     if doubt is not None:
@@ -45,8 +49,8 @@ def _doubt_of(manifest: Manifest, parity: Parity | None) -> str | None:
         return "its parity check did not pass"
     if parity.not_run is not None:
         return f"the file itself was not run, only what it should compute was judged ({parity.not_run})"
-    if parity.pairs < FEWEST:
-        return f"only {parity.pairs} pairs were compared, wanted at least {FEWEST}"
+    if parity.pairs < FEWEST_COMPARED:
+        return f"only {parity.pairs} pairs were compared, wanted at least {FEWEST_COMPARED}"
     return _proves_nothing(manifest, parity) if parity.metrics else None
 
 

@@ -31,6 +31,7 @@ from mdexport.gate import (
     judge,
     label_differences,
     label_measures,
+    threshold_of,
 )
 from mdexport.pairs import INTACT, Scene
 from mdrun.backends.base import Outputs
@@ -141,6 +142,21 @@ def test_values_that_are_not_finite_fail(name: str, value: float) -> None:
     assert parity.matched == 0
     again = parse_manifest(replace(DETECTOR, parity=parity).to_json(), "manifest")  # JSON knows no infinity
     assert again.parity == parity
+    assert "0.0% of detections found again" in describe(parity)
+
+
+def test_where_nothing_is_found_a_file_has_not_said_what_its_twin_says() -> None:
+    nothing = detections(scores=SCORES * np.float32(0.01))
+    assert not follows(DETECTOR, [nothing], [nothing], "fp16")
+    assert follows(DETECTOR, [nothing, detections()], [nothing, detections()], "fp16")
+
+
+def test_energies_that_are_no_numbers_have_no_threshold() -> None:
+    seen = scenes((INTACT, INTACT, "thermal black"))
+    known, strange = labels(label_map(), 0.5), labels(label_map(), math.nan)
+    assert threshold_of(seen, [known, known, strange]) == 0.5
+    assert threshold_of(seen, [known, strange, known]) is None
+    assert threshold_of(seen, [labels(label_map())] * 3) is None
 
 
 def test_an_energy_that_is_not_finite_fails() -> None:
@@ -236,13 +252,7 @@ def test_single_precision_has_numbers_of_its_own(scores: float, shift: float, pa
         (detections(BOXES + np.float32(0.05), SCORES + np.float32(0.0005)), True),
         (detections(BOXES + np.float32(2)), False),
         (detections(BOXES, SCORES * np.float32(0.35)), False),
-        (
-            detections(
-                np.concatenate([BOXES[:2], [[60, 70, 75, 90]]]).astype(np.float32),
-                np.array([0.9, 0.8, 0.7], np.float32),
-            ),
-            False,
-        ),
+        (with_one_more(), False),
     ],
 )
 def test_a_file_says_what_its_twin_says_only_where_the_numbers_are_the_same(

@@ -12,7 +12,7 @@ import pytest
 from mdexport.engine_file import OnnxEngine, read_engine, stamp, write_engine
 from mdexport.gate import GateError
 from mdexport.pairs import FEWEST, INTACT, PairSet
-from mdexport.proof import FEWEST_LABELLED, Judged, Ready, finish, gate_scenes, prepare
+from mdexport.proof import FEWEST_LABELLED, MOST_GATE_PAIRS, Judged, Ready, finish, gate_scenes, prepare
 from mdrun.errors import DataError, EngineError, OutputError, UsageError
 from mdrun.manifest import Manifest
 from mdrun.onnx_file import check_graph, read_manifest
@@ -139,6 +139,20 @@ def test_one_labelled_pair_proves_nothing(detector: Made, tmp_path: Path) -> Non
         (pairs / "labels" / "fusion" / f"{Path(name).stem}.txt").write_text("")
     with pytest.raises(DataError, match=f"of which {FEWEST_LABELLED - 1} have a box .* wanted at least 8"):
         gate_scenes(read_manifest(detector.engine), PairSet("msrs", pairs), "val")
+
+
+def test_the_pairs_that_judge_have_the_labels(detector: Made, tmp_path: Path) -> None:
+    """Of a long list some are taken: labels of the others prove nothing."""
+    from tests.export.labelled import write_pairs
+
+    pairs = write_pairs(tmp_path / "long", 2 * MOST_GATE_PAIRS)
+    manifest = read_manifest(detector.engine)
+    judging = {scene.record.name for scene in gate_scenes(manifest, PairSet("msrs", pairs), "val")}
+    for label in (pairs / "labels" / "fusion").iterdir():
+        if label.stem in judging:
+            label.write_text("")
+    with pytest.raises(DataError, match=f"the first of {MOST_GATE_PAIRS} pairs, of which none has a box"):
+        gate_scenes(manifest, PairSet("msrs", pairs), "val")
 
 
 def test_the_threshold_of_a_conversion_is_that_of_its_own_energies(segmenter: Made) -> None:

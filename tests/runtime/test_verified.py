@@ -208,6 +208,9 @@ def test_a_plan_is_not_verified_by_its_onnx_file(tmp_path: Path, capsys: pytest.
     assert find_doubt(ran) is None
     assert "parity passed: 16 pairs of its GPU" in shown(path, ran, capsys)
     assert "did not pass" in str(find_doubt(replace(plan, build=replace(build, parity=FAILED))))
+    unrun = replace(PASSED, not_run="no OpenVINO here")
+    assert "the file itself was not run" in str(find_doubt(replace(plan, build=replace(build, parity=unrun))))
+    assert find_doubt(replace(ran, parity=unrun)) is None  # the plan itself was
     assert "did not pass" in str(find_doubt(replace(ran, parity=FAILED)))  # built from a file that did not
 
 

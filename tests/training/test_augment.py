@@ -138,6 +138,17 @@ def test_a_pair_is_warped_as_its_images_are_alone(scale: float, shift: float, mi
         assert np.abs(colour[..., channel].astype(int) - alone).max() <= 1
 
 
+def test_what_a_record_keeps_is_not_changed() -> None:
+    """Photometry works in place, on images of its own."""
+    record = record_with_marker()
+    before = record.visible.copy(), record.thermal.copy()
+    for seed in range(8):
+        augment(record, SIZES, np.random.default_rng(seed))
+        mosaic([record] * 4, SIZES, np.random.default_rng(seed))
+    np.testing.assert_array_equal(record.visible, before[0])
+    np.testing.assert_array_equal(record.thermal, before[1])
+
+
 def test_pixels_outside_of_the_picture_have_no_class() -> None:
     seen = 0
     for seed in range(40):

@@ -48,9 +48,10 @@ class Keeper:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if isinstance(error, KeyboardInterrupt | Terminated):
-            with suppress(MdrunError):  # no room, or weights that are not finite: the older one is kept
-                self._keep()
-            error.add_note(self._told())
+            with held() if self._alone else nullcontext():  # one press may come twice, from a shell and its wrapper
+                with suppress(MdrunError):  # no room, or weights that are not finite: the older one is kept
+                    self._keep()
+                error.add_note(self._told())
 
     def _keep(self) -> None:
         """Steps behind the last checkpoint; the evaluation that is due there is made up for."""

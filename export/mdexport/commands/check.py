@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mdexport.commands.options import FILE, json_option, list_option, pairs_option
+from mdexport.commands.options import FILE, json_option, list_option, pairs_option, with_hint
 from mdrun.command import warn
 from mdtrain.commands.labelled import labels_option
 
@@ -80,6 +80,7 @@ def show_report(report: Report, *, as_json: bool) -> None:
     if as_json:
         click.echo(report.to_json())
         return
+    from mdexport.gate import describe
     from mdtrain.commands.shown import print_table, shown
 
     measures = sorted({name for v in report.verdicts if v.parity for name in v.parity.metrics}, reverse=True)
@@ -113,7 +114,10 @@ def show_report(report: Report, *, as_json: bool) -> None:
         if verdict.reason:
             click.echo(f"{verdict.name} was not run: {verdict.reason}")
     for doubt in dict.fromkeys(verdict.doubt for verdict in report.verdicts if verdict.proves_nothing):
-        click.echo(f"{doubt}; is the network trained?")
+        click.echo(with_hint(str(doubt)))
+    for verdict in report.verdicts:
+        if verdict.fails and verdict.parity is not None:
+            click.echo(f"{verdict.name} failed: {describe(verdict.parity)}")
     for missing in report.missing:
         click.echo(f"{missing.name} is missing: {missing.reason}")
 

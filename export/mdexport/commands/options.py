@@ -162,7 +162,7 @@ def show(output: Path, manifest: Manifest, *, as_json: bool) -> None:
     print_table(*_changes(manifest, parity))
     doubt = find_doubt(manifest)
     if parity.passed and doubt is not None:
-        click.echo(f"not verified: {doubt}; is the network trained?")
+        click.echo(f"not verified: {with_hint(doubt)}")
     for precision, threshold in (manifest.energy or {}).items():
         click.echo(f"energy threshold {precision}: {threshold:.3f} (95 % of the intact pairs lie below)")
     if manifest.origin.kept:
@@ -172,8 +172,15 @@ def show(output: Path, manifest: Manifest, *, as_json: bool) -> None:
     click.echo(f"{output}: {manifest.network_name()}, {output.stat().st_size / 1e6:.1f} MB")
 
 
+def with_hint(doubt: str) -> str:
+    """The doubt, and what is likely behind it."""
+    return f"{doubt}; is the network trained?" if doubt.endswith("prove nothing") else doubt
+
+
 def _changes(manifest: Manifest, parity: Parity) -> tuple[str, list[str], list[list[str]]]:
     """Title, columns and rows of the table of a conversion."""
+    from mdexport.gate import INVENTED
+
     rows = [
         [
             name,
@@ -186,6 +193,8 @@ def _changes(manifest: Manifest, parity: Parity) -> tuple[str, list[str], list[l
     if parity.matched is not None:
         what = "pairs of the same class" if manifest.task == "classify" else "detections found again"
         rows.append([what, "1", f"{parity.matched:.4f}", f"{parity.limits['matched']:g}"])
+    if (invented := parity.mean_abs.get(INVENTED)) is not None:
+        rows.append(["detections invented", "0", f"{invented:.4f}", f"{parity.limits[INVENTED]:g}"])
     for name, largest in parity.max_abs.items():
         limit = f"{parity.limits[name]:g}" if name in parity.limits else "-"
         if name in parity.mean_abs:

@@ -66,7 +66,13 @@ class OpenVinoBackend(Backend):
         if len(pairs) == 1:
             return super()._infer_batch(pairs)
         if self._many is None:
-            self._many = self._compile_many()
+            try:
+                self._many = self._compile_many()
+            except RuntimeError as error:
+                raise EngineError(
+                    f"{self._manifest.engine_name}: OpenVINO does not take several pairs at once: {_line(error)}; "
+                    "export the engine again"
+                ) from error
         arrays = self._call(self._many, stack(pairs), shared=False)
         return split({name: arrays[name] for name in self._manifest.outputs}, len(pairs))
 
