@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from mdtrain import precision
+from mdrun.backends import choice
 from mdtrain.config import Config, load_config
 from mdtrain.loop import Start
 from mdtrain.precision import BFLOAT16, computed_precision, is_emulated
@@ -23,7 +23,7 @@ without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU decide
 def processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Its flags are what a test writes there."""
     file = tmp_path / "cpuinfo"
-    monkeypatch.setattr(precision, "CPU_FLAGS", file)
+    monkeypatch.setattr(choice, "CPU_FLAGS", file)
     return file
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from mdrun.backends.choice import CPU_FLAGS
+from mdrun.backends.choice import has_flag
 
 Computed = Literal["32-true", "bf16-mixed"]
 Precision = Literal["auto", "32-true", "bf16-mixed"]
@@ -32,8 +32,4 @@ def _multiplies_bfloat16(accelerator: str) -> bool:
 
     if accelerator != "cpu" and torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    try:
-        flags = CPU_FLAGS.read_text(encoding="utf-8").split()
-    except OSError:  # not Linux
-        return False
-    return any(flag in flags for flag in BFLOAT16)
+    return has_flag(*BFLOAT16)

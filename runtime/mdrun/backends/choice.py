@@ -86,9 +86,12 @@ def _gpu() -> str | None:
 
 def _has_fast_int8() -> bool:
     """This processor multiplies matrices of 8-bit integers in one instruction (Intel AMX)."""
-    if platform.machine() != "x86_64":
-        return False
+    return platform.machine() == "x86_64" and has_flag(FAST_INT8)
+
+
+def has_flag(*flags: str) -> bool:
+    """This processor has one of these; False where the system does not tell."""
     try:
-        return FAST_INT8 in CPU_FLAGS.read_text(encoding="utf-8").split()
-    except OSError:
+        return not set(flags).isdisjoint(CPU_FLAGS.read_text(encoding="utf-8").split())
+    except OSError:  # not Linux
         return False
