@@ -155,6 +155,7 @@ def _build(build: Build) -> dict[str, str]:
         "layers": join_values(dict(build.layers)),
         "options": ", ".join(f"{name} {value}" for name, value in build.options.items()),
         "built by": build.command,
+        "own threshold": "" if build.energy_threshold is None else f"energy {build.energy_threshold:.3f}",
     }
     return {name: value for name, value in rows.items() if value}
 

@@ -203,7 +203,9 @@ def test_a_plan_is_not_verified_by_its_onnx_file(tmp_path: Path, capsys: pytest.
     plan = replace(make_manifest(), build=build)
     assert "the plan was not run yet" in str(find_doubt(plan))
     assert "of the ONNX file passed: 16 pairs" in shown(path, plan, capsys)
-    ran = replace(plan, build=replace(build, parity=replace(PASSED, data="its GPU")))
+    ran = replace(plan, build=replace(build, parity=replace(PASSED, data="its GPU"), energy_threshold=-2.125))
+    assert "own threshold energy -2.125" in shown(path, ran, capsys)
+    assert (ran.energy_threshold, plan.energy_threshold) == (-2.125, None)
     assert ran.digest() == plan.digest()  # it has its name since it was built
     assert find_doubt(ran) is None
     assert "parity passed: 16 pairs of its GPU" in shown(path, ran, capsys)
