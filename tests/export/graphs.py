@@ -86,6 +86,15 @@ def values(model: ModelProto, names: list[str], of: Scene) -> dict[str, NDArray[
     return found
 
 
+def shift_output(model: ModelProto, name: str, by: float) -> ModelProto:
+    """The model itself, with a number added to one of its outputs."""
+    node = next(node for node in model.graph.node if name in node.output)
+    node.output[list(node.output).index(name)] = "unshifted"
+    model.graph.initializer.append(numpy_helper.from_array(np.array(by, np.float32), "by"))
+    model.graph.node.append(helper.make_node("Add", ["unshifted", "by"], [name], "shift"))
+    return model
+
+
 def limits(ranges: TensorsData, name: str) -> tuple[float, float]:
     """Smallest and largest value that was measured."""
     low, high = ranges[name].range_value

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, numpy_helper
 from onnxruntime.quantization import TensorsData
 
 from mdexport import check, fp16, gate, proof
@@ -30,6 +30,7 @@ from mdrun.errors import BackendError
 from mdrun.manifest import Manifest
 from mdrun.onnx_file import read_manifest
 from mdrun.verified import find_doubt
+from tests.export.graphs import shift_output
 from tests.export.labelled import Made
 
 FACTOR = 2.0**14  # keeps every mantissa as it is
@@ -164,12 +165,7 @@ def test_a_file_whose_boxes_are_moved_is_not_its_twin(
     """Every person is found again, two pixels beside: the file is judged, with numbers of its own."""
 
     def moved(model: ModelProto, region: set[str], half: Half) -> ModelProto:
-        converted = to_half(model, region, half)
-        node = next(node for node in converted.graph.node if "boxes" in node.output)
-        node.output[list(node.output).index("boxes")] = "boxes_before"
-        converted.graph.initializer.append(numpy_helper.from_array(np.array(2, np.float32), "two"))
-        converted.graph.node.append(helper.make_node("Add", ["boxes_before", "two"], ["boxes"], "move"))
-        return converted
+        return shift_output(to_half(model, region, half), "boxes", 2)
 
     monkeypatch.setattr(fp16, "to_half", moved)
     manifest = convert_half(ready, tmp_path / "half.onnx", "fp16", accept="to look at")
@@ -219,12 +215,7 @@ def test_the_threshold_of_a_file_that_is_judged_is_its_own(
     segmenter: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def shifted(model: ModelProto, region: set[str], half: Half) -> ModelProto:
-        converted = to_half(model, region, half)
-        node = next(node for node in converted.graph.node if "energy" in node.output)
-        node.output[list(node.output).index("energy")] = "energy_before"
-        converted.graph.initializer.append(numpy_helper.from_array(np.array(5, np.float32), "five"))
-        converted.graph.node.append(helper.make_node("Add", ["energy_before", "five"], ["energy"], "shift"))
-        return converted
+        return shift_output(to_half(model, region, half), "energy", 5)
 
     ready = prepare(segmenter.engine, pairs_of(segmenter))
     plain = convert_half(ready, tmp_path / "plain.onnx", "fp16")

@@ -16,6 +16,7 @@ from mdexport.proof import FEWEST_LABELLED, MOST_GATE_PAIRS, Judged, Ready, fini
 from mdrun.errors import DataError, EngineError, OutputError, UsageError
 from mdrun.manifest import Manifest
 from mdrun.onnx_file import check_graph, read_manifest
+from tests.export.graphs import shift_output
 from tests.export.labelled import Made
 
 
@@ -164,13 +165,7 @@ def test_the_threshold_of_a_conversion_is_that_of_its_own_energies(segmenter: Ma
     assert after.energy_threshold == pytest.approx(before.energy_threshold + 5)
     moved = onnx.ModelProto()
     moved.CopyFrom(ready.engine.model)
-    graph = moved.graph
-    five = onnx.numpy_helper.from_array(np.array(5, np.float32), "five")
-    node = next(node for node in graph.node if "energy" in node.output)
-    node.output[list(node.output).index("energy")] = "energy_before"
-    graph.initializer.append(five)
-    graph.node.append(onnx.helper.make_node("Add", ["energy_before", "five"], ["energy"], "shift"))
-    judged = ready.judge(moved, "int8")
+    judged = ready.judge(shift_output(moved, "energy", 5), "int8")
     assert judged.energy_threshold == pytest.approx(before.energy_threshold + 5, abs=1e-4)
 
 
