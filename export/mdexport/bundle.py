@@ -107,6 +107,6 @@ def refuse_failing(report: Report) -> None:
         raise GateError(
             f"{', '.join(failing)}: {'do' if len(failing) > 1 else 'does'} not follow {report.reference} on "
             f"{report.data}; `mdexport check` shows by how much; export it again, with --accept REASON if it is wanted "
-            "as it is",
+            "as it is; a plan is accepted by `mdexport check --record --accept REASON`",
             report.to_json(),
         )

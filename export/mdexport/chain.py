@@ -80,7 +80,7 @@ def export_all(
         calibrating = _as_trained(calibration, trained.config).read(draft)
         scenes = gate_scenes(draft, pairs, split)
         refuse_shared(calibrating.scenes, scenes, pairs.describe(split, draft.task))
-        single = _export_single(weights, folder, scenes[0].record, say, dynamic_batch=max_batch is not None)
+        single = _export_single(weights, folder, scenes[0].record, say, accept, dynamic_batch=max_batch is not None)
         chain = Chain(folder, say, reduce_range=reduce_range, max_batch=max_batch)
         ready = prepare(single, pairs, split, scenes)
         chain.fill(ready, calibrating, accept)
@@ -99,12 +99,15 @@ def _as_trained(calibration: Calibration, config: Config) -> Calibration:
     return calibration._replace(degraded=config.data.modality_dropout > 0)
 
 
-def _export_single(weights: Path, folder: Path, first: Record, say: Say, *, dynamic_batch: bool) -> Path:
+def _export_single(
+    weights: Path, folder: Path, first: Record, say: Say, accept: str | None, *, dynamic_batch: bool
+) -> Path:
     draft = folder / "fp32.onnx"
     sources = _parity_sources(first)
-    name = export_onnx(weights, draft, *sources, pairs=FEWEST, dynamic_batch=dynamic_batch).name
-    single = draft.rename(folder / f"{name}.onnx")
-    say(f"{single.name}: follows the checkpoint")
+    made = export_onnx(weights, draft, *sources, FEWEST, accept, dynamic_batch=dynamic_batch)
+    single = draft.rename(folder / f"{made.name}.onnx")
+    doubt = find_doubt(made)
+    say(f"{single.name}: {'follows the checkpoint' if doubt is None else f'not verified: {doubt}'}")
     return single
 
 

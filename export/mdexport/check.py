@@ -14,10 +14,11 @@ from typing import NamedTuple
 import numpy as np
 
 from mdexport.batches import in_batches, refuse_fewer
+from mdexport.computed import computed_by
 from mdexport.gate import judge, threshold_of
-from mdexport.pairs import PairSet, Scene
+from mdexport.pairs import PairSet, Scene, evenly
 from mdexport.plan.output import write_whole
-from mdexport.proof import GATE_LIST, gate_scenes, progress
+from mdexport.proof import GATE_LIST, SPOT_SCENES, gate_scenes, progress
 from mdrun.backends import AUTO, check_backend, open_backend
 from mdrun.backends.base import Backend, Outputs
 from mdrun.backends.choice import choose
@@ -29,7 +30,6 @@ from mdrun.onnx_file import PLAN_SUFFIXES, read_manifest
 from mdrun.verified import check_file, find_doubt
 
 Seen = Mapping[str, list[Outputs]]  # of graphs that ran on the same scenes before, by the graph's SHA-256
-SPOT_SCENES = 8  # what a file says about them must be what its graph said before
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Verdict:
         backend: library that ran it; None where none here can.
         reason: why it was not run, else empty.
         parity: what was found; None where it was not run.
-        accepted: why it was exported without passing, as its manifest says.
+        accepted: why it is wanted without passing, as its manifest says, or `--accept` does.
         median_ms: of one scene on this machine.
         megabytes: of its file.
         doubt: why this check does not verify it, in one line; None where it does, or where it was not run.
@@ -152,6 +152,7 @@ def check_engines(
     seen: Seen | None = None,
     left_out: type[EngineError] = BackendError,
     backend: str = AUTO,
+    accept: str | None = None,
 ) -> Checked:
     """Run everything that can run here.
 
@@ -165,6 +166,7 @@ def check_engines(
             has just made its files, gives up none of the others for one that a library refuses.
         backend: library that runs the engines, one of `mdrun.backends.BACKENDS` or AUTO. Files that it does not read
             are not run. The reference is what AUTO makes of it, in any case.
+        accept: why plans that do not pass are wanted nevertheless; an ONNX file says so itself, since its export.
 
     Raises:
         UsageError: no such backend, or it reads none of the files.
@@ -201,7 +203,7 @@ def check_engines(
             ran = _left_out(path, unfit[path])
         else:
             ran = _attempt(path, of_engine, scenes, seen, left_out, backend)
-        verdicts.append(_verdict(path, of_engine, ran, scenes, before, (name, data)))
+        verdicts.append(_verdict(path, of_engine, ran, scenes, before, (name, data), accept))
         if ran.outputs is not None:
             outputs[path.name] = ran.outputs
     if backend != AUTO and all(verdict.backend is None for verdict in verdicts):
@@ -270,20 +272,27 @@ def _refuse_strangers(manifests: dict[Path, Manifest], first: Path) -> None:
 
 
 class _Ran(NamedTuple):
-    """What an engine said, and the library and the median time of one scene; or the reason why it was not run."""
+    """What an engine said, the library, the median time of one scene and what computed it; or why it was not run."""
 
     outputs: list[Outputs] | None = None
     backend: str | None = None
     median_ms: float | None = None
     reason: str = ""
+    by: str = ""
 
 
 def _verdict(
-    path: Path, manifest: Manifest, ran: _Ran, scenes: list[Scene], before: list[Outputs], names: tuple[str, str]
+    path: Path,
+    manifest: Manifest,
+    ran: _Ran,
+    scenes: list[Scene],
+    before: list[Outputs],
+    names: tuple[str, str],
+    accept: str | None,
 ) -> Verdict:
     precision = manifest.origin.precision or "fp32"
-    accepted = manifest.parity.accepted if manifest.parity is not None else None
-    parity = None if ran.outputs is None else judge(manifest, scenes, before, ran.outputs, precision, names)
+    parity = None if ran.outputs is None else judge(manifest, scenes, before, ran.outputs, precision, names, ran.by)
+    accepted = _accepted(manifest, parity, accept)
     judged = None if parity is None else replace(manifest, parity=replace(parity, accepted=accepted), build=None)
     doubt = None if judged is None else find_doubt(judged)
     return Verdict(
@@ -298,6 +307,16 @@ def _verdict(
         doubt,
         None if ran.outputs is None else threshold_of(scenes, ran.outputs),
     )
+
+
+def _accepted(manifest: Manifest, parity: Parity | None, accept: str | None) -> str | None:
+    """Why an engine is wanted without passing: as its export says; of a plan that fails now, what its checks say."""
+    if manifest.build is not None and parity is not None and not parity.passed:
+        recorded = manifest.build.parity
+        reason = accept or (recorded.accepted if recorded is not None else None)
+        if reason is not None:
+            return reason
+    return manifest.parity.accepted if manifest.parity is not None else None
 
 
 def record(paths: Sequence[Path], report: Report) -> list[Path]:
@@ -362,12 +381,11 @@ def _run(
     before = (seen or {}).get(manifest.origin.graph_sha256 or "")
     with open_backend(path, manifest, backend=asked) as backend:
         if before is not None:
-            step = max(1, len(scenes) // SPOT_SCENES)
-            spots, median_ms = infer(backend, scenes[::step], path.name, together=together)
-            if all(map(_equal, spots, before[::step])):
-                return _Ran(before, backend.name, median_ms)
+            spots, median_ms = infer(backend, evenly(scenes, SPOT_SCENES), path.name, together=together)
+            if all(map(_equal, spots, evenly(before, SPOT_SCENES))):
+                return _Ran(before, backend.name, median_ms, by=computed_by(backend))
         outputs, median_ms = infer(backend, scenes, path.name, together=together)
-        return _Ran(outputs, backend.name, median_ms)
+        return _Ran(outputs, backend.name, median_ms, by=computed_by(backend))
 
 
 def infer(

@@ -36,8 +36,9 @@ def read_engine(path: Path) -> OnnxEngine:
 
 
 def stamp(model: onnx.ModelProto, manifest: Manifest) -> Manifest:
-    """The manifest with the hash of this graph."""
-    origin = dataclasses.replace(manifest.origin, graph_sha256=graph_sha256(model.SerializeToString()))
+    """The manifest with the hash and the operator set of this graph."""
+    (opset,) = (entry.version for entry in model.opset_import if not entry.domain)
+    origin = dataclasses.replace(manifest.origin, opset=opset, graph_sha256=graph_sha256(model.SerializeToString()))
     return dataclasses.replace(manifest, origin=origin)
 
 

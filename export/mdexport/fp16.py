@@ -13,14 +13,15 @@ from typing import Literal, NamedTuple
 
 import onnx
 
-from mdexport.check import SPOT_SCENES, infer
+from mdexport.check import infer
+from mdexport.computed import computed_by
 from mdexport.convert.graph import Graph
 from mdexport.convert.half import LARGEST, Half, rounded, to_half
 from mdexport.convert.ranges import measure_ranges, too_large
 from mdexport.gate import follows
-from mdexport.pairs import PairSet
+from mdexport.pairs import PairSet, evenly
 from mdexport.places import ONNX_SUFFIXES, refuse_replacing, refuse_suffix
-from mdexport.proof import GATE_LIST, Judged, Ready, finish, opened_file, prepare, progress
+from mdexport.proof import GATE_LIST, SPOT_SCENES, Judged, Ready, finish, opened_file, prepare, progress
 from mdrun.backends.base import Outputs
 from mdrun.command import warn
 from mdrun.errors import BackendError
@@ -91,18 +92,18 @@ def _with_file(ready: Ready, half: Half, attempt: _Attempt) -> _Attempt:
 
     The file runs in the library that the runtime takes for it, on some scenes, and on all where it has to be judged.
     """
-    step = max(1, len(ready.scenes) // SPOT_SCENES)
     try:
         with opened_file(ready, attempt.model, half) as backend:
-            spots, _ = infer(backend, ready.scenes[::step], "the file itself")
-            if follows(ready.engine.manifest, attempt.twin[::step], spots, half):
+            spots, _ = infer(backend, evenly(ready.scenes, SPOT_SCENES), "the file itself")
+            if follows(ready.engine.manifest, evenly(attempt.twin, SPOT_SCENES), spots, half):
                 return attempt
             said, _ = infer(backend, ready.scenes, "the file itself")
+            by = computed_by(backend)
     except BackendError as error:  # BF16 without OpenVINO
         warn("mdexport", f"{half} was judged by its rounded twin alone, for nothing here runs the file: {error}")
         parity = dataclasses.replace(attempt.judged.parity, not_run=str(error))
         return attempt._replace(judged=attempt.judged._replace(parity=parity))
-    return attempt._replace(judged=ready.judge_outputs(said, half, f"{TWIN}, which passed; the file itself"))
+    return attempt._replace(judged=ready.judge_outputs(said, half, by, f"{TWIN}, which passed; the file itself"))
 
 
 def _order(half: Half | Literal["auto"]) -> tuple[Half, ...]:
@@ -111,7 +112,7 @@ def _order(half: Half | Literal["auto"]) -> tuple[Half, ...]:
 
 def _too_large(ready: Ready) -> set[str]:
     """Nodes with values that FP16 does not hold with a margin, on scenes with and without a failing camera."""
-    chosen = ready.scenes[:: max(1, len(ready.scenes) // RANGE_SCENES)]
+    chosen = evenly(ready.scenes, RANGE_SCENES)
     ranges = measure_ranges(ready.engine.model, chosen, lambda scenes: progress(scenes, "range of values"))
     return too_large(ready.engine.model, ranges, LARGEST["fp16"] / MARGIN)
 

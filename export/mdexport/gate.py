@@ -86,6 +86,7 @@ def judge(
     got: Sequence[Outputs],
     precision: str,
     names: tuple[str, str],
+    computed_by: str | None = None,
 ) -> Parity:
     """Compare outputs, scene by scene, and measure both on the labels.
 
@@ -96,6 +97,7 @@ def judge(
         got: outputs of the engine.
         precision: of the engine; picks the limits.
         names: of the reference and of the data, for the report.
+        computed_by: what has run the engine, as `mdexport.computed` says it.
     """
     compare, measure = JUDGES[manifest.task]
     differences = compare(manifest, reference, got)
@@ -114,6 +116,7 @@ def judge(
         mean_abs=_finite(differences.mean),
         matched=differences.matched,
         metrics=metrics,
+        computed_by=computed_by,
     )
 
 

@@ -13,6 +13,7 @@ import onnx
 from onnxruntime.quantization import TensorsData
 
 from mdexport.check import infer
+from mdexport.computed import computed_by
 from mdexport.convert.graph import Graph
 from mdexport.convert.int8 import Target, to_int8
 from mdexport.convert.ranges import measure_ranges
@@ -21,6 +22,7 @@ from mdexport.pairs import (
     Scene,
     altered,
     count_times,
+    evenly,
     intact,
     refuse_blank,
     refuse_few,
@@ -29,6 +31,7 @@ from mdexport.pairs import (
     times_of,
 )
 from mdexport.places import ONNX_SUFFIXES, refuse_replacing, refuse_suffix
+from mdexport.plan.onnx_needs import SEVEN_BITS
 from mdexport.proof import (
     GATE_LIST,
     Judged,
@@ -109,10 +112,11 @@ class CalibrationScenes(NamedTuple):
 
 
 class Calibrated(NamedTuple):
-    """Ranges of the body's tensors, and the pairs that they were measured on."""
+    """Ranges of the body's tensors, the pairs that they were measured on, and some of these to compare layers on."""
 
     ranges: TensorsData
     described: str
+    scenes: Sequence[Scene]
 
 
 def export_int8(
@@ -168,7 +172,7 @@ def calibrate(ready: Ready, calibration: CalibrationScenes) -> Calibrated:
             f"calibrated on {calibration.described}, while {ready.data} has both; calibrate on day and night",
         )
     ranges = measure_ranges(ready.engine.model, calibration.scenes, lambda scenes: progress(scenes, "calibration"))
-    return Calibrated(ranges, calibration.described)
+    return Calibrated(ranges, calibration.described, evenly(calibration.scenes, SENSITIVITY_SCENES))
 
 
 def convert_int8(
@@ -181,10 +185,10 @@ def convert_int8(
     reduce_range: bool = False,
 ) -> Manifest:
     """The same for an engine whose scenes and ranges are ready."""
-    model, kept, judged, errors = _search(ready, calibrated.ranges, target, reduce_range=reduce_range)
+    model, kept, judged, errors = _search(ready, calibrated, target, reduce_range=reduce_range)
     if target == "cpu" and judged.parity.passed:
         judged = _in_its_library(ready, model, judged)
-    described = f"{calibrated.described}, for {target}" + (", weights of 7 bits" if reduce_range else "")
+    described = f"{calibrated.described}, for {target}" + (f", {SEVEN_BITS}" if reduce_range else "")
 
     def change(manifest: Manifest) -> Manifest:
         origin = dataclasses.replace(manifest.origin, precision="int8", kept=kept, calibration=described)
@@ -203,25 +207,29 @@ def _in_its_library(ready: Ready, model: onnx.ModelProto, judged: Judged) -> Jud
         if backend.name == LIBRARIES[0]:
             return judged
         said, _ = infer(backend, ready.scenes, f"int8 in {backend.name}")
+        by = computed_by(backend)
     ready.seen[graph_sha256(model.SerializeToString())] = said  # what a check in this library will repeat
-    return ready.judge_outputs(said, "int8", f", in {LIBRARIES[0]}, which passed; the file itself in {backend.name}")
+    note = f", in {LIBRARIES[0]}, which passed; the file itself in {backend.name}"
+    return ready.judge_outputs(said, "int8", by, note)
 
 
 def _search(
-    ready: Ready, ranges: TensorsData, target: Target, *, reduce_range: bool
+    ready: Ready, calibrated: Calibrated, target: Target, *, reduce_range: bool
 ) -> tuple[onnx.ModelProto, list[str], Judged, dict[str, float]]:
     """All of the body in INT8; where that does not pass, without the 1, 2, 4, … convolutions that hurt most.
 
+    Which hurt most is measured on pairs that calibrate: those that judge say only whether it is enough.
+
     Gives the graph, the convolutions left out, the verdict, and each convolution's error where it was measured.
     """
-    quantise = partial(to_int8, ready.engine.model, ranges, target, reduce_range=reduce_range)
+    quantise = partial(to_int8, ready.engine.model, calibrated.ranges, target, reduce_range=reduce_range)
     model = quantise()
     judged = ready.judge(model, "int8")
     kept: list[str] = []
     errors: dict[str, float] = {}
     count = 1
     while not judged.parity.passed and count <= MOST_KEPT:
-        errors = errors or dict(sensitivity(ready, quantise))
+        errors = errors or dict(sensitivity(ready.engine.model, calibrated.scenes, quantise))
         order = list(errors)
         if count >= len(order):  # nothing would be left in INT8
             break
@@ -232,21 +240,23 @@ def _search(
     return model, kept, judged, errors
 
 
-def sensitivity(ready: Ready, quantise: Callable[[Set[str]], onnx.ModelProto]) -> list[tuple[str, float]]:
+def sensitivity(
+    model: onnx.ModelProto, scenes: Sequence[Scene], quantise: Callable[[Set[str]], onnx.ModelProto]
+) -> list[tuple[str, float]]:
     """Each convolution with the error that quantising it alone makes, largest first.
 
     The error is the mean absolute difference of the scores of a detector or a classifier, rank by rank, and the share
     of pixels with another class of a segmenter.
 
     Args:
-        ready: the FP32 engine.
+        model: FP32 graph.
+        scenes: to compare on.
         quantise: makes the INT8 graph without the nodes of these names.
     """
-    graph = Graph(ready.engine.model)
+    graph = Graph(model)
     body = graph.body()
     convolutions = [node.name for node in graph.nodes(body) if node.op_type == "Conv"]
-    step = max(1, len(ready.scenes) // SENSITIVITY_SCENES)
-    scenes, reference = ready.scenes[::step], ready.reference[::step]
+    reference = run_model(model, scenes, "fp32", together=False)
     errors = []
     for name in progress(convolutions, "sensitivity of layers"):
         alone = quantise(frozenset(body) - {name})

@@ -10,7 +10,7 @@ import onnx
 import torch
 
 from mdexport.deploy import deploy
-from mdexport.engine_file import write_engine
+from mdexport.engine_file import stamp, write_engine
 from mdexport.gate import GateError
 from mdexport.parity import Feed, compare
 from mdexport.places import ONNX_SUFFIXES, refuse_replacing, refuse_suffix
@@ -20,7 +20,6 @@ from mdrun.backends.base import input_shape
 from mdrun.backends.ort import import_onnxruntime
 from mdrun.errors import UsageError
 from mdrun.manifest import Manifest, Parity
-from mdrun.onnx_file import graph_sha256
 from mdtrain.build import Trained, load_trained
 from mdtrain.contract import TOP_K, draft_manifest
 from mdtrain.models.streams import Student
@@ -36,7 +35,14 @@ OPSET = 18  # first with antialias-aware Resize; TensorRT 10.3 and ONNX Runtime 
 
 
 def export_onnx(
-    weights: Path, output: Path, visible: str, thermal: str, pairs: int, *, dynamic_batch: bool = False
+    weights: Path,
+    output: Path,
+    visible: str,
+    thermal: str,
+    pairs: int,
+    accept: str | None = None,
+    *,
+    dynamic_batch: bool = False,
 ) -> Manifest:
     """Export, compare on real pairs, complete the manifest, write the file under its final name.
 
@@ -46,6 +52,7 @@ def export_onnx(
         visible: source of the pairs for the parity check, as `mdrun` takes it.
         thermal: the same of the other camera.
         pairs: how many pairs to compare, spread over the sources.
+        accept: why an engine that does not follow the checkpoint is wanted; goes into the manifest.
         dynamic_batch: the graph takes any number of pairs at once; else exactly one.
 
     Raises:
@@ -53,7 +60,8 @@ def export_onnx(
         UsageError: the student has no visible input, the sources hold fewer pairs, or the output has another suffix
             than `.onnx` or is the checkpoint.
         OutputError: the file cannot be written; found before the export.
-        GateError: the graph differs from the checkpoint by more than the limits; nothing is written.
+        GateError: the graph differs from the checkpoint by more than the limits, and nobody accepts that; nothing is
+            written.
     """
     refuse_suffix(output, ONNX_SUFFIXES)
     refuse_replacing(output, weights)
@@ -65,10 +73,13 @@ def export_onnx(
         model = _graph(student, trained, draft, dynamic_batch=dynamic_batch)
         session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
         parity = compare(student, session, feeds, TOP_K, str(recording))
-        manifest = _complete(draft, parity, model)
         if not parity.passed:
+            parity = dataclasses.replace(parity, accepted=accept)
+        manifest = _complete(draft, parity, model)
+        if not parity.passed and accept is None:
             raise GateError(
-                f"{weights}: the exported graph differs from the checkpoint: {describe(parity)}",
+                f"{weights}: the exported graph differs from the checkpoint: {describe(parity)}; "
+                "take it with --accept REASON",
                 report_json(manifest, None),
             )
         write_engine(model, manifest, output)
@@ -146,11 +157,5 @@ def _feeds(manifest: Manifest, recording: Recording, pairs: int) -> list[Feed]:
 
 def _complete(draft: Manifest, parity: Parity, model: onnx.ModelProto) -> Manifest:
     tools = {"torch": torch.__version__, "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}
-    origin = dataclasses.replace(
-        draft.origin,
-        precision="fp32",
-        opset=OPSET,
-        tools=tools,
-        graph_sha256=graph_sha256(model.SerializeToString()),
-    )
-    return dataclasses.replace(draft, origin=origin, parity=parity)
+    origin = dataclasses.replace(draft.origin, precision="fp32", tools=tools)
+    return stamp(model, dataclasses.replace(draft, origin=origin, parity=parity))

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ LEAST_SIDE = 4  # pixels: the coarsest thermal array has 16x4 (Melexis MLX90621)
 MOST_BLANK = 0.1  # share of the pairs: a shutter that closes now and then is no dead camera
 INTACT = "intact"
 FOLDERS = "the folders of the two cameras"
+T = TypeVar("T")
 
 
 class PairSet(NamedTuple):
@@ -144,7 +145,7 @@ def spread(records: Sequence[Record], count: int) -> list[Record]:
     nights = [index for index, record in enumerate(records) if record.night]
     others = [index for index, record in enumerate(records) if not record.night]
     share = min(len(nights), max(count // 2, count - len(others)))
-    chosen = [*_evenly(nights, share), *_evenly(others, min(len(others), count - share))]
+    chosen = [*evenly(nights, share), *evenly(others, count - share)]
     return [records[index] for index in sorted(chosen)]
 
 
@@ -172,8 +173,9 @@ def count_times(scenes: Iterable[Scene]) -> str:
     return f" ({len(nights) - sum(nights)} by day, {sum(nights)} by night)" if nights else ""
 
 
-def _evenly(indices: Sequence[int], count: int) -> list[int]:
-    return [indices[place] for place in np.linspace(0, len(indices) - 1, count).round().astype(int)] if count else []
+def evenly(items: Sequence[T], count: int) -> list[T]:
+    """`count` of the items from the first to the last, in their order; all of them where there are no more."""
+    return [items[place] for place in np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)]
 
 
 class Scene(NamedTuple):

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from mdexport.batches import in_batches, run_batch, takes_many
+from mdexport.computed import computed_in_memory
 from mdrun.backends.base import Feeds
 from mdrun.manifest import Parity
 from mdtrain.data.batches import normalise_thermal, normalise_visible
@@ -147,7 +148,15 @@ def compare(student: Student, session: Any, feeds: Iterable[Feed], top_k: int, d
             count += 1
     passed = count > 0 and all(largest[name] <= limit for name, limit in limits.items())
     finite = {name: min(value, 1e9) for name, value in largest.items()}  # JSON has no infinity
-    return Parity(f"PyTorch {torch.__version__} fp32", count, data, finite, dict(limits), passed)
+    return Parity(
+        f"PyTorch {torch.__version__} fp32",
+        count,
+        data,
+        finite,
+        dict(limits),
+        passed,
+        computed_by=computed_in_memory(),
+    )
 
 
 def _limits(student: Student) -> dict[str, float]:

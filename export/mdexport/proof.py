@@ -13,6 +13,7 @@ import onnx
 from tqdm import tqdm
 
 from mdexport.batches import in_batches, run_batch, takes_many
+from mdexport.computed import computed_in_memory
 from mdexport.engine_file import OnnxEngine, read_engine, stamp, write_engine
 from mdexport.gate import GateError, describe, judge, threshold_of
 from mdexport.pairs import PairSet, Scene, altered, intact, spread
@@ -28,6 +29,7 @@ from mdtrain.data.records import Record
 
 GATE_LIST = "val"
 MOST_GATE_PAIRS = 64
+SPOT_SCENES = 8  # what a file says about them must be what its graph said before
 FEWEST_LABELLED = 8  # pairs with a label of the engine's task: one box alone proves nothing
 T = TypeVar("T")
 
@@ -67,12 +69,12 @@ class Ready(NamedTuple):
         """The verdict on a converted graph, and the energy threshold that goes with it."""
         outputs = run_model(model, self.scenes, f"{precision} on the gate's scenes")
         self.seen[graph_sha256(model.SerializeToString())] = outputs
-        return self.judge_outputs(outputs, precision)
+        return self.judge_outputs(outputs, precision, computed_in_memory())
 
-    def judge_outputs(self, outputs: list[Outputs], precision: str, note: str = "") -> Judged:
-        """The same of what was said about all scenes; `note` goes behind the reference's name."""
+    def judge_outputs(self, outputs: list[Outputs], precision: str, by: str, note: str = "") -> Judged:
+        """The same of what was said about all scenes, computed `by` a library; `note` goes behind the reference."""
         names = f"{self.path.name} fp32{note}", self.data
-        parity = judge(self.engine.manifest, self.scenes, self.reference, outputs, precision, names)
+        parity = judge(self.engine.manifest, self.scenes, self.reference, outputs, precision, names, by)
         return Judged(parity, threshold_of(self.scenes, outputs))
 
 
@@ -221,14 +223,10 @@ def finish(
         OutputError: the file cannot be written.
     """
     parity = judged.parity if judged.parity.passed else dataclasses.replace(judged.parity, accepted=accept)
-    for entry in model.opset_import:
-        if not entry.domain:
-            opset = entry.version
     manifest = change(dataclasses.replace(ready.engine.manifest, parity=parity))
     if judged.energy_threshold is not None:  # logits of another precision want a threshold of their own
         thresholds = (manifest.energy or {}) | {str(manifest.origin.precision): judged.energy_threshold}
         manifest = dataclasses.replace(manifest, energy=thresholds)
-    manifest = dataclasses.replace(manifest, origin=dataclasses.replace(manifest.origin, opset=opset))
     if not parity.passed and accept is None:
         raise GateError(
             f"{output.name}: does not follow {ready.path.name}: {describe(parity)}; "

@@ -138,6 +138,7 @@ def _parity_rows(title: str, parity: Parity, task: str) -> dict[str, str]:
             f"{name} {change.reference:.4g} → {change.engine:.4g}" for name, change in parity.metrics.items()
         ),
         "limits": join_values(parity.limits),
+        "computed by": parity.computed_by or "",
     }
     return {name: value for name, value in rows.items() if value}
 

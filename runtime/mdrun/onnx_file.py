@@ -22,7 +22,7 @@ from mdrun.manifest import METADATA_KEY, Manifest, ManifestError, parse_manifest
 
 PLAN_SUFFIXES = (".plan", ".engine", ".rtx")  # two that TensorRT's own tools use; ours for TensorRT for RTX
 
-_IR_VERSION, _GRAPH, _OPSET_IMPORT, _METADATA_PROPS = 1, 7, 8, 14  # ModelProto
+_IR_VERSION, _GRAPH, _OPSET_IMPORT, _METADATA_PROPS, _FUNCTIONS = 1, 7, 8, 14, 25  # ModelProto
 _NODE, _GRAPH_NAME, _INITIALIZER = 1, 2, 5  # GraphProto
 _INPUT, _OPERATOR = 1, 4  # NodeProto
 _DATA_TYPE, _TENSOR_NAME = 2, 8  # TensorProto
@@ -50,11 +50,13 @@ class OnnxHeader:
         graph_name: name of the network.
         opset: version of the default operator set; None where the file names none.
         metadata: `metadata_props`, key to value.
+        functions: number of operators that the file defines itself, outside of its graph.
     """
 
     graph_name: str
     opset: int | None = None
     metadata: dict[str, str] = field(default_factory=dict)
+    functions: int = 0
 
 
 def read_header(path: Path) -> OnnxHeader:
@@ -114,8 +116,11 @@ def graph_sha256(data: Path | bytes) -> str:
 def check_graph(path: Path, manifest: Manifest) -> None:
     """Refuse an ONNX file whose graph is not the one that was exported; a manifest without its hash is not checked.
 
+    The hash is of nodes and weights. What they compute is also up to the operator set, and to operators that a file
+    defines itself, which `mdexport` never writes.
+
     Raises:
-        EngineError: weights or graph are others, or the file cannot be read.
+        EngineError: weights, graph or operators are others, or the file cannot be read.
     """
     wanted = manifest.origin.graph_sha256
     if wanted is None or path.suffix in PLAN_SUFFIXES:  # a plan is built from the graph, it does not hold it
@@ -124,6 +129,13 @@ def check_graph(path: Path, manifest: Manifest) -> None:
         raise EngineError(
             f"{path}: its graph has SHA-256 {got[:12]}…, its manifest says {wanted[:12]}…: "
             "weights or graph were changed or damaged after export; copy or export it again"
+        )
+    header = read_header(path)
+    if header.opset != manifest.origin.opset or header.functions:
+        own = f" and {header.functions} operators of its own" if header.functions else ""
+        raise EngineError(
+            f"{path}: its graph is of opset {header.opset}{own}, its manifest says {manifest.origin.opset}: "
+            "it was changed after export; copy or export it again"
         )
 
 
@@ -253,6 +265,7 @@ def _header(data: Buffer, size: int) -> OnnxHeader:
     graphs = []
     opset = None
     versioned = False
+    functions = 0
     metadata = {}
     for number, value in _fields(data, (0, size)):
         if number == _IR_VERSION:
@@ -267,11 +280,13 @@ def _header(data: Buffer, size: int) -> OnnxHeader:
         elif number == _METADATA_PROPS:
             entry = dict(_fields(data, _span(value, "metadata_props")))
             metadata[_text(data, entry.get(_KEY))] = _text(data, entry.get(_VALUE))
+        elif number == _FUNCTIONS:
+            functions += 1
     if not versioned:
         raise _WireError("no graph in it")
     graph = _only(graphs)
     name = next((value for number, value in _fields(data, graph) if number == _GRAPH_NAME), None)
-    return OnnxHeader(_text(data, name), opset, metadata)
+    return OnnxHeader(_text(data, name), opset, metadata, functions)
 
 
 def _fields(data: Buffer, span: Span) -> Iterator[tuple[int, int | Span]]:

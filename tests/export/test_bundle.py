@@ -235,7 +235,7 @@ def test_everything_for_many_pairs_at_once(
 def exported(detector: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     """The FP32 engine as it was exported once already."""
 
-    def export(weights: Path, output: Path, *sources: str, pairs: int, dynamic_batch: bool) -> Manifest:
+    def export(weights: Path, output: Path, *_: object, dynamic_batch: bool) -> Manifest:
         assert not dynamic_batch
         return read_manifest(Path(shutil.copy(detector.engine, output)))
 

@@ -18,14 +18,14 @@ from onnx import numpy_helper
 
 from mdexport import check
 from mdexport.bundle import write_bundle
-from mdexport.check import SPOT_SCENES, check_engines, find_engines
+from mdexport.check import check_engines, find_engines
 from mdexport.cli import mdexport
 from mdexport.engine_file import read_engine, stamp, write_engine
 from mdexport.fp16 import convert_half
 from mdexport.int8 import Calibration, calibrate, convert_int8
 from mdexport.pairs import PairSet, Scene, parse_pairs
 from mdexport.picture import CAPTION, HEADER, draw_check
-from mdexport.proof import Ready
+from mdexport.proof import SPOT_SCENES, Ready
 from mdrun import models
 from mdrun.backends import LIBRARIES, open_backend
 from mdrun.backends.base import Backend, Outputs
@@ -327,6 +327,8 @@ def test_the_result_of_a_plan_goes_into_its_manifest(
     arguments = ["check", str(engines / "tiny.onnx"), str(plan), "--pairs", str(detector.pairs), "--record"]
     assert run_command(mdexport, "mdexport", arguments) == 0
     assert "--record: no plan was run, so no manifest was changed" in capsys.readouterr().err
+    assert run_command(mdexport, "mdexport", [*arguments[:-1], "--accept", "a demo"]) == 2
+    assert "got --accept without --record" in capsys.readouterr().err
     monkeypatch.setattr(check, "open_backend", opened)
     before = read_manifest(plan)
     assert "the plan was not run yet" in str(find_doubt(before))
@@ -338,6 +340,14 @@ def test_the_result_of_a_plan_goes_into_its_manifest(
     assert after.build.parity is not None
     assert after.build.parity.passed is not negated
     assert (find_doubt(after, plan) is None) is not negated
+    if negated:
+        assert run_command(mdexport, "mdexport", [*arguments, "--accept", "a demo"]) == 0
+        assert "accepted: a demo" in " ".join(capsys.readouterr().out.split())
+        assert "exported with --accept 'a demo'" in str(find_doubt(read_manifest(plan), plan))
+        assert run_command(mdexport, "mdexport", arguments) == 0  # as its manifest says now
+        stand_in = detector.engine
+        assert run_command(mdexport, "mdexport", arguments) == 0
+        assert find_doubt(read_manifest(plan), plan) is None  # it passes, so nothing is accepted
     plan.write_bytes(b"vtrt and so forth")  # as another build of the same command
     assert "another build of it was run" in str(find_doubt(read_manifest(plan), plan))
     (tmp_path / "old").mkdir()
@@ -362,7 +372,7 @@ def test_what_a_graph_said_before_is_believed_where_the_file_repeats_it(
     monkeypatch.setattr(check, "infer", counted)
     alone, helped = (check_engines(paths, pairs_of(detector), seen=seen) for seen in (None, ready.seen))
     count = len(ready.scenes)
-    spots = len(ready.scenes[:: max(1, count // SPOT_SCENES)])
+    spots = SPOT_SCENES
     assert spots < count
     assert runs == [count, count, spots, spots]  # as the reference, and as an engine
     assert helped.report.verdicts[0].parity == alone.report.verdicts[0].parity

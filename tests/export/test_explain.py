@@ -16,13 +16,16 @@ from mdexport.cli import mdexport
 from mdexport.plan import explain as explain_module
 from mdexport.plan import onnx_needs
 from mdexport.plan.explain import explain
+from mdexport.plan.onnx_needs import list_onnx_needs
+from mdrun.backends import choice
 from mdrun.backends.nvidia.machine import Machine, this_machine
 from mdrun.backends.nvidia.plan_file import RTX_KNOWS
 from mdrun.command import run_command
 from mdrun.driver import Driver, Gpu
 from mdrun.errors import EngineError
 from mdrun.manifest import Build, ManifestError
-from tests.runtime.engines import make_manifest, write_blob, write_quantised
+from mdrun.onnx_file import read_manifest
+from tests.runtime.engines import PASSED, make_manifest, write_blob, write_quantised
 
 ORIN = Machine("linux-aarch64", "10.3.0", Driver("12.6", (Gpu("Orin", "8.7"),)), l4t="36.4.3")
 DESK = Machine("linux-x86_64", "10.16.1.11", Driver("13.0", (Gpu("RTX 3090", "8.6"),)))
@@ -284,6 +287,25 @@ def test_int8_for_processors_needs_the_right_one(tmp_path: Path) -> None:
     for zero, wanted in ((np.uint8(128), ["library", "processor"]), (np.int8(0), ["library"])):
         explanation = explain(write_quantised(tmp_path / "a.onnx", zero))
         assert [need.what for need in explanation.needs] == wanted
+
+
+@pytest.mark.parametrize(
+    ("flags", "calibration", "told"),
+    [("avx2", None, True), ("avx2 avx_vnni", None, False), ("avx2", "64 pairs, weights of 7 bits", False)],
+)
+def test_int8_that_was_judged_with_exact_sums_is_told_where_there_are_none(
+    flags: str, calibration: str | None, told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"flags : {flags}\n", encoding="utf-8")
+    monkeypatch.setattr(choice, "CPU_FLAGS", cpuinfo)
+    path = write_quantised(tmp_path / "a.onnx", np.uint8(128))
+    manifest = read_manifest(path)
+    for judge, expected in (("avx512_vnni", told), ("avx2", False)):
+        parity = replace(PASSED, computed_by=f"onnxruntime 1.30.0, {judge}")
+        judged = replace(manifest, parity=parity, origin=replace(manifest.origin, calibration=calibration))
+        needs = {need.what: need.remark for need in list_onnx_needs(path, judged)}
+        assert ("`mdexport check` here tells" in needs["processor"]) is expected
 
 
 def test_this_machine() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ from mdexport.commands.options import calibration_of, show
 from mdexport.convert.graph import Graph
 from mdexport.convert.int8 import Target, to_int8
 from mdexport.gate import GateError
-from mdexport.int8 import Calibration, calibrate, convert_int8, export_int8, sensitivity
-from mdexport.pairs import ALTERED_EVERY, FEWEST, INTACT, PairSet, parse_pairs
+from mdexport.int8 import SENSITIVITY_SCENES, Calibration, calibrate, convert_int8, export_int8, sensitivity
+from mdexport.pairs import ALTERED_EVERY, FEWEST, INTACT, PairSet, Scene, evenly, parse_pairs
 from mdexport.proof import Judged, Ready
 from mdrun.backends import choice
 from mdrun.backends.base import Inputs, Outputs
@@ -110,6 +111,10 @@ def test_the_library_that_will_run_it_judges(
     assert manifest.parity is not None
     assert manifest.parity.passed is not broken
     assert manifest.parity.reference.endswith("which passed; the file itself in openvino")
+    assert re.fullmatch(rf"openvino [\d.]+, {choice.best_instructions()}", str(manifest.parity.computed_by))
+    chosen = [scene.record.name for scene in calibrated.scenes]
+    assert len(chosen) == SENSITIVITY_SCENES
+    assert set(chosen).isdisjoint(scene.record.name for scene in ready.scenes)
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -189,7 +194,8 @@ def test_the_layer_with_a_widened_range_hurts_most(ready: Ready, ranges: Tensors
     low, high = limits(ranges, chosen.input[0])
     wide = tuple(np.array(limit * 1e4, np.float32) for limit in (min(low, 0), high))
     widened = TensorsData(ranges.calibration_method, data | {chosen.input[0]: wide})
-    order = sensitivity(ready, lambda kept: to_int8(ready.engine.model, widened, "tensorrt", kept))
+    model, scenes = ready.engine.model, evenly(ready.scenes, SENSITIVITY_SCENES)
+    order = sensitivity(model, scenes, lambda kept: to_int8(model, widened, "tensorrt", kept))
     assert {name for name, _ in order} == set(convolutions(ready))
     assert order[0][0] == chosen.name
     errors = [error for _, error in order]
@@ -210,13 +216,15 @@ def test_layers_that_hurt_are_left_out_until_it_passes(
         tried.append(len(set(convolutions(ready)) - integers(model)))
         return judged._replace(parity=dataclasses.replace(judged.parity, passed=tried[-1] >= 2))
 
-    def measured(*arguments: Any) -> list[tuple[str, float]]:
-        order.extend(sensitivity(*arguments))
+    def measured(model: onnx.ModelProto, scenes: list[Scene], quantise: Any) -> list[tuple[str, float]]:
+        assert scenes is calibrated.scenes  # those that judge do not choose what they judge
+        order.extend(sensitivity(model, scenes, quantise))
         return order
 
     monkeypatch.setattr(Ready, "judge", strict)
     monkeypatch.setattr(int8, "sensitivity", measured)
-    manifest = convert_int8(ready, tmp_path / "int8.onnx", int8.Calibrated(ranges, "these tests"), "cpu")
+    calibrated = int8.Calibrated(ranges, "these tests", ready.scenes[:8])
+    manifest = convert_int8(ready, tmp_path / "int8.onnx", calibrated, "cpu")
     assert tried == [0, 1, 2]
     worst = [name for name, _ in order[:2]]
     assert manifest.origin.kept == worst
@@ -232,7 +240,7 @@ def test_the_search_ends_at_the_most_layers(
     monkeypatch.setitem(gate.LEAST_MATCHED, "int8", 1.1)
     monkeypatch.setattr(int8, "MOST_KEPT", 4)
     monkeypatch.setattr(int8, "sensitivity", lambda *_: [(name, 1.0) for name in convolutions(ready)])
-    calibrated = int8.Calibrated(ranges, "these tests")
+    calibrated = int8.Calibrated(ranges, "these tests", ready.scenes[:8])
     with pytest.raises(GateError, match="least 110%"):
         convert_int8(ready, tmp_path / "int8.onnx", calibrated, "tensorrt")
     assert list(tmp_path.iterdir()) == []
@@ -248,7 +256,9 @@ def test_the_search_never_leaves_an_int8_file_without_integers(
     names = convolutions(ready)
     monkeypatch.setitem(gate.LEAST_MATCHED, "int8", 1.1)
     monkeypatch.setattr(int8, "sensitivity", lambda *_: [(name, 1.0) for name in names[:3]])
-    manifest = convert_int8(ready, tmp_path / "int8.onnx", int8.Calibrated(ranges, "x"), "tensorrt", "to look at")
+    manifest = convert_int8(
+        ready, tmp_path / "int8.onnx", int8.Calibrated(ranges, "x", ready.scenes[:8]), "tensorrt", "to look at"
+    )
     assert manifest.origin.kept == names[:2]  # of the three
 
 
@@ -374,7 +384,7 @@ def test_bad_input(
 
 def test_an_int8_file_is_no_source(ready: Ready, ranges: TensorsData, detector: Made, tmp_path: Path) -> None:
     quantised = tmp_path / "int8.onnx"
-    convert_int8(ready, quantised, int8.Calibrated(ranges, "these tests"), "cpu")
+    convert_int8(ready, quantised, int8.Calibrated(ranges, "these tests", ready.scenes[:8]), "cpu")
     for command, option in (("fp16", "--pairs"), ("int8", "--calibration")):
         arguments = [command, str(quantised), option, str(detector.pairs), "--output", str(tmp_path / "again.onnx")]
         assert run_command(mdexport, "mdexport", arguments) == 2

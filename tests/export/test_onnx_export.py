@@ -23,6 +23,7 @@ from mdrun.command import run_command
 from mdrun.engine import Engine
 from mdrun.errors import EngineError, UsageError
 from mdrun.manifest import METADATA_KEY, Manifest, parse_manifest
+from mdrun.onnx_file import read_manifest
 from mdtrain.build import load_trained
 from mdtrain.contract import draft_manifest
 from mdtrain.models.streams import Student
@@ -127,6 +128,12 @@ def test_a_graph_that_differs_is_not_written(
     assert any(report["max_abs"][name] > limit for name, limit in report["limits"].items())
     assert "the exported graph differs from the checkpoint" in said.err
     assert list(tmp_path.iterdir()) == []
+    command += ["--output", str(tmp_path / "student.onnx"), "--accept", "to look at"]
+    assert run_command(mdexport, "mdexport", command) == 0
+    accepted = read_manifest(tmp_path / "student.onnx")
+    assert accepted.parity is not None
+    assert (accepted.parity.passed, accepted.parity.accepted) == (False, "to look at")
+    assert "--accept 'to look at'" in json.loads(capsys.readouterr().out)["doubt"]
 
 
 def test_difference_forgives_swapped_ranks_but_not_moved_boxes() -> None:

@@ -160,7 +160,7 @@ def test_the_threshold_of_a_conversion_is_that_of_its_own_energies(segmenter: Ma
     """Where the converted graph's energies are shifted the threshold goes with them."""
     ready = prepare(segmenter.engine, PairSet("street", segmenter.pairs))
     shifted = [one | {"energy": one["energy"] + 5} for one in ready.reference]
-    before, after = (ready.judge_outputs(outputs, "int8") for outputs in (ready.reference, shifted))
+    before, after = (ready.judge_outputs(outputs, "int8", "these tests") for outputs in (ready.reference, shifted))
     assert before.energy_threshold is not None
     assert after.energy_threshold == pytest.approx(before.energy_threshold + 5)
     moved = onnx.ModelProto()

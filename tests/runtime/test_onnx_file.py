@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from mdrun.errors import EngineError
 from mdrun.manifest import METADATA_KEY, ManifestError
-from mdrun.onnx_file import graph_sha256, is_for_processors, read_header, read_manifest
+from mdrun.onnx_file import check_graph, graph_sha256, is_for_processors, read_header, read_manifest
 from tests.runtime.engines import OPSET, THERMAL_WH, make_manifest, save, write_blob, write_quantised
 
 
@@ -134,6 +134,23 @@ def test_a_second_graph_is_refused(blob: Path, tmp_path: Path) -> None:
     for read in readers:
         with pytest.raises(EngineError, match=told):
             read(path)
+
+
+def test_other_operators_are_another_engine(blob: Path, tmp_path: Path) -> None:
+    """The hash is of nodes and weights, and what a node computes is up to the operator set."""
+    manifest = read_manifest(blob)
+    origin = replace(manifest.origin, opset=OPSET, graph_sha256=graph_sha256(blob))
+    hashed = replace(manifest, origin=origin)
+    check_graph(blob, hashed)
+    older, own = onnx.load(str(blob)), onnx.load(str(blob))
+    older.opset_import[0].version -= 1
+    own.functions.append(onnx.FunctionProto(name="Relu"))
+    for model, told in ((older, f"of opset {OPSET - 1}, its"), (own, f"of opset {OPSET} and 1 operators of its own,")):
+        path = tmp_path / "other.onnx"
+        path.write_bytes(model.SerializeToString())
+        assert graph_sha256(path) == origin.graph_sha256
+        with pytest.raises(EngineError, match=rf"other\.onnx: its graph is {told} .* changed after export"):
+            check_graph(path, hashed)
 
 
 @given(st.binary(max_size=300))

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mdexport.commands.options import FILE, json_option, list_option, pairs_option, with_hint
+from mdexport.commands.options import FILE, json_option, list_option, pairs_option, reason_of, with_hint
 from mdrun.command import warn
+from mdrun.errors import UsageError
 from mdtrain.commands.labelled import labels_option
 
 if TYPE_CHECKING:
@@ -35,6 +36,12 @@ if TYPE_CHECKING:
     help="Engine library, see `mdrun doctor`. [default: the best that is there]",
 )
 @click.option("--record", is_flag=True, help="Write the result of each plan that ran into its manifest.")
+@click.option(
+    "--accept",
+    metavar="REASON",
+    callback=reason_of,
+    help="With --record: take plans that do not pass; the reason goes into their manifests.",
+)
 @json_option
 def check(
     engines: tuple[Path, ...],
@@ -44,6 +51,7 @@ def check(
     checkpoint: Path | None,
     picture: Path | None,
     backend: str,
+    accept: str | None,
     *,
     record: bool,
     as_json: bool,
@@ -56,12 +64,17 @@ def check(
     from mdexport.places import JPEG_SUFFIXES, refuse_replacing, refuse_suffix, writing
     from mdtrain.outputs import result_file
 
+    if accept is not None and not record:
+        raise UsageError(
+            "got --accept without --record, wanted both: it is written into the manifests of plans; add --record "
+            "(an ONNX file is accepted when it is exported)"
+        )
     found, judges = checking.find_engines(engines), parse_pairs(pairs, labels)
     if picture is not None:
         refuse_suffix(picture, JPEG_SUFFIXES, "--picture")
         refuse_replacing(picture, *found, judges.folder)
     with nullcontext() if picture is None else result_file(picture):
-        checked = checking.check_engines(found, judges, split, checkpoint, backend=backend)
+        checked = checking.check_engines(found, judges, split, checkpoint, backend=backend, accept=accept)
         if picture is not None:
             with writing(picture, "--picture"):
                 draw_check(checked, picture)

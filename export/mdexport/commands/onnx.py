@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from mdexport.commands.options import failing_shown, show, sign_of_life
+from mdexport.commands.options import accept_option, failing_shown, json_option, show, sign_of_life
 from mdrun.errors import UsageError
 
 
@@ -20,13 +20,15 @@ from mdrun.errors import UsageError
 @click.option("--thermal", help="Thermal images of the parity check.")
 @click.option("--pairs", type=click.IntRange(min=1), default=24, show_default=True, help="Pairs to compare.")
 @click.option("--dynamic-batch", is_flag=True, help="Let the graph take any number of pairs at once, not one.")
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@accept_option
+@json_option
 def onnx(
     weights: Path,
     output: Path,
     visible: str | None,
     thermal: str | None,
     pairs: int,
+    accept: str | None,
     *,
     dynamic_batch: bool,
     as_json: bool,
@@ -41,5 +43,5 @@ def onnx(
 
     sources = visible or STREET, thermal or STREET
     with failing_shown(as_json=as_json), sign_of_life(f"exporting {weights}"):
-        manifest = export_onnx(weights, output, *sources, pairs, dynamic_batch=dynamic_batch)
+        manifest = export_onnx(weights, output, *sources, pairs, accept, dynamic_batch=dynamic_batch)
     show(output, manifest, as_json=as_json)

@@ -104,7 +104,7 @@ def calibration_of(options: Mapping[str, Any], pairs: str | None, labels: str | 
 list_option = click.option("--list", "split", default="val", show_default=True, help="List of the pairs that judge.")
 
 
-def _reason(context: click.Context, option: click.Parameter, text: str | None) -> str | None:  # noqa: ARG001  # click's
+def reason_of(context: click.Context, option: click.Parameter, text: str | None) -> str | None:  # noqa: ARG001  # click's
     """A reason that somebody can read later."""
     if text is not None and not text.strip():
         raise UsageError("--accept: got no reason, wanted why the engine is wanted although it does not pass; say it")
@@ -114,7 +114,7 @@ def _reason(context: click.Context, option: click.Parameter, text: str | None) -
 accept_option = click.option(
     "--accept",
     metavar="REASON",
-    callback=_reason,
+    callback=reason_of,
     help="Write an engine that does not pass; the reason goes into its manifest.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")

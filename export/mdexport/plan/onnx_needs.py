@@ -8,12 +8,15 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-from mdrun.backends.choice import CPU_FLAGS, LIBRARIES
+from mdrun.backends.choice import CPU_FLAGS, EXACT_INT8, LIBRARIES, has_flag
 from mdrun.backends.nvidia.needs import Need
 from mdrun.doctor.libraries import NAMES, install_command
 from mdrun.doctor.processor import check_processor
 from mdrun.manifest import Manifest
 from mdrun.onnx_file import is_for_processors
+
+SEVEN_BITS = "weights of 7 bits"  # in a manifest's calibration, by `mdexport int8 --reduce-range`
+JUDGED_EXACT = "its verdict is of a processor where they are exact, `mdexport check` here tells what they cost"
 
 
 def list_onnx_needs(path: Path, manifest: Manifest) -> Iterator[Need]:
@@ -28,7 +31,15 @@ def list_onnx_needs(path: Path, manifest: Manifest) -> Iterator[Need]:
     yield Need("library", needs, ", ".join(installed) or "not installed", "yes" if installed else "no")
     if is_for_processors(path):
         here = check_processor("", os.cpu_count() or 1, CPU_FLAGS, platform.machine())
-        yield Need("processor", "any; INT8 is for those with VNNI or dot product", here.found, "yes", here.means)
+        remark = f"{here.means}; {JUDGED_EXACT}" if _judged_exact(manifest) else here.means
+        yield Need("processor", "any; INT8 is for those with VNNI or dot product", here.found, "yes", remark)
+
+
+def _judged_exact(manifest: Manifest) -> bool:
+    """Its verdict is of a processor whose sums of bytes are exact; this one is none, and 8-bit weights want one."""
+    judged = manifest.parity.computed_by if manifest.parity is not None else None
+    everywhere = SEVEN_BITS in (manifest.origin.calibration or "")
+    return judged is not None and judged.endswith(EXACT_INT8) and not has_flag(*EXACT_INT8) and not everywhere
 
 
 def install_line(manifest: Manifest) -> str:

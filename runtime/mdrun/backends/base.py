@@ -37,6 +37,7 @@ class Backend(ABC):
 
     Attributes:
         name: as `--backend` takes it, for example `onnxruntime`.
+        version: of the library.
         device: where it runs: `cpu`, or `cuda:0`.
         reason: why it is this one.
         max_batch: most pairs that one run takes; 1 where the engine's batch is fixed.
@@ -44,6 +45,7 @@ class Backend(ABC):
     """
 
     name: str
+    version: str
     device: str
     reason = "asked for"
     max_batch = 1

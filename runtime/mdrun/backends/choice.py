@@ -20,6 +20,9 @@ OF_PLANS = {".plan": "tensorrt", ".engine": "tensorrt", ".rtx": "tensorrt-rtx"}
 BACKENDS = (*LIBRARIES, *ON_GPU, "tensorrt", "tensorrt-rtx")
 
 CPU_FLAGS = Path("/proc/cpuinfo")
+# What sums of an engine depend on, the best first; with one of EXACT_INT8 those of 8-bit products are exact.
+EXACT_INT8 = ("amx_int8", "avx512_vnni", "avx_vnni", "i8mm", "asimddp")
+INSTRUCTIONS = (*EXACT_INT8, "avx512f", "avx2", "asimd")
 FAST_INT8 = "amx_int8"  # with it OpenVINO takes 9 ms where ONNX Runtime takes 22, with AVX2 46 and 52 (docs/engines.md)
 
 
@@ -87,6 +90,11 @@ def _gpu() -> str | None:
 def _has_fast_int8() -> bool:
     """This processor multiplies matrices of 8-bit integers in one instruction (Intel AMX)."""
     return platform.machine() == "x86_64" and has_flag(FAST_INT8)
+
+
+def best_instructions() -> str:
+    """The first of INSTRUCTIONS that this processor has; the kind of machine where none is known."""
+    return next((flag for flag in INSTRUCTIONS if has_flag(flag)), platform.machine())
 
 
 def has_flag(*flags: str) -> bool:

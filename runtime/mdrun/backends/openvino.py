@@ -42,7 +42,9 @@ class OpenVinoBackend(Backend):
             EngineError: the library is missing or refuses the file, or the graph is not what the manifest says.
         """
         super().__init__(manifest)
-        core = _core(_import_openvino(path))
+        library = _import_openvino(path)
+        self.version = library.__version__.partition("-")[0]  # behind it: its build
+        core = _core(library)
         try:
             model = core.read_model(path)
             inputs, outputs = _tensors(model.inputs), _tensors(model.outputs)

@@ -79,6 +79,7 @@ class OrtBackend(Backend):
         self.name, place = name, PLACES[name]
         self.device, self.takes_cuda_arrays = place.device, place.needs_gpu
         self._session: onnxruntime.InferenceSession | None = _open_session(path, threads, name, manifest)
+        self.version = import_onnxruntime().__version__
         inputs, outputs = _tensors(self._session.get_inputs()), _tensors(self._session.get_outputs())
         check_tensors(path, manifest, inputs, outputs)
         self.max_batch = ANY_BATCH if has_dynamic_batch(inputs, outputs) else 1

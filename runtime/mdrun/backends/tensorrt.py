@@ -55,6 +55,7 @@ class TensorRtBackend(Backend):
         self.name = name
         belongs(path, manifest)
         self._library = _open_library(path, manifest, TARGETS[name])
+        self.version = self._library.version
         self._runtime: trt.Runtime | None = self._library.start_runtime()
         self._engine: trt.ICudaEngine | None = _load(path, manifest, self._library, self._runtime)
         manifest.check_network_name(self._engine.name, str(path), MAKER)
