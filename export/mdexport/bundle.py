@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from mdexport.pairs import PairSet
 from mdexport.picture import draw_check
 from mdexport.places import refuse_replacing, writing
 from mdexport.proof import GATE_LIST
-from mdrun.errors import OutputError, UsageError
+from mdrun.errors import MdrunError, OutputError, UsageError
 from mdrun.files import PartialFolder
 from mdrun.manifest import sidecar_path
 from mdrun.onnx_file import PLAN_SUFFIXES, read_manifest
@@ -70,6 +71,9 @@ def bundle_folder(output: Path) -> Iterator[Path]:
                 folder.part.mkdir()
                 yield folder.part
                 folder.commit()
+        except MdrunError as error:  # that folder is gone when somebody reads its name
+            error.args = (str(error).replace(f"{folder.part}{os.sep}", ""), *error.args[1:])
+            raise
         finally:
             folder.discard()
 
@@ -82,6 +86,8 @@ def _copy(path: Path, folder: Path) -> Path:
         UsageError: two files have one name.
         OSError: it cannot be written.
     """
+    if path.stem == Path(PARITY).stem:
+        raise UsageError(f"{path}: its manifest would be {PARITY}, which is the bundle's report; rename the engine")
     check_file(path, read_manifest(path))
     files = [path, sidecar_path(path)] if path.suffix in PLAN_SUFFIXES else [path]
     for file in files:

@@ -13,16 +13,18 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from mdexport.bundle import bundle_folder, refuse_failing, write_proof
+from mdexport.bundle import PARITY, bundle_folder, refuse_failing, write_proof
 from mdexport.check import Checked, Missing, Report, check_engines
 from mdexport.convert.int8 import Target
 from mdexport.fp16 import convert_half
 from mdexport.int8 import Calibration, CalibrationScenes, calibrate, convert_int8
-from mdexport.onnx_export import STREET, export_onnx, load_student
-from mdexport.pairs import FEWEST, PairSet, refuse_shared
+from mdexport.onnx_export import draft_of, export_student, load_student
+from mdexport.pairs import FEWEST, PairSet, evenly, refuse_shared
+from mdexport.parity import Feed
 from mdexport.places import refuse_replacing
 from mdexport.plan.maker import make_plan
 from mdexport.plan.options import PlanOptions
+from mdexport.plan.output import file_name
 from mdexport.proof import Ready, gate_scenes, prepare
 from mdrun.backends.nvidia.library import library_version
 from mdrun.backends.nvidia.plan_file import SUFFIXES
@@ -32,8 +34,6 @@ from mdrun.manifest import sidecar_path
 from mdrun.onnx_file import PLAN_SUFFIXES, read_manifest
 from mdrun.verified import find_doubt
 from mdtrain.config import Config
-from mdtrain.contract import draft_manifest
-from mdtrain.data.records import Record
 
 Say = Callable[[str], None]
 
@@ -76,11 +76,19 @@ def export_all(
     refuse_replacing(output, weights, *calibration.pairs.places, *pairs.places)
     with bundle_folder(output) as folder:
         trained, student = load_student(weights)
-        draft = draft_manifest(trained.config, student.state_dict(), trained.facts)
+        draft = draft_of(trained, student)
         calibrating = _as_trained(calibration, trained.config).read(draft)
         scenes = gate_scenes(draft, pairs, split)
-        refuse_shared(calibrating.scenes, scenes, pairs.describe(split, draft.task))
-        single = _export_single(weights, folder, scenes[0].record, say, accept, dynamic_batch=max_batch is not None)
+        data = pairs.describe(split, draft.task)
+        refuse_shared(calibrating.scenes, scenes, data)
+        feeds = [Feed.of(scene) for scene in evenly(scenes, FEWEST)]
+        made = folder / "fp32.onnx"
+        manifest = export_student(
+            weights, trained, student, made, feeds, data, accept, dynamic_batch=max_batch is not None
+        )
+        single = made.rename(folder / f"{_stem(manifest.name)}.onnx")
+        doubt = find_doubt(manifest)
+        say(f"{single.name}: {'follows the checkpoint' if doubt is None else f'not verified: {doubt}'}")
         chain = Chain(folder, say, reduce_range=reduce_range, max_batch=max_batch)
         ready = prepare(single, pairs, split, scenes)
         chain.fill(ready, calibrating, accept)
@@ -99,27 +107,10 @@ def _as_trained(calibration: Calibration, config: Config) -> Calibration:
     return calibration._replace(degraded=config.data.modality_dropout > 0)
 
 
-def _export_single(
-    weights: Path, folder: Path, first: Record, say: Say, accept: str | None, *, dynamic_batch: bool
-) -> Path:
-    draft = folder / "fp32.onnx"
-    sources = _parity_sources(first)
-    made = export_onnx(weights, draft, *sources, FEWEST, accept, dynamic_batch=dynamic_batch)
-    single = draft.rename(folder / f"{made.name}.onnx")
-    doubt = find_doubt(made)
-    say(f"{single.name}: {'follows the checkpoint' if doubt is None else f'not verified: {doubt}'}")
-    return single
-
-
-def _parity_sources(first: Record) -> tuple[str, str]:
-    """Folders of the two cameras, as `mdrun` takes them.
-
-    The built-in street for sets that have one for both, or one a class, which may hold few pairs.
-    """
-    if first.label is not None:
-        return STREET, STREET
-    folders = first.visible_file.path.parent, first.thermal_file.path.parent
-    return (str(folders[0]), str(folders[1])) if folders[0] != folders[1] else (STREET, STREET)
+def _stem(name: str) -> str:
+    """Of the files: a student may have any name, and `parity` is the report's."""
+    stem = file_name(name)
+    return f"{stem}_" if stem == Path(PARITY).stem else stem
 
 
 class Chain:
@@ -182,19 +173,22 @@ class Chain:
         self._say(f"{name}: missing: {reason}")
 
     def keep_passing(self, checked: Checked, single: Path) -> Checked:
-        """Remove what does not follow the checkpoint, and plans of that; the verdicts on it stay in the report.
+        """Remove what does not follow the checkpoint or does not load, and plans of that; its verdicts stay.
 
         Raises:
             GateError: the FP32 engine does not follow it, of which all is made.
         """
         report = checked.report
         failing = {self._folder / verdict.name for verdict in report.verdicts if verdict.fails}
+        refused = {self._folder / verdict.name: verdict.reason for verdict in report.verdicts if verdict.refused}
         if single in failing:
             refuse_failing(report)
         for path, source in list(self.engines.items()):
             if path in failing:
                 self._remove(path, f"does not follow {report.reference} on {report.data}")
-            elif source in failing:
+            elif path in refused:
+                self._remove(path, refused[path])
+            elif source in failing or source in refused:
                 self._remove(path, f"{source.name} is missing, of which it is made")
         gone = {missing.name for missing in self.missing}
         outputs = {name: found for name, found in checked.outputs.items() if name not in gone}

@@ -39,7 +39,7 @@ class Verdict:
     Attributes:
         name: of its file.
         precision: as its manifest says.
-        backend: library that ran it; None where none here can.
+        backend: library that ran it; None where none here can, or does.
         reason: why it was not run, else empty.
         parity: what was found; None where it was not run.
         accepted: why it is wanted without passing, as its manifest says, or `--accept` does.
@@ -47,6 +47,7 @@ class Verdict:
         megabytes: of its file.
         doubt: why this check does not verify it, in one line; None where it does, or where it was not run.
         energy_threshold: energy below which 95 % of the intact scenes lie, as this engine gives it; None without.
+        refused: its library is here and does not take it.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Verdict:
     megabytes: float
     doubt: str | None = None
     energy_threshold: float | None = None
+    refused: bool = False
 
     @property
     def fails(self) -> bool:
@@ -67,7 +69,7 @@ class Verdict:
 
     @property
     def proves_nothing(self) -> bool:
-        """It passed on pairs on which the reference is no better than a guess."""
+        """It passed, and its reference is no better than a guess on these pairs, or is not verified itself."""
         return self.parity is not None and self.parity.passed and self.accepted is None and self.doubt is not None
 
 
@@ -189,10 +191,10 @@ def check_engines(
     scenes = gate_scenes(manifest, pairs, split)
     data = pairs.describe(split, manifest.task)
     if checkpoint is None:
-        name = f"{first.name} fp32"
+        name, reference_doubt = f"{first.name} fp32", find_doubt(manifest)
         before = _run(first, manifest, scenes, seen, together=False).outputs or []  # what it says of each alone
     else:
-        name = "the checkpoint in PyTorch"
+        name, reference_doubt = "the checkpoint in PyTorch", None
         before = checkpoint(scenes)
     outputs = {name: before}
     if backend != AUTO:  # what it refuses is not run, and the others are
@@ -203,7 +205,12 @@ def check_engines(
             ran = _left_out(path, unfit[path])
         else:
             ran = _attempt(path, of_engine, scenes, seen, left_out, backend)
-        verdicts.append(_verdict(path, of_engine, ran, scenes, before, (name, data), accept))
+        parity = None
+        if ran.outputs is not None:
+            precision = of_engine.origin.precision or "fp32"
+            parity = judge(of_engine, scenes, before, ran.outputs, precision, (name, data), ran.by)
+            parity = replace(parity, reference_doubt=reference_doubt)
+        verdicts.append(_verdict(path, of_engine, ran, scenes, parity, accept))
         if ran.outputs is not None:
             outputs[path.name] = ran.outputs
     if backend != AUTO and all(verdict.backend is None for verdict in verdicts):
@@ -240,7 +247,7 @@ def _refuse_equal_names(paths: Collection[Path]) -> None:
 
 def _reference_engine(manifests: dict[Path, Manifest], weights: Path | None) -> Path:
     for path, manifest in manifests.items():
-        if manifest.origin.precision == "fp32" and manifest.build is None:
+        if manifest.origin.precision == "fp32" and path.suffix not in PLAN_SUFFIXES:
             return path
     if weights is None:
         raise UsageError(
@@ -279,6 +286,7 @@ class _Ran(NamedTuple):
     median_ms: float | None = None
     reason: str = ""
     by: str = ""
+    refused: bool = False
 
 
 def _verdict(
@@ -286,18 +294,15 @@ def _verdict(
     manifest: Manifest,
     ran: _Ran,
     scenes: list[Scene],
-    before: list[Outputs],
-    names: tuple[str, str],
+    parity: Parity | None,
     accept: str | None,
 ) -> Verdict:
-    precision = manifest.origin.precision or "fp32"
-    parity = None if ran.outputs is None else judge(manifest, scenes, before, ran.outputs, precision, names, ran.by)
     accepted = _accepted(manifest, parity, accept)
     judged = None if parity is None else replace(manifest, parity=replace(parity, accepted=accepted), build=None)
     doubt = None if judged is None else find_doubt(judged)
     return Verdict(
         path.name,
-        precision,
+        manifest.origin.precision or "fp32",
         ran.backend,
         ran.reason,
         parity,
@@ -306,6 +311,7 @@ def _verdict(
         path.stat().st_size / 1e6,
         doubt,
         None if ran.outputs is None else threshold_of(scenes, ran.outputs),
+        ran.refused,
     )
 
 
@@ -365,7 +371,8 @@ def _attempt(
 
 
 def _left_out(path: Path, error: Exception) -> _Ran:
-    return _Ran(reason=str(error).removeprefix(f"{path}: "))
+    refused = not isinstance(error, BackendError | UsageError)
+    return _Ran(reason=str(error).removeprefix(f"{path}: "), refused=refused)
 
 
 def _run(

@@ -19,11 +19,11 @@ from mdrun.errors import EngineError
 from mdrun.frames import Detections
 from mdrun.manifest import Change, Manifest, Parity
 from mdrun.postprocess import Postprocess
-from mdrun.segment import resize_labels
+from mdrun.segment import SegmentPostprocess
 from mdtrain.config import MEANS
 from mdtrain.data.categories import index_of
 from mdtrain.data.records import LABEL_CLASSES, Record
-from mdtrain.metrics.classes import class_scores
+from mdtrain.metrics.classes import NONE, class_scores
 from mdtrain.metrics.coco import Found
 from mdtrain.metrics.energy import energy_threshold, separation
 from mdtrain.metrics.kaist import plain_miss_rate
@@ -271,13 +271,13 @@ def label_measures(manifest: Manifest, scenes: Sequence[Scene], outputs: Sequenc
 
     That is how well it tells the intact scenes from those with a failing camera.
     """
-    classes = len(manifest.classes)
+    postprocess = SegmentPostprocess(manifest)
     matrix = np.zeros((len(LABEL_CLASSES),) * 2, np.int64)
     for scene, output in zip(scenes, outputs, strict=True):
         truth = scene.record.label_map
         if scene.condition == INTACT and truth is not None:
-            labels = np.minimum(output["labels"][0], classes - 1).astype(np.uint8)
-            matrix += confusion(truth, resize_labels(labels, (truth.shape[1], truth.shape[0])), len(LABEL_CLASSES))
+            found = postprocess(output, (truth.shape[1], truth.shape[0]))
+            matrix += confusion(truth, found.label_map, len(LABEL_CLASSES))
     scores = rtfnet_scores(matrix)
     return {"mean/accuracy": scores.mean_accuracy, "mean/iou": scores.mean_iou} | energy_measures(scenes, outputs)
 
@@ -286,12 +286,18 @@ def class_measures(manifest: Manifest, scenes: Sequence[Scene], outputs: Sequenc
     """Accuracy on the intact scenes, over the pairs and as the mean over the classes, and what the energy is worth."""
     known = manifest.classes
     judged = [
-        (known.index(str(scene.record.class_name)), int(output["classes"][0, 0]))
+        (known.index(str(scene.record.class_name)), _class_of(output, len(known)))
         for scene, output in zip(scenes, outputs, strict=True)
         if scene.condition == INTACT and scene.record.class_name in known
     ]
     scores = class_scores([truth for truth, _ in judged], [found for _, found in judged], known)
     return {f"{name}/accuracy": scores[name] for name in MEANS} | energy_measures(scenes, outputs)
+
+
+def _class_of(output: Outputs, count: int) -> int:
+    """The best class; NONE where the engine says one that there is not."""
+    index = int(output["classes"][0, 0])
+    return index if 0 <= index < count else NONE
 
 
 def energy_measures(scenes: Sequence[Scene], outputs: Sequence[Outputs]) -> dict[str, float]:

@@ -67,23 +67,49 @@ def export_onnx(
     refuse_replacing(output, weights)
     recording = Recording(visible, thermal)
     trained, student = load_student(weights)
-    draft = draft_manifest(trained.config, student.state_dict(), trained.facts)
     with result_file(output):
-        feeds = _feeds(draft, recording, pairs)  # before tracing, which takes the time
-        model = _graph(student, trained, draft, dynamic_batch=dynamic_batch)
-        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-        parity = compare(student, session, feeds, TOP_K, str(recording))
-        if not parity.passed:
-            parity = dataclasses.replace(parity, accepted=accept)
-        manifest = _complete(draft, parity, model)
-        if not parity.passed and accept is None:
-            raise GateError(
-                f"{weights}: the exported graph differs from the checkpoint: {describe(parity)}; "
-                "take it with --accept REASON",
-                report_json(manifest, None),
-            )
-        write_engine(model, manifest, output)
+        feeds = _feeds(draft_of(trained, student), recording, pairs)  # before tracing, which takes the time
+        return export_student(
+            weights, trained, student, output, feeds, str(recording), accept, dynamic_batch=dynamic_batch
+        )
+
+
+def export_student(
+    weights: Path,
+    trained: Trained,
+    student: Student,
+    output: Path,
+    feeds: list[Feed],
+    data: str,
+    accept: str | None = None,
+    *,
+    dynamic_batch: bool = False,
+) -> Manifest:
+    """The same of a student that is loaded, and pairs that are read; `data` says where these come from.
+
+    Raises:
+        EngineError, GateError, OutputError: as `export_onnx`.
+    """
+    draft = draft_of(trained, student)
+    model = _graph(student, trained, draft, dynamic_batch=dynamic_batch)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    parity = compare(student, session, feeds, TOP_K, data)
+    if not parity.passed:
+        parity = dataclasses.replace(parity, accepted=accept)
+    manifest = _complete(draft, parity, model)
+    if not parity.passed and accept is None:
+        raise GateError(
+            f"{weights}: the exported graph differs from the checkpoint: {describe(parity)}; "
+            "take it with --accept REASON",
+            report_json(manifest, None),
+        )
+    write_engine(model, manifest, output)
     return manifest
+
+
+def draft_of(trained: Trained, student: Student) -> Manifest:
+    """The manifest, as far as the checkpoint knows it."""
+    return draft_manifest(trained.config, student.state_dict(), trained.facts)
 
 
 def load_student(weights: Path) -> tuple[Trained, Student]:
@@ -152,7 +178,7 @@ def _feeds(manifest: Manifest, recording: Recording, pairs: int) -> list[Feed]:
             f"{recording.visible} and {recording.thermal}: hold {len(scenes)} pairs within {MOST_FRAMES} frames, "
             f"--pairs asks for {pairs}; ask for fewer"
         )
-    return [Feed(scene.feeds["visible"], scene.feeds.get("thermal")) for scene in scenes]
+    return [Feed.of(scene) for scene in scenes]
 
 
 def _complete(draft: Manifest, parity: Parity, model: onnx.ModelProto) -> Manifest:

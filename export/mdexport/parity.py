@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mdexport.batches import in_batches, run_batch, takes_many
 from mdexport.computed import computed_in_memory
+from mdexport.pairs import Scene
 from mdrun.backends.base import Feeds
 from mdrun.manifest import Parity
 from mdtrain.data.batches import normalise_thermal, normalise_visible
@@ -29,6 +30,7 @@ LIMITS = {"scores": 1e-3, "boxes_px": 0.5}  # of detectors
 LABEL_LIMITS = {"labels": 1e-4, "energy": 1e-3}  # of segmenters: share of a pair's pixels with another class
 CLASS_LIMITS = {"scores": 1e-3, "energy": 1e-3}  # of classifiers
 COMPARED_SCORE = 0.01  # boxes below it never reach a result
+FEWEST_BOXES = 10  # of a pair that are compared, whatever their score: a network that finds nothing has boxes too
 Outputs = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[Any]]
 
 
@@ -37,6 +39,11 @@ class Feed(NamedTuple):
 
     visible: NDArray[np.uint8]
     thermal: NDArray[np.uint8] | None
+
+    @classmethod
+    def of(cls, scene: Scene) -> Feed:
+        """What the cameras give."""
+        return cls(scene.feeds["visible"], scene.feeds.get("thermal"))
 
 
 def predict(student: Student, feed: Feed) -> Output:
@@ -113,10 +120,11 @@ def difference(wanted: Outputs, got: Outputs) -> dict[str, float]:
     sure = scores > max(scores[-1], got_scores[-1]) + shift
     count = sure.sum() or len(scores)  # where all are equal none may be another
     worst = 0.0
-    for box, score, label in zip(boxes[:count], scores[:count], classes[:count], strict=True):
-        if score < COMPARED_SCORE:
+    for rank, (box, score, label) in enumerate(zip(boxes[:count], scores[:count], classes[:count], strict=True)):
+        if score < COMPARED_SCORE and rank >= FEWEST_BOXES:
             break
-        same = (got_classes == label) & (np.abs(got_scores - score) <= LIMITS["scores"])
+        near = LIMITS["scores"] * min(1.0, float(score) / COMPARED_SCORE)
+        same = (got_classes == label) & (np.abs(got_scores - score) <= near)
         worst = max(worst, float(np.abs(got_boxes[same] - box).max(1).min()) if same.any() else math.inf)
     return {"scores": shift, "boxes_px": worst}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,7 +56,14 @@ def writing(output: Path, option: str = "--output") -> Iterator[None]:
     except BrokenPipeError:  # of the terminal
         raise
     except OSError as error:
-        raise OutputError(f"{output}: cannot be written ({error.strerror}); choose another {option}") from error
+        raise OutputError(f"{output}: cannot be written ({_reason(error)}); choose another {option}") from error
+
+
+def _reason(error: OSError) -> str:
+    """The system's words; `shutil.copytree` has a list of source, target and words in their place."""
+    if isinstance(error, shutil.Error):
+        return str(error.args[0][0][2])
+    return str(error.strerror)
 
 
 @contextmanager

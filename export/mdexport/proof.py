@@ -75,6 +75,7 @@ class Ready(NamedTuple):
         """The same of what was said about all scenes, computed `by` a library; `note` goes behind the reference."""
         names = f"{self.path.name} fp32{note}", self.data
         parity = judge(self.engine.manifest, self.scenes, self.reference, outputs, precision, names, by)
+        parity = dataclasses.replace(parity, reference_doubt=find_doubt(self.engine.manifest))
         return Judged(parity, threshold_of(self.scenes, outputs))
 
 

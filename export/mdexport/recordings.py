@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mdexport.pairs import INTACT, Scene, refuse_tiny
+from mdexport.pairs import INTACT, Scene, evenly, refuse_tiny
 from mdrun.errors import DataError, UsageError
 from mdrun.frames import Modality
 from mdrun.manifest import Manifest
@@ -66,8 +66,7 @@ class Recording(NamedTuple):
                 kept.append(Scene({name: array.copy() for name, array in feeds.items()}, record, INTACT))
             if len(kept) == 2 * count:
                 kept, step = kept[::2], 2 * step
-        chosen = np.linspace(0, len(kept) - 1, min(count, len(kept))).round().astype(int)
-        return [kept[index] for index in chosen]
+        return evenly(kept, count)
 
     def _pairs(self, most: int) -> Iterator[tuple[tuple[NDArray[Any], NDArray[Any] | None], Names]]:
         """Images of the first `most` visible frames, where both cameras have one, and the names of their files."""

@@ -146,6 +146,7 @@ class Parity:
         metrics: by measure (`person/ap50`, `mean/accuracy`).
         accepted: why an engine that did not pass was exported nevertheless.
         not_run: why the file itself was not run, and only what it should compute was judged; None where it was.
+        reference_doubt: why what it was compared with is not verified itself; None where it is.
         computed_by: library, version, and GPU or instructions of the processor that computed the engine's outputs.
     """
 
@@ -160,6 +161,7 @@ class Parity:
     metrics: dict[str, Change] = field(default_factory=dict, metadata=LATER)
     accepted: str | None = field(default=None, metadata=LATER)
     not_run: str | None = field(default=None, metadata=LATER)
+    reference_doubt: str | None = field(default=None, metadata=LATER)
     computed_by: str | None = field(default=None, metadata=LATER)
 
 
@@ -271,8 +273,12 @@ class Manifest:
         return (self.energy or {}).get(self.origin.precision or "fp32")
 
     def to_json(self) -> str:
-        """Canonical JSON: sorted keys, no spaces. Equal manifests give equal text."""
-        return json.dumps(_plain(self), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        """Canonical JSON: sorted keys, no spaces. Equal manifests give equal text.
+
+        Bytes of a path that are no UTF-8 become `?`.
+        """
+        text = json.dumps(_plain(self), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        return text.encode(errors="replace").decode()
 
     def digest(self) -> str:
         """Hex digest of the canonical JSON, without what is known only of an engine that has its name already."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mdrun.errors import EngineError
-from mdrun.manifest import METADATA_KEY, Manifest, ManifestError, parse_manifest, read_sidecar
+from mdrun.manifest import METADATA_KEY, Manifest, ManifestError, parse_manifest, read_sidecar, sidecar_path
 
 PLAN_SUFFIXES = (".plan", ".engine", ".rtx")  # two that TensorRT's own tools use; ours for TensorRT for RTX
 
@@ -84,7 +84,13 @@ def read_manifest(path: Path) -> Manifest:
         if not path.is_file():
             raise EngineError(f"{path}: does not exist; `mdrun models` lists the engines that ship")
         _refuse_wrapped(path)
-        return read_sidecar(path)
+        manifest = read_sidecar(path)
+        if manifest.build is None:  # `mdexport bundle` writes that of every ONNX file too
+            raise ManifestError(
+                f"{path}: the manifest beside it, {sidecar_path(path).name}, is of an ONNX file, wanted one of a plan; "
+                "build plans with `mdexport plan`, which writes both"
+            )
+        return manifest
     header = read_header(path)
     text = header.metadata.get(METADATA_KEY)
     if text is None:

@@ -69,11 +69,11 @@ def make_classifier(folder: Path) -> Made:
     config = classify_config(pairs.parent, *settings)
     weights = baseline.train(config, folder / "run", "mdtrain train baseline").weights
     engine = folder / "tiny.onnx"
-    export_onnx(weights, engine, str(pairs / "visible" / "warm"), str(pairs / "thermal" / "warm"), pairs=4)
+    export_onnx(weights, engine, str(pairs / "visible" / "warm"), str(pairs / "thermal" / "warm"), pairs=8)
     return Made(pairs, weights, engine)
 
 
 def _export(folder: Path, pairs: Path, weights: Path) -> Made:
     engine = folder / "tiny.onnx"
-    export_onnx(weights, engine, str(pairs / "vi"), str(pairs / "ir"), pairs=2)
+    export_onnx(weights, engine, str(pairs / "vi"), str(pairs / "ir"), pairs=8)
     return Made(pairs, weights, engine)

@@ -16,6 +16,7 @@ from onnx import TensorProto, numpy_helper
 from mdexport import bundle, chain, check, gate
 from mdexport.bundle import PARITY, PICTURE, write_bundle
 from mdexport.cli import mdexport
+from mdexport.engine_file import read_engine, write_engine
 from mdexport.fp16 import convert_half
 from mdexport.int8 import Calibration, CalibrationScenes
 from mdexport.pairs import PairSet, parse_pairs
@@ -122,6 +123,29 @@ def test_a_failing_check_is_reported_as_json(
     assert (verdicts["tiny.onnx"]["doubt"], verdicts["broken.onnx"]["parity"]["passed"]) == (None, False)
     assert "broken.onnx: does not follow tiny.onnx fp32" in said.err
     assert names_in(tmp_path) == {"broken.onnx"}
+
+
+def test_an_engine_called_as_the_report_is_refused(engines: Path, detector: Made, tmp_path: Path) -> None:
+    """Its manifest would be replaced by the report of the bundle."""
+    shutil.copy(engines / "tiny.onnx", tmp_path / "parity.onnx")
+    with pytest.raises(UsageError, match=r"parity\.onnx: its manifest would be parity\.json"):
+        write_bundle([tmp_path / "parity.onnx"], tmp_path / "student", pairs_of(detector))
+    assert names_in(tmp_path) == {"parity.onnx"}
+
+
+def test_errors_name_no_folder_that_is_gone(engines: Path, detector: Made, tmp_path: Path) -> None:
+    engine = read_engine(engines / "tiny.onnx")
+    origin = dataclasses.replace(engine.manifest.origin, checkpoint_sha256="0" * 64)
+    write_engine(engine.model, dataclasses.replace(engine.manifest, origin=origin), tmp_path / "other.onnx")
+    with pytest.raises(UsageError, match=r"^other\.onnx: is of another checkpoint"):
+        write_bundle([engines / "tiny.onnx", tmp_path / "other.onnx"], tmp_path / "student", pairs_of(detector))
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"), [("../evil", "..-evil"), ("a/b", "a-b"), ("parity", "parity_"), ("x" * 300, "x" * 60)]
+)
+def test_any_name_of_a_student_is_a_file_in_the_bundle(name: str, stem: str) -> None:
+    assert chain._stem(name) == stem
 
 
 def test_an_older_bundle_is_replaced_or_left(engines: Path, detector: Made, tmp_path: Path) -> None:
@@ -235,11 +259,11 @@ def test_everything_for_many_pairs_at_once(
 def exported(detector: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     """The FP32 engine as it was exported once already."""
 
-    def export(weights: Path, output: Path, *_: object, dynamic_batch: bool) -> Manifest:
+    def export(_: Path, trained: object, student: object, output: Path, *more: object, dynamic_batch: bool) -> Manifest:
         assert not dynamic_batch
         return read_manifest(Path(shutil.copy(detector.engine, output)))
 
-    monkeypatch.setattr(chain, "export_onnx", export)
+    monkeypatch.setattr(chain, "export_student", export)
     monkeypatch.setattr(chain, "_builders", list)
 
 
@@ -320,7 +344,7 @@ def test_pairs_that_calibrate_do_not_judge(
     def too_late(*_: object, **__: object) -> None:
         pytest.fail("found after the work began")
 
-    monkeypatch.setattr(chain, "export_onnx", too_late)
+    monkeypatch.setattr(chain, "export_student", too_late)
     assert run_all(detector, tmp_path / "student", "--calibration-list", "val") == DataError.exit_code
     (line,) = capsys.readouterr().err.splitlines()
     assert "16 of the 16 pairs that judge (msrs val, fusion labels) calibrate as well" in line
@@ -415,21 +439,11 @@ def test_without_the_fp32_engine_there_is_nothing(
     def export(*_: object, **__: object) -> Manifest:
         raise gate.GateError("the exported graph differs from the checkpoint")
 
-    monkeypatch.setattr(chain, "export_onnx", export)
+    monkeypatch.setattr(chain, "export_student", export)
     assert run_all(detector, tmp_path / "student") == 3
     (line,) = capsys.readouterr().err.splitlines()
     assert "the exported graph differs from the checkpoint" in line
     assert names_in(tmp_path) == set()
-
-
-def test_sets_with_one_folder_for_both_cameras_use_the_street(detector: Made) -> None:
-    """MFNet has four channels in a file, FLIR two files beside each other: no sources that `mdrun` could pair."""
-    record = PairSet("msrs", detector.pairs).read("val")[0]
-    assert chain._parity_sources(record) == (str(detector.pairs / "vi"), str(detector.pairs / "ir"))
-    beside = dataclasses.replace(record, thermal_file=dataclasses.replace(record.visible_file, colour=False))
-    visible, thermal = chain._parity_sources(beside)
-    assert visible == thermal
-    assert visible.startswith("test://street")
 
 
 @pytest.mark.parametrize(
@@ -466,7 +480,7 @@ def test_bad_input(
         pytest.fail("found after the work began")
 
     monkeypatch.chdir(bad_pairs)
-    monkeypatch.setattr(chain, "export_onnx", too_late)
+    monkeypatch.setattr(chain, "export_student", too_late)
     before = names_in(bad_pairs)
     names = {"engine": str(detector.engine), "pairs": str(detector.pairs), "weights": str(detector.weights)}
     assert run_command(mdexport, "mdexport", [argument.format_map(names) for argument in arguments]) == code

@@ -244,6 +244,22 @@ def test_pairs_on_which_the_reference_finds_nothing_right_prove_nothing(
     assert "so they prove nothing" in str(find_doubt(read_manifest(half)))
 
 
+def test_an_engine_is_no_better_proven_than_what_it_was_compared_with(
+    engines: Path, detector: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    single = read_engine(engines / "tiny.onnx")
+    assert single.manifest.parity is not None
+    few = dataclasses.replace(single.manifest, parity=dataclasses.replace(single.manifest.parity, pairs=2))
+    write_engine(single.model, few, tmp_path / "tiny.onnx")
+    files = [tmp_path / "tiny.onnx", engines / "tiny_int8.onnx"]
+    (_, alone) = check_engines(files, pairs_of(detector)).report.verdicts
+    assert "what it was compared with, tiny.onnx fp32, is not verified itself: only 2 pairs" in str(alone.doubt)
+    (single_now, with_checkpoint) = check_engines(files, pairs_of(detector), weights=detector.weights).report.verdicts
+    assert (single_now.doubt, with_checkpoint.doubt) == (None, None)
+    assert run_command(mdexport, "mdexport", ["check", *map(str, files), "--pairs", str(detector.pairs)]) == 0
+    assert "not verified" in capsys.readouterr().out
+
+
 def test_a_folder_without_engines_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     with pytest.raises(UsageError, match=r"holds no engine \(\.onnx, \.plan, \.engine, \.rtx\)"):

@@ -240,6 +240,14 @@ def test_the_gate_compares_classes_scores_and_energies(classifier: Made) -> None
     assert judge(MANIFEST, of, before, before, "fp32", ("reference", "these tests")).passed
 
 
+@pytest.mark.parametrize("index", [-1, 3, 99])
+def test_what_is_no_class_is_wrong(index: int, classifier: Made) -> None:
+    of, right = scenes(classifier, ("day", INTACT), ("night", INTACT)), [outputs(0), outputs(1)]
+    wrong = [right[0], right[1] | {"classes": np.full_like(right[1]["classes"], index)}]
+    assert class_measures(MANIFEST, of, wrong)[OVERALL] == 0.5
+    assert not judge(MANIFEST, of, right, wrong, "int8", ("reference", "these tests")).passed
+
+
 def test_an_energy_that_is_no_number_does_not_pass(classifier: Made) -> None:
     of = scenes(classifier, ("day", INTACT))
     broken = [outputs(0, energy=math.nan)]

@@ -228,7 +228,7 @@ def test_the_way_out_is_one_on_that_machine(machine: Machine, way_out: str, tmp_
         ("a.txt", b"", None, r"wanted an engine, a file that ends in \.onnx, \.plan"),
         ("none.plan", None, None, "does not exist"),
         ("a.plan", b"plan", None, "no manifest beside it"),
-        ("a.plan", b"plan", make_manifest().to_json(), "does not say how it was built"),
+        ("a.plan", b"plan", make_manifest().to_json(), "is of an ONNX file, wanted one of a plan"),
         ("a.plan", b"", replace(make_manifest(), build=PLAN).to_json(), "is empty"),
     ],
 )

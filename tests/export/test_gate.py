@@ -342,9 +342,13 @@ def test_measures_of_label_maps_and_energies() -> None:
     assert set(label_measures(SEGMENTER, of[:2], outputs[:2])) == {"mean/accuracy", "mean/iou"}  # nothing to tell from
 
 
-def test_a_class_that_the_set_does_not_have_counts_as_the_last_one() -> None:
-    found = label_measures(SEGMENTER, scenes(), [labels(label_map(label=40))])
+@pytest.mark.parametrize("label", [9, 40, 255, 300, -1])
+def test_what_is_no_class_counts_as_the_background(label: int) -> None:
+    """As in the runtime; the engine fails, and not the check."""
+    found = label_measures(SEGMENTER, scenes(), [labels(label_map(label=label))])
     assert found["mean/accuracy"] == pytest.approx(1 / 9)  # the background alone is right
+    parity = judge(SEGMENTER, scenes(), [labels(label_map())], [labels(label_map(label=label))], "int8", NAMES)
+    assert not parity.passed
 
 
 def test_the_line_for_people_names_what_counts() -> None:

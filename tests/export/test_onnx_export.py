@@ -146,6 +146,16 @@ def test_difference_forgives_swapped_ranks_but_not_moved_boxes() -> None:
     assert difference((boxes, scores, classes), (boxes, scores, classes + 1))["boxes_px"] == float("inf")
 
 
+def test_boxes_are_compared_where_a_network_finds_nothing() -> None:
+    """Scores that never reach a result: the best of them have boxes all the same."""
+    boxes = np.array([[10 * i, 0, 10 * i + 10, 10] for i in range(20)], np.float32)
+    scores, classes = np.linspace(2e-3, 1e-4, 20).astype(np.float32), np.zeros(20, np.int64)
+    assert difference((boxes, scores, classes), (boxes, scores, classes)) == {"scores": 0.0, "boxes_px": 0.0}
+    shifted = boxes + np.array([10, 0, 10, 0], np.float32)  # where the next box was
+    assert difference((boxes, scores, classes), (shifted, scores, classes))["boxes_px"] == 10
+    assert difference((boxes, scores, classes), (boxes, scores, classes + 1))["boxes_px"] == float("inf")
+
+
 def test_difference_forgives_another_box_in_the_last_place_only() -> None:
     """As six of 149 pairs of RoadScene have it, with a network whose scores are nearly all the same."""
     boxes = np.array([[0, 0, 10, 10], [20, 20, 30, 30], [50, 50, 60, 60]], np.float32)

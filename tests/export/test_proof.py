@@ -16,6 +16,7 @@ from mdexport.proof import FEWEST_LABELLED, MOST_GATE_PAIRS, Judged, Ready, fini
 from mdrun.errors import DataError, EngineError, OutputError, UsageError
 from mdrun.manifest import Manifest
 from mdrun.onnx_file import check_graph, read_manifest
+from mdrun.verified import find_doubt
 from tests.export.graphs import shift_output
 from tests.export.labelled import Made
 
@@ -55,6 +56,26 @@ def test_a_passing_engine_is_written_with_its_report(ready: Ready, tmp_path: Pat
     assert manifest.parity.accepted is None
     assert manifest.origin.opset == 18
     assert list(tmp_path.iterdir()) == [output]
+
+
+def test_what_is_made_of_an_engine_that_is_not_verified_is_not_either(ready: Ready, tmp_path: Path) -> None:
+    parity, model = ready.engine.manifest.parity, ready.engine.model
+    assert parity is not None
+    manifest = dataclasses.replace(ready.engine.manifest, parity=dataclasses.replace(parity, pairs=1))
+    doubtful = ready._replace(engine=ready.engine._replace(manifest=manifest))
+    finish(doubtful, model, unchanged, doubtful.judge(model, "fp32"), tmp_path / "a.onnx", None)
+    told = "what it was compared with, tiny.onnx fp32, is not verified itself: only 1 pairs were compared, wanted"
+    assert str(find_doubt(read_manifest(tmp_path / "a.onnx"))).startswith(told)
+    finish(ready, model, unchanged, ready.judge(model, "fp32"), tmp_path / "b.onnx", None)
+    assert find_doubt(read_manifest(tmp_path / "b.onnx")) is None
+
+
+def test_bytes_of_a_path_that_are_no_text_do_not_end_a_conversion(ready: Ready, tmp_path: Path) -> None:
+    odd = ready._replace(data="pairs of ms\udcff val")
+    finish(odd, ready.engine.model, unchanged, odd.judge(ready.engine.model, "fp32"), tmp_path / "a.onnx", None)
+    parity = read_manifest(tmp_path / "a.onnx").parity
+    assert parity is not None
+    assert parity.data == "pairs of ms? val"
 
 
 def test_a_failing_engine_is_not_written(ready: Ready, tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from mdrun.files import OutputFolder
 from mdrun.pairing import PairLimits
 from mdrun.signals import StopRequest
 from tests.runtime.engines import make_manifest, save, write_blob
+from tests.runtime.fake_gpu import describe_build
 from tests.runtime.test_pipeline import write_folders
 
 
@@ -50,7 +51,8 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "noise.onnx").write_bytes(bytes(range(256)) * 4)
     (root / "student.plan").write_bytes(b"plan")
     (root / "sidecar.plan").write_bytes(b"plan")
-    (root / "sidecar.json").write_text(make_manifest().to_json(), encoding="utf-8")
+    built = replace(make_manifest(), build=describe_build())
+    (root / "sidecar.json").write_text(built.to_json(), encoding="utf-8")
     save(root / "bare.onnx", make_manifest(), [], {}, embedded=None)
     save(root / "classify.onnx", replace(make_manifest(), task="classify"), [], {})
     save(root / "segment.onnx", replace(make_manifest(), task="segment"), [], {})
@@ -335,7 +337,8 @@ def test_info_tells_a_file_that_is_not_the_one_of_its_manifest(call: Call, bench
     exported = replace(manifest, origin=replace(manifest.origin, graph_sha256="0" * 64))
     save(tmp_path / "changed.onnx", exported, [], {})
     (tmp_path / "other.rtx").write_bytes(b"vtrt\0student@0123456789abcdef\0")
-    (tmp_path / "other.json").write_text(manifest.to_json(), encoding="utf-8")
+    built = replace(manifest, build=describe_build(target="rtx"))
+    (tmp_path / "other.json").write_text(built.to_json(), encoding="utf-8")
     for name, words in (("changed.onnx", "were changed or damaged after export"), ("other.rtx", "different exports")):
         code, out, err = call("info", name)
         assert code == 3

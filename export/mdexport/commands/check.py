@@ -140,5 +140,7 @@ def _word(verdict: Verdict) -> str:
     if verdict.parity is None:
         return "-"
     if verdict.parity.passed:
-        return "proves nothing" if verdict.proves_nothing else "passed"
+        if not verdict.proves_nothing:
+            return "passed"
+        return "proves nothing" if str(verdict.doubt).endswith("prove nothing") else "not verified"
     return "failed" if verdict.accepted is None else f"accepted: {' '.join(verdict.accepted.split())}"

@@ -12,14 +12,21 @@ from mdrun.files import PartialFile
 from mdrun.manifest import Manifest, ManifestError, parse_manifest, sidecar_path
 from mdrun.onnx_file import PLAN_SUFFIXES
 
+MOST_CHARACTERS = 60  # of a name: some 255 bytes are what a file may have, and a precision and versions come behind it
+
 
 def auto_name(library: Library, manifest: Manifest, capability: str | None) -> str:
     """File name that says what the engine is: `student_fp16_sm87_trt10.3.0.plan`, `student_fp16_rtx1.7.1.116.rtx`."""
-    name = re.sub(r"[^\w.+-]", "-", manifest.name)
+    name = file_name(manifest.name)
     if library.target == "rtx":
         return f"{name}_{manifest.origin.precision}_rtx{library.version}.rtx"
     architecture = (capability or "").replace(".", "")
     return f"{name}_{manifest.origin.precision}_sm{architecture}_trt{library.version}.plan"
+
+
+def file_name(name: str) -> str:
+    """An engine's name where a file is called after it."""
+    return re.sub(r"[^\w.+-]", "-", name)[:MOST_CHARACTERS]
 
 
 def check_suffix(output: Path, target: str) -> None:
