@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -12,16 +13,17 @@ from mdexport.check import Checked, Report, check_engines, record
 from mdexport.gate import GateError
 from mdexport.pairs import PairSet
 from mdexport.picture import draw_check
-from mdexport.places import refuse_replacing, writing
+from mdexport.places import locked, refuse_replacing, writing
 from mdexport.proof import GATE_LIST
 from mdrun.errors import MdrunError, OutputError, UsageError
-from mdrun.files import PartialFolder
+from mdrun.files import PartialFolder, check_place
 from mdrun.manifest import sidecar_path
 from mdrun.onnx_file import PLAN_SUFFIXES, read_manifest
 from mdrun.verified import check_file
 from mdtrain.outputs import result_folder
 
 PARITY, PICTURE = "parity.json", "parity.jpg"
+MOST_NAMED = 3  # of the files that are in the way
 
 
 def write_bundle(
@@ -58,13 +60,9 @@ def bundle_folder(output: Path) -> Iterator[Path]:
         OutputError: the place is not writable, or holds something that is no bundle.
     """
     place = output.resolve()  # `.` has no name of its own
-    free = place.is_dir() and ((place / PARITY).is_file() or not any(place.iterdir()))
-    if place.exists() and not free:
-        raise OutputError(
-            f"{output}: is there and no bundle (it holds no {PARITY}), wanted a new or empty folder or a bundle to "
-            "replace; choose another --output"
-        )
-    with result_folder(place.parent):
+    if place.exists():
+        _refuse_other_things(output, place)
+    with result_folder(place.parent), locked(place):
         folder = PartialFolder(place)
         try:
             with writing(output):
@@ -72,10 +70,34 @@ def bundle_folder(output: Path) -> Iterator[Path]:
                 yield folder.part
                 folder.commit()
         except MdrunError as error:  # that folder is gone when somebody reads its name
-            error.args = (str(error).replace(f"{folder.part}{os.sep}", ""), *error.args[1:])
+            final = f"{output}{os.sep}" if isinstance(error, OutputError) else ""
+            error.args = (str(error).replace(f"{folder.part}{os.sep}", final), *error.args[1:])
             raise
         finally:
             folder.discard()
+
+
+def _refuse_other_things(output: Path, place: Path) -> None:
+    """Only what a bundle was made of is replaced.
+
+    Raises:
+        OutputError: no folder, or one that holds something else.
+    """
+    check_place(output, folder=True)
+    inside = {entry.name for entry in place.iterdir()}
+    try:
+        report = json.loads((place / PARITY).read_text(encoding="utf-8")) if PARITY in inside else {}
+        engines = [Path(verdict["name"]) for verdict in report.get("verdicts", [])]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        engines = []
+    known = {PARITY, PICTURE} if engines else set()
+    known |= {name for engine in engines for name in (engine.name, sidecar_path(engine).name)}
+    if other := sorted(inside - known):
+        named = ", ".join(other[:MOST_NAMED]) + ", …" * (len(other) > MOST_NAMED)
+        raise OutputError(
+            f"{output}: is there and holds {named}, which is of no bundle, wanted a new or empty folder, or a bundle "
+            "and nothing else, which is replaced; choose another --output"
+        )
 
 
 def _copy(path: Path, folder: Path) -> Path:

@@ -45,7 +45,7 @@ class Verdict:
         accepted: why it is wanted without passing, as its manifest says, or `--accept` does.
         median_ms: of one scene on this machine.
         megabytes: of its file.
-        doubt: why this check does not verify it, in one line; None where it does, or where it was not run.
+        doubt: why it is not verified, in one line: by this check, or by its manifest where it was not run; else None.
         energy_threshold: energy below which 95 % of the intact scenes lie, as this engine gives it; None without.
         refused: its library is here and does not take it.
     """
@@ -298,8 +298,10 @@ def _verdict(
     accept: str | None,
 ) -> Verdict:
     accepted = _accepted(manifest, parity, accept)
-    judged = None if parity is None else replace(manifest, parity=replace(parity, accepted=accepted), build=None)
-    doubt = None if judged is None else find_doubt(judged)
+    if parity is None:
+        doubt = find_doubt(manifest, path)
+    else:
+        doubt = find_doubt(replace(manifest, parity=replace(parity, accepted=accepted), build=None))
     return Verdict(
         path.name,
         manifest.origin.precision or "fp32",

@@ -20,7 +20,7 @@ from mdexport.convert.half import LARGEST, Half, rounded, to_half
 from mdexport.convert.ranges import measure_ranges, too_large
 from mdexport.gate import follows
 from mdexport.pairs import PairSet, evenly
-from mdexport.places import ONNX_SUFFIXES, refuse_replacing, refuse_suffix
+from mdexport.places import ONNX_SUFFIXES, locked, refuse_replacing, refuse_suffix
 from mdexport.proof import GATE_LIST, SPOT_SCENES, Judged, Ready, finish, opened_file, prepare, progress
 from mdrun.backends.base import Outputs
 from mdrun.command import warn
@@ -60,7 +60,7 @@ def export_half(
     """
     refuse_suffix(output, ONNX_SUFFIXES)
     refuse_replacing(output, source)
-    with result_file(output):
+    with result_file(output), locked(output):
         return convert_half(prepare(source, pairs, split), output, half, accept)
 
 

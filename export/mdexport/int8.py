@@ -21,6 +21,7 @@ from mdexport.pairs import (
     PairSet,
     Scene,
     altered,
+    count_different,
     count_times,
     evenly,
     intact,
@@ -30,7 +31,7 @@ from mdexport.pairs import (
     spread,
     times_of,
 )
-from mdexport.places import ONNX_SUFFIXES, refuse_replacing, refuse_suffix
+from mdexport.places import ONNX_SUFFIXES, locked, refuse_replacing, refuse_suffix
 from mdexport.plan.onnx_needs import SEVEN_BITS
 from mdexport.proof import (
     GATE_LIST,
@@ -98,6 +99,7 @@ class Calibration(NamedTuple):
             records = self.pairs.read_for(manifest, self.split)
             scenes = intact(manifest, spread(records, min(self.number, len(records))))
             described = f"{len(scenes)} pairs of {self.pairs} {self.split}{count_times(scenes)}"
+        refuse_few(count_different(scenes))
         refuse_blank(scenes)
         if not self.degraded:
             return CalibrationScenes(scenes, described)
@@ -156,7 +158,7 @@ def export_int8(
         )
     refuse_suffix(output, ONNX_SUFFIXES)
     refuse_replacing(output, source)
-    with result_file(output):
+    with result_file(output), locked(output):
         manifest = read_single(source).manifest
         scenes, judging = calibration.read(manifest), gate_scenes(manifest, pairs, split)
         refuse_shared(scenes.scenes, judging, pairs.describe(split, manifest.task))

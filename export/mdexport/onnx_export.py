@@ -13,7 +13,7 @@ from mdexport.deploy import deploy
 from mdexport.engine_file import stamp, write_engine
 from mdexport.gate import GateError
 from mdexport.parity import Feed, compare
-from mdexport.places import ONNX_SUFFIXES, refuse_replacing, refuse_suffix
+from mdexport.places import ONNX_SUFFIXES, locked, refuse_replacing, refuse_suffix
 from mdexport.proof import report_json
 from mdexport.recordings import Recording
 from mdrun.backends.base import input_shape
@@ -67,7 +67,7 @@ def export_onnx(
     refuse_replacing(output, weights)
     recording = Recording(visible, thermal)
     trained, student = load_student(weights)
-    with result_file(output):
+    with result_file(output), locked(output):
         feeds = _feeds(draft_of(trained, student), recording, pairs)  # before tracing, which takes the time
         return export_student(
             weights, trained, student, output, feeds, str(recording), accept, dynamic_batch=dynamic_batch

@@ -149,6 +149,11 @@ def spread(records: Sequence[Record], count: int) -> list[Record]:
     return [records[index] for index in sorted(chosen)]
 
 
+def count_different(scenes: Iterable[Scene]) -> int:
+    """Scenes that no other is equal to, byte by byte: a camera that stands still gives one image again and again."""
+    return len({tuple(array.tobytes() for array in scene.feeds.values()) for scene in scenes})
+
+
 def refuse_few(count: int) -> None:
     """Refuse to measure on a handful of pairs.
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mdrun.errors import OutputError, UsageError
+from mdrun.files import LOCK, Lock
 
 ONNX_SUFFIXES = (".onnx",)
 JPEG_SUFFIXES = (".jpg", ".jpeg")
@@ -64,6 +65,26 @@ def _reason(error: OSError) -> str:
     if isinstance(error, shutil.Error):
         return str(error.args[0][0][2])
     return str(error.strerror)
+
+
+@contextmanager
+def locked(output: Path, *, inside: bool = False) -> Iterator[None]:
+    """Keep other commands out of a place until the end; else both would say that their result is there.
+
+    Args:
+        output: a file or folder to come, or one that is there; its parent is there.
+        inside: the lock lies in it and not beside it: a folder that others may write to, one after the other.
+
+    Raises:
+        OutputError: another command writes there, or the lock cannot be written.
+    """
+    lock = Lock(output / LOCK if inside else output.with_name(f".{output.name}.lock"), output)
+    with writing(output):
+        lock.take()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager

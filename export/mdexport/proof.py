@@ -16,7 +16,7 @@ from mdexport.batches import in_batches, run_batch, takes_many
 from mdexport.computed import computed_in_memory
 from mdexport.engine_file import OnnxEngine, read_engine, stamp, write_engine
 from mdexport.gate import GateError, describe, judge, threshold_of
-from mdexport.pairs import PairSet, Scene, altered, intact, spread
+from mdexport.pairs import PairSet, Scene, altered, count_different, intact, refuse_few, spread
 from mdexport.places import scratch_folder
 from mdrun.backends import open_backend
 from mdrun.backends.base import Backend, Outputs
@@ -130,6 +130,7 @@ def gate_scenes(manifest: Manifest, pairs: PairSet, split: str) -> list[Scene]:
     chosen = spread(records, min(MOST_GATE_PAIRS, len(records)))
     _refuse_unlabelled(manifest, chosen)
     scenes = intact(manifest, chosen)
+    refuse_few(count_different(scenes))
     return scenes + altered(scenes)
 
 

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mdexport.places import refuse_replacing, writing
+from mdexport.places import locked, refuse_replacing, writing
 from mdexport.triton_config import (
     FILES,
     Servable,
@@ -54,7 +54,7 @@ def write_repository(engines: list[Path], output: Path, options: ServeOptions) -
     for path in engines:
         refuse_replacing(output / path.stem / str(options.version), path)
     prepared = [(engine, make_config(engine, options)) for engine in map(read_servable, engines)]
-    with result_folder(output), writing(output), ExitStack() as leftovers:
+    with result_folder(output), locked(output, inside=True), writing(output), ExitStack() as leftovers:
         folders = []
         for engine, config in prepared:
             folder = PartialFolder(output / engine.path.stem)

@@ -8,13 +8,15 @@ https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/use
 from __future__ import annotations
 
 import importlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mdexport.engine_file import read_engine
+from mdrun.backends import LIBRARIES, open_backend
 from mdrun.backends.base import input_shape
-from mdrun.errors import EngineError, MdrunError, UsageError
+from mdrun.errors import BackendError, EngineError, MdrunError, UsageError
 from mdrun.manifest import Manifest
 from mdrun.onnx_file import PLAN_SUFFIXES, is_for_processors, read_manifest
 from mdrun.verified import check_file, find_doubt
@@ -83,6 +85,7 @@ def read_servable(path: Path) -> Servable:
                 f"{path}: only {', '.join(named)} have a dynamic batch, wanted all inputs and outputs or none; "
                 "export again with `mdexport onnx --dynamic-batch`"
             )
+        _try(path, manifest)
         return Servable(path, manifest, ONNX, MOST_AT_ONCE if named else None)
     manifest = read_manifest(path)
     build = manifest.build
@@ -93,6 +96,16 @@ def read_servable(path: Path) -> Servable:
     check_file(path, manifest)
     most = build.options.get("max-batch") if build is not None else None
     return Servable(path, manifest, PLAN, int(most) if most is not None else None)
+
+
+def _try(path: Path, manifest: Manifest) -> None:
+    """What Triton's ONNX Runtime will be asked, where there is one here.
+
+    Raises:
+        EngineError: the library refuses the file.
+    """
+    with suppress(BackendError):  # not installed
+        open_backend(path, manifest, backend=LIBRARIES[0]).close()
 
 
 def find_remarks(engine: Servable, options: ServeOptions) -> list[str]:

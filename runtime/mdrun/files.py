@@ -143,13 +143,51 @@ def set_aside(*paths: Path) -> list[tuple[Path, Path]]:
     return list(zip(full, free, strict=True))
 
 
+class Lock:
+    """Keeps other runs out of a place; the lock of a run that was killed is void."""
+
+    def __init__(self, file: Path, place: Path) -> None:
+        """`file` is there while the lock is held; `place` is what errors name."""
+        self._file, self._place = file, place
+        self._handle: int | None = None
+
+    def take(self) -> None:
+        """Lock it until `release`.
+
+        Raises:
+            OutputError: another run writes there.
+        """
+        while self._handle is None:
+            handle = os.open(self._file, os.O_CREAT | os.O_RDWR, 0o644)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(handle)
+                raise OutputError(f"{self._place}: another run writes there; choose another --output") from None
+            except OSError as error:  # a network file system without locks: then without
+                if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+                    os.close(handle)
+                    raise
+            if self._file.exists() and os.path.samestat(os.fstat(handle), self._file.stat()):
+                self._handle = handle
+            else:
+                os.close(handle)  # the run before removed the file between our opening and locking it
+
+    def release(self) -> None:
+        """Let other runs in; without the lock it does nothing."""
+        if self._handle is not None:
+            self._file.unlink(missing_ok=True)
+            os.close(self._handle)
+            self._handle = None
+
+
 class OutputFolder:
     """The folder of one run. Removes the folders it made itself if nothing ends up in them."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._made: list[Path] = []
-        self._lock: int | None = None
+        self._lock = Lock(path / LOCK, path)
 
     def create(self) -> None:
         """Make the folder and its parents.
@@ -170,27 +208,12 @@ class OutputFolder:
         self._made = missing
 
     def lock(self) -> None:
-        """Keep other runs out of the folder until `unlock`; the lock of a run that was killed is void.
+        """Keep other runs out of the folder until `unlock`.
 
         Raises:
             OutputError: another run writes there.
         """
-        path = self.path / LOCK
-        while self._lock is None:
-            handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(handle)
-                raise OutputError(f"{self.path}: another run writes there; choose another --output") from None
-            except OSError as error:  # a network file system without locks: then without
-                if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
-                    os.close(handle)
-                    raise
-            if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
-                self._lock = handle
-            else:
-                os.close(handle)  # the run before removed the file between our opening and locking it
+        self._lock.take()
 
     def remove_leftovers(self, names: Iterable[str]) -> None:
         """Remove unfinished files of runs that were killed; only the holder of the lock may, for it runs alone.
@@ -212,10 +235,7 @@ class OutputFolder:
 
     def unlock(self) -> None:
         """Let other runs in; without a lock it does nothing."""
-        if self._lock is not None:
-            (self.path / LOCK).unlink(missing_ok=True)
-            os.close(self._lock)
-            self._lock = None
+        self._lock.release()
 
     def refuse_folders(self, names: Iterable[str]) -> None:
         """Look for folders where files are to go, before the work and not after it.

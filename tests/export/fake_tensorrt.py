@@ -48,7 +48,7 @@ class Script:
         plan: what the builder gives.
         says: errors in the log while it builds.
         runtime_says: errors in the log while a runtime starts.
-        inspector: JSON of the finished engine.
+        inspector: JSON of the finished engine, if it was built to tell types.
         engine_name: that the loaded engine has; None: the one it was built with.
         takes_cache: the timing cache fits.
         told: every call that shapes the engine, in order.
@@ -196,7 +196,7 @@ class IBuilderConfig(Held):
         return self.api.ITimingCache()
 
     def set_timing_cache(self, cache: Any, ignore_mismatch: bool) -> bool:
-        return self.script.takes_cache
+        return self.script.takes_cache or ignore_mismatch
 
     def get_timing_cache(self) -> Any:
         return self.api.ITimingCache()
@@ -224,7 +224,10 @@ class Builder(Held):
 
 class EngineInspector(Held):
     def get_engine_information(self, form: Any) -> str:
-        return self.script.inspector
+        """Of layers the bare names, unless the engine was built to tell more."""
+        if ("profiling_verbosity", self.api.ProfilingVerbosity.DETAILED) in self.script.told:
+            return self.script.inspector
+        return json.dumps({"Layers": ["conv_0", "conv_1"]})
 
 
 class ICudaEngine(Held):

@@ -34,6 +34,7 @@ from mdrun.errors import BackendError, EngineError, UsageError
 from mdrun.manifest import Build, Manifest
 from mdrun.onnx_file import read_manifest
 from mdrun.verified import find_doubt
+from tests.export.graphs import shift_output
 from tests.export.labelled import Made
 
 BUILD = Build("rtx", "1.7.1.116", ["8.9"], None, "linux-x86_64", "0" * 64, {}, "mdexport plan")
@@ -80,6 +81,7 @@ def test_every_engine_that_can_run_is_compared(engines: Path, detector: Made) ->
     by_name = {verdict.name: verdict for verdict in checked.report.verdicts}
     assert list(by_name) == ["tiny.onnx", "tiny_bf16.onnx", "tiny_fp16.onnx", "tiny_fp16_rtx.rtx", "tiny_int8.onnx"]
     plan = by_name.pop("tiny_fp16_rtx.rtx")
+    assert "the plan was not run yet" in str(plan.doubt)
     if plan.backend is None:  # no GPU here, or none that it was built for
         assert (plan.parity, plan.median_ms, plan.fails) == (None, None, False)
         assert "TensorRT for RTX runs on NVIDIA GPUs only" in plan.reason or "build it again here" in plan.reason
@@ -372,6 +374,29 @@ def test_the_result_of_a_plan_goes_into_its_manifest(
     arguments.insert(1, str(tmp_path / "old" / "tiny_fp16_rtx.rtx"))
     assert run_command(mdexport, "mdexport", arguments) == 2
     assert "tiny_fp16_rtx.rtx: two files have that name" in capsys.readouterr().err
+
+
+def test_a_plan_gets_the_threshold_of_its_own_energies(
+    segmenter: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An ONNX file whose energies lie five higher computes in the plan's place."""
+    plan, shifted = tmp_path / "tiny.rtx", tmp_path / "shifted.onnx"
+    write_plan(plan, segmenter.engine)
+    single = read_engine(segmenter.engine)
+    before = single.manifest
+    write_engine(shift_output(single.model, "energy", 5), stamp(single.model, before), shifted)
+
+    def opened(path: Path, manifest: Manifest, *, backend: str) -> Backend:
+        return open_backend(*((shifted, read_manifest(shifted)) if path == plan else (path, manifest)), backend=backend)
+
+    monkeypatch.setattr(check, "open_backend", opened)
+    report = check_engines([segmenter.engine, plan], pairs_of(segmenter)).report
+    assert check.record([segmenter.engine, plan], report) == [plan]
+    build = read_manifest(plan).build
+    first, of_plan = report.verdicts
+    assert build is not None
+    assert first.energy_threshold is not None
+    assert build.energy_threshold == of_plan.energy_threshold == pytest.approx(first.energy_threshold + 5, abs=1e-4)
 
 
 def test_what_a_graph_said_before_is_believed_where_the_file_repeats_it(

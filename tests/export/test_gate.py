@@ -151,6 +151,26 @@ def test_where_nothing_is_found_a_file_has_not_said_what_its_twin_says() -> None
     assert follows(DETECTOR, [nothing, detections()], [nothing, detections()], "fp16")
 
 
+def test_what_nobody_would_see_need_not_be_found_again() -> None:
+    """Below the display threshold a detection is neither drawn nor counted, though it is written to results."""
+    faint = SCORES.copy()
+    faint[1] = (DETECTOR.thresholds.report + DETECTOR.thresholds.display) / 2
+    lost = detections(BOXES[:1], faint[:1], CLASSES[:1])
+    found = box_differences(DETECTOR, [detections(scores=faint)], [lost])
+    assert (found.matched, found.mean["invented"]) == (1, 0)
+    assert box_differences(DETECTOR, [lost], [detections(scores=faint)]).mean["invented"] == 0
+
+
+def test_one_box_is_not_found_again_twice() -> None:
+    """Two persons side by side, both above the overlap of suppression, of which the engine gives one."""
+    near = np.array([[10, 10, 30, 50], [16, 10, 36, 50]], np.float32)
+    both = detections(near, SCORES[:2], CLASSES[[0, 0]])
+    one = detections(near[:1], SCORES[:1], CLASSES[:1])
+    manifest = replace(DETECTOR, thresholds=replace(DETECTOR.thresholds, nms_iou=0.9))
+    assert box_differences(manifest, [both], [one]).matched == 0.5
+    assert box_differences(manifest, [one], [both]).mean["invented"] == 0.5
+
+
 def test_energies_that_are_no_numbers_have_no_threshold() -> None:
     seen = scenes((INTACT, INTACT, "thermal black"))
     known, strange = labels(label_map(), 0.5), labels(label_map(), math.nan)

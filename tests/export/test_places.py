@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shutil
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,11 +12,18 @@ import pytest
 
 from mdexport.bundle import PARITY, bundle_folder
 from mdexport.cli import mdexport
-from mdexport.places import refuse_replacing, scratch_folder
+from mdexport.places import refuse_replacing, scratch_folder, writing
 from mdrun.command import run_command
 from mdrun.errors import OutputError, UsageError
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_the_system_s_words_of_many_files() -> None:
+    """`shutil.copytree` gathers what it could not copy, in an error without words of its own."""
+    told = r"models: cannot be written \(\[Errno 28\] No space left on device\); choose another --output"
+    with pytest.raises(OutputError, match=told), writing(Path("models")):
+        raise shutil.Error([("a", "b", str(FULL)), ("c", "d", str(FULL))])
 
 
 @pytest.fixture

@@ -79,6 +79,8 @@ def check(
             with writing(picture, "--picture"):
                 draw_check(checked, picture)
     show_report(checked.report, as_json=as_json)
+    if picture is not None:
+        click.echo(f"{picture}: a few scenes through every engine", err=as_json)
     if record:
         recorded = checking.record(found, checked.report)
         for path in recorded:
@@ -94,7 +96,7 @@ def show_report(report: Report, *, as_json: bool) -> None:
         click.echo(report.to_json())
         return
     from mdexport.gate import describe
-    from mdtrain.commands.shown import print_table, shown
+    from mdtrain.commands.shown import print_turned, shown
 
     measures = sorted({name for v in report.verdicts if v.parity for name in v.parity.metrics}, reverse=True)
     rows = []
@@ -118,7 +120,7 @@ def show_report(report: Report, *, as_json: bool) -> None:
     never_made = [missing.name for missing in report.missing if missing.name not in checked]
     rows += [[name, *["-"] * (len(columns) - 2), "missing"] for name in never_made]
     keep = [index for index in range(len(columns)) if any(row[index] != "-" for row in rows)]
-    print_table(
+    print_turned(
         f"{report.scenes} scenes of {report.data} against {report.reference}",
         [columns[index] for index in keep],
         [[row[index] for index in keep] for row in rows],
@@ -126,6 +128,8 @@ def show_report(report: Report, *, as_json: bool) -> None:
     for verdict in report.verdicts:
         if verdict.reason:
             click.echo(f"{verdict.name} was not run: {verdict.reason}")
+            if verdict.doubt is not None:
+                click.echo(f"{verdict.name}: not verified: {verdict.doubt}")
     for doubt in dict.fromkeys(verdict.doubt for verdict in report.verdicts if verdict.proves_nothing):
         click.echo(with_hint(str(doubt)))
     for verdict in report.verdicts:

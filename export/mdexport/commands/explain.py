@@ -18,8 +18,9 @@ def explain(engine: Path, *, check: bool, as_json: bool) -> None:
     """Say what an engine needs and what differs here; of a plan also the command that builds it again."""
     from mdexport.plan.explain import explain as explain_engine  # noqa: PLC0415  # not for --help
     from mdexport.plan.shown import print_explanation  # noqa: PLC0415  # rich
+    from mdrun.models import resolve  # noqa: PLC0415
 
-    explanation = explain_engine(engine)
+    explanation = explain_engine(resolve(engine))
     if as_json:
         click.echo(json.dumps(explanation.to_dict()))
     else:

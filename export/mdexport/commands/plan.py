@@ -97,7 +97,9 @@ def plan(
     )
     from mdexport.plan.maker import make_plan  # noqa: PLC0415  # not for --help
     from mdexport.plan.shown import print_plan  # noqa: PLC0415  # rich
+    from mdrun.models import resolve  # noqa: PLC0415
 
+    onnx = resolve(onnx)
     with sign_of_life(f"building an engine of {onnx.name}"):
         made = make_plan(onnx, output, options, name_it=auto_name)
     if doubt := find_doubt(replace(made.manifest, build=None)):

@@ -51,7 +51,9 @@ def triton(
     from mdexport.triton_config import ServeOptions  # noqa: PLC0415
 
     options = ServeOptions(model_version, instances, device, max_batch, queue_delay_us)
-    served = write_repository(list(engines), output, options)
+    from mdrun.models import resolve  # noqa: PLC0415
+
+    served = write_repository([resolve(engine) for engine in engines], output, options)
     for remark in (remark for model in served for remark in model.remarks):
         warn("mdexport", remark)
     if as_json:

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mdexport.places import refuse_replacing
+from mdexport.places import locked, refuse_replacing
 from mdexport.plan.inspector import count_engine
 from mdexport.plan.network import build_engine, parse_network
 from mdexport.plan.options import PlanOptions
@@ -81,6 +81,7 @@ def make_plan(onnx: Path, output: Path, options: PlanOptions, *, name_it: bool =
     _refuse_timing_cache(options.timing_cache, path)
     with ExitStack() as places:
         places.enter_context(result_file(path))
+        places.enter_context(locked(path))
         if options.timing_cache is not None:
             places.enter_context(result_file(options.timing_cache))
         check_sidecar(path)

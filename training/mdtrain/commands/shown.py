@@ -13,6 +13,8 @@ from mdrun.errors import UsageError
 from mdrun.numbers import FiniteRange
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from mdtrain.metrics.error_folder import ErrorFolder
 
 # ruff: noqa: PLC0415  # rich loads when a table is printed, not for --help
@@ -81,9 +83,41 @@ def shown(value: float | None, form: str = "{:.3f}") -> str:
     return "-" if value is None else form.format(value)
 
 
+def print_turned(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """The same, turned where a terminal is too narrow for its rows: as many of them side by side as there is room for.
+
+    A row is one thing, `columns` what is told of it, first its name.
+    """
+    width = _console().width
+    cells = [max(map(len, [column, *(row[index] for row in rows)])) for index, column in enumerate(columns)]
+    if _width(cells) <= width:
+        print_table(title, columns, rows)
+        return
+    names, left = max(map(len, columns)), list(rows)
+    while left:
+        count = 1
+        while count < len(left) and _width([names, *(max(map(len, row)) for row in left[: count + 1])]) <= width:
+            count += 1
+        head, *lines = ([column, *(row[index] for row in left[:count])] for index, column in enumerate(columns))
+        print_table(title, head, lines)
+        title, left = "", left[count:]
+
+
+def _width(cells: list[int]) -> int:
+    """Of a table: two blanks a cell, and lines between and around."""
+    return sum(cells) + 3 * len(cells) + 1
+
+
+def _console() -> Console:
+    """Of the terminal; rich would cut names for the 80 columns of a terminal that is not there."""
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=WIDTH)
+
+
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     """A titled table, numbers to the right."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table()
@@ -92,8 +126,7 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
         table.add_column(column, justify="left" if first else "right", no_wrap=first)
     for row in rows:
         table.add_row(*row)
-    console = Console()
-    if not console.is_terminal:  # rich would cut names for the 80 columns of a terminal that is not there
-        console = Console(width=WIDTH)
-    console.print(title, highlight=False)
+    console = _console()
+    if title:
+        console.print(title, highlight=False)
     console.print(table)
