@@ -16,12 +16,12 @@ from onnxruntime.quantization import TensorsData
 from mdexport import check, fp16, gate, proof
 from mdexport.cli import mdexport
 from mdexport.convert.graph import Graph
-from mdexport.convert.half import Half, to_half
+from mdexport.convert.half import LARGEST, Half, to_half
 from mdexport.convert.ranges import measure_ranges
 from mdexport.engine_file import read_engine, stamp, write_engine
 from mdexport.fp16 import convert_half, export_half
 from mdexport.gate import GateError
-from mdexport.pairs import INTACT, PairSet, Scene, parse_pairs
+from mdexport.pairs import INTACT, PairSet, Scene, evenly, parse_pairs
 from mdexport.proof import Ready, prepare, run_model
 from mdrun.backends import Backend
 from mdrun.backends.base import Outputs
@@ -30,7 +30,7 @@ from mdrun.errors import BackendError
 from mdrun.manifest import Manifest
 from mdrun.onnx_file import read_manifest
 from mdrun.verified import find_doubt
-from tests.export.graphs import shift_output
+from tests.export.graphs import limits, shift_output
 from tests.export.labelled import Made
 
 FACTOR = 2.0**14  # keeps every mantissa as it is
@@ -208,6 +208,16 @@ def test_scenes_of_every_condition_say_what_is_too_large_and_whether_the_file_fo
     for scenes in seen.values():
         assert len(scenes) >= 8
         assert {scene.condition == INTACT for scene in scenes} == {True, False}
+
+
+@pytest.mark.parametrize(("times", "large"), [(3.9, True), (4.1, False)])
+def test_a_quarter_of_the_largest_number_is_large(
+    times: float, large: bool, ready: Ready, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranges = measure_ranges(ready.engine.model, evenly(ready.scenes, fp16.RANGE_SCENES), iter)
+    largest = max(max(map(abs, limits(ranges, name))) for name, _ in ranges.items())
+    monkeypatch.setitem(LARGEST, "fp16", times * largest)
+    assert bool(fp16._too_large(ready)) is large
 
 
 @pytest.mark.slow

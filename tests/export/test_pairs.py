@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from mdexport.int8 import Calibration
 from mdexport.pairs import (
     ALTERED_EVERY,
     FEWEST,
@@ -19,12 +20,15 @@ from mdexport.pairs import (
     PairSet,
     Scene,
     altered,
+    count_different,
     intact,
     parse_pairs,
     refuse_blank,
     refuse_shared,
     spread,
 )
+from mdexport.proof import gate_scenes
+from mdexport.recordings import Recording
 from mdrun.errors import DataError, MdrunError, SourceError, UsageError
 from mdtrain.data.records import ImageFile, Record, make_record
 from tests.export.labelled import write_pairs
@@ -212,6 +216,25 @@ def test_failing_cameras_are_black_or_show_the_scene_before() -> None:
 
 def test_a_visible_only_engine_has_one_camera_that_can_fail() -> None:
     assert [scene.condition for scene in altered(scenes_of(5, thermal=False))] == 2 * ["visible black"]
+
+
+def test_a_camera_that_stands_still_gives_one_pair(tmp_path: Path) -> None:
+    """Nobody learns a range from it, nor a rate."""
+    pairs, manifest = write_pairs(tmp_path / "msrs"), make_manifest()
+    for split in ("train", "val"):
+        scenes = Calibration(parse_pairs(str(pairs)), split).read(manifest).scenes
+        assert count_different(scenes) == len(scenes)
+    for camera in ("vi", "ir"):
+        files = sorted((pairs / camera).iterdir())
+        for file in files[1:]:
+            file.write_bytes(files[0].read_bytes())
+    told = "got 1 pairs, wanted at least 16 different ones"
+    with pytest.raises(UsageError, match=told):
+        Calibration(parse_pairs(str(pairs))).read(manifest)
+    with pytest.raises(UsageError, match=told):
+        Calibration(Recording(str(pairs / "vi"), str(pairs / "ir"))).read(manifest)
+    with pytest.raises(UsageError, match=told):
+        gate_scenes(manifest, parse_pairs(str(pairs)), "val")
 
 
 def test_pairs_that_calibrate_do_not_judge(tmp_path: Path) -> None:
