@@ -62,12 +62,14 @@ def bundle_folder(output: Path) -> Iterator[Path]:
     place = output.resolve()  # `.` has no name of its own
     if place.exists():
         _refuse_other_things(output, place)
-    with result_folder(place.parent), locked(place):
+    with result_folder(place.parent), locked(place, output):
         folder = PartialFolder(place)
         try:
             with writing(output):
                 folder.part.mkdir()
                 yield folder.part
+                if place.exists():  # somebody may have put something there meanwhile
+                    _refuse_other_things(output, place)
                 folder.commit()
         except MdrunError as error:  # that folder is gone when somebody reads its name
             final = f"{output}{os.sep}" if isinstance(error, OutputError) else ""
@@ -88,10 +90,11 @@ def _refuse_other_things(output: Path, place: Path) -> None:
     try:
         report = json.loads((place / PARITY).read_text(encoding="utf-8")) if PARITY in inside else {}
         engines = [Path(verdict["name"]) for verdict in report.get("verdicts", [])]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        engines = []
-    known = {PARITY, PICTURE} if engines else set()
-    known |= {name for engine in engines for name in (engine.name, sidecar_path(engine).name)}
+        known = {name for engine in engines for name in (engine.name, sidecar_path(engine).name)}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):  # of another program
+        known = set()
+    if known:
+        known |= {PARITY, PICTURE}
     if other := sorted(inside - known):
         named = ", ".join(other[:MOST_NAMED]) + ", …" * (len(other) > MOST_NAMED)
         raise OutputError(

@@ -181,6 +181,8 @@ class Chain:
         report = checked.report
         failing = {self._folder / verdict.name for verdict in report.verdicts if verdict.fails}
         refused = {self._folder / verdict.name: verdict.reason for verdict in report.verdicts if verdict.refused}
+        if single in refused:
+            raise EngineError(f"{single.name}: {refused[single]}")
         if single in failing:
             refuse_failing(report)
         for path, source in list(self.engines.items()):

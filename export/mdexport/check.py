@@ -15,8 +15,9 @@ import numpy as np
 
 from mdexport.batches import in_batches, refuse_fewer
 from mdexport.computed import computed_by
-from mdexport.gate import judge, threshold_of
+from mdexport.gate import doubt_of_reference, judge, threshold_of
 from mdexport.pairs import PairSet, Scene, evenly
+from mdexport.places import locked
 from mdexport.plan.output import write_whole
 from mdexport.proof import GATE_LIST, SPOT_SCENES, gate_scenes, progress
 from mdrun.backends import AUTO, check_backend, open_backend
@@ -191,10 +192,10 @@ def check_engines(
     scenes = gate_scenes(manifest, pairs, split)
     data = pairs.describe(split, manifest.task)
     if checkpoint is None:
-        name, reference_doubt = f"{first.name} fp32", find_doubt(manifest)
+        name, doubt = f"{first.name} fp32", doubt_of_reference(first.name, manifest)
         before = _run(first, manifest, scenes, seen, together=False).outputs or []  # what it says of each alone
     else:
-        name, reference_doubt = "the checkpoint in PyTorch", None
+        name, doubt = "the checkpoint in PyTorch", None
         before = checkpoint(scenes)
     outputs = {name: before}
     if backend != AUTO:  # what it refuses is not run, and the others are
@@ -209,7 +210,7 @@ def check_engines(
         if ran.outputs is not None:
             precision = of_engine.origin.precision or "fp32"
             parity = judge(of_engine, scenes, before, ran.outputs, precision, (name, data), ran.by)
-            parity = replace(parity, reference_doubt=reference_doubt)
+            parity = replace(parity, doubt=doubt)
         verdicts.append(_verdict(path, of_engine, ran, scenes, parity, accept))
         if ran.outputs is not None:
             outputs[path.name] = ran.outputs
@@ -347,7 +348,8 @@ def record(paths: Sequence[Path], report: Report) -> list[Path]:
             )
             text = replace(manifest, build=build).to_json()
             try:
-                write_whole(sidecar_path(path), text.encode())
+                with locked(sidecar_path(path)):
+                    write_whole(sidecar_path(path), text.encode())
             except OSError as error:
                 raise OutputError(
                     f"{sidecar_path(path)}: cannot be written ({error.strerror}), so the result of {path.name} is not "

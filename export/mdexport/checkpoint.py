@@ -39,7 +39,7 @@ def checkpoint_outputs(student: Student, scenes: Sequence[Scene]) -> list[Output
     """The same outputs from the checkpoint, in PyTorch in full precision."""
     outputs: list[Outputs] = []
     for scene in progress(scenes, "checkpoint in PyTorch"):
-        feed = Feed(scene.feeds["visible"], scene.feeds.get("thermal"))
+        feed = Feed.of(scene)
         if isinstance(student.spec, SegmenterSpec):
             labels, energy = reference_labels(student, feed)
             outputs.append({"labels": labels[None], "energy": energy})

@@ -95,15 +95,20 @@ def _with_file(ready: Ready, half: Half, attempt: _Attempt) -> _Attempt:
     try:
         with opened_file(ready, attempt.model, half) as backend:
             spots, _ = infer(backend, evenly(ready.scenes, SPOT_SCENES), "the file itself")
-            if follows(ready.engine.manifest, evenly(attempt.twin, SPOT_SCENES), spots, half):
-                return attempt
-            said, _ = infer(backend, ready.scenes, "the file itself")
             by = computed_by(backend)
+            if follows(ready.engine.manifest, evenly(attempt.twin, SPOT_SCENES), spots, half):
+                return _of_file(attempt, computed_by=by)
+            said, _ = infer(backend, ready.scenes, "the file itself")
     except BackendError as error:  # BF16 without OpenVINO
         warn("mdexport", f"{half} was judged by its rounded twin alone, for nothing here runs the file: {error}")
-        parity = dataclasses.replace(attempt.judged.parity, not_run=str(error))
-        return attempt._replace(judged=attempt.judged._replace(parity=parity))
+        return _of_file(attempt, computed_by=None, not_run=str(error))
     return attempt._replace(judged=ready.judge_outputs(said, half, by, f"{TWIN}, which passed; the file itself"))
+
+
+def _of_file(attempt: _Attempt, **facts: str | None) -> _Attempt:
+    """The attempt with what is known of its file."""
+    parity = dataclasses.replace(attempt.judged.parity, **facts)  # type: ignore[arg-type]
+    return attempt._replace(judged=attempt.judged._replace(parity=parity))
 
 
 def _order(half: Half | Literal["auto"]) -> tuple[Half, ...]:

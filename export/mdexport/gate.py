@@ -20,6 +20,7 @@ from mdrun.frames import Detections
 from mdrun.manifest import Change, Manifest, Parity
 from mdrun.postprocess import Postprocess
 from mdrun.segment import SegmentPostprocess
+from mdrun.verified import find_doubt
 from mdtrain.config import MEANS
 from mdtrain.data.categories import index_of
 from mdtrain.data.records import LABEL_CLASSES, Record
@@ -118,6 +119,12 @@ def judge(
         metrics=metrics,
         computed_by=computed_by,
     )
+
+
+def doubt_of_reference(name: str, manifest: Manifest) -> str | None:
+    """Why a report proves nothing: the engine of this name that is compared with is not verified itself."""
+    doubt = find_doubt(manifest)
+    return None if doubt is None else f"what it was compared with, {name}, is not verified itself: {doubt}"
 
 
 def follows(manifest: Manifest, reference: Sequence[Outputs], got: Sequence[Outputs], precision: str) -> bool:

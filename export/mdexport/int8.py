@@ -99,7 +99,7 @@ class Calibration(NamedTuple):
             records = self.pairs.read_for(manifest, self.split)
             scenes = intact(manifest, spread(records, min(self.number, len(records))))
             described = f"{len(scenes)} pairs of {self.pairs} {self.split}{count_times(scenes)}"
-        refuse_few(count_different(scenes))
+        refuse_few(count_different(scenes), "different pairs")
         refuse_blank(scenes)
         if not self.degraded:
             return CalibrationScenes(scenes, described)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -151,10 +152,10 @@ def spread(records: Sequence[Record], count: int) -> list[Record]:
 
 def count_different(scenes: Iterable[Scene]) -> int:
     """Scenes that no other is equal to, byte by byte: a camera that stands still gives one image again and again."""
-    return len({tuple(array.tobytes() for array in scene.feeds.values()) for scene in scenes})
+    return len({hashlib.sha256(b"".join(map(bytes, scene.feeds.values()))).digest() for scene in scenes})
 
 
-def refuse_few(count: int) -> None:
+def refuse_few(count: int, what: str = "pairs") -> None:
     """Refuse to measure on a handful of pairs.
 
     Raises:
@@ -162,7 +163,7 @@ def refuse_few(count: int) -> None:
     """
     if count < FEWEST:
         raise UsageError(
-            f"got {count} pairs, wanted at least {FEWEST} different ones: fewer show neither the range of values nor "
+            f"got {count} {what}, wanted at least {FEWEST} different ones: fewer show neither the range of values nor "
             "what is lost; name a larger set or ask for more"
         )
 

@@ -30,7 +30,10 @@ LIMITS = {"scores": 1e-3, "boxes_px": 0.5}  # of detectors
 LABEL_LIMITS = {"labels": 1e-4, "energy": 1e-3}  # of segmenters: share of a pair's pixels with another class
 CLASS_LIMITS = {"scores": 1e-3, "energy": 1e-3}  # of classifiers
 COMPARED_SCORE = 0.01  # boxes below it never reach a result
+ROUNDING = 1e-6  # of a score, whatever it is: sigmoids of two libraries differ by 1e-7
 FEWEST_BOXES = 10  # of a pair that are compared, whatever their score: a network that finds nothing has boxes too
+BOXES = "boxes"  # number that was compared
+NO_BOX = "no box was compared, for the scores of the checkpoint are all equal; is the network trained?"
 Outputs = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[Any]]
 
 
@@ -117,16 +120,26 @@ def difference(wanted: Outputs, got: Outputs) -> dict[str, float]:
     if not (np.isfinite(got_boxes).all() and np.isfinite(got_scores).all()):
         return dict.fromkeys(LIMITS, math.inf)  # max() would let NaN pass
     shift = float(np.abs(scores - got_scores).max())
-    sure = scores > max(scores[-1], got_scores[-1]) + shift
-    count = sure.sum() or len(scores)  # where all are equal none may be another
+    count = compared_boxes(scores, got_scores)
     worst = 0.0
-    for rank, (box, score, label) in enumerate(zip(boxes[:count], scores[:count], classes[:count], strict=True)):
-        if score < COMPARED_SCORE and rank >= FEWEST_BOXES:
-            break
-        near = LIMITS["scores"] * min(1.0, float(score) / COMPARED_SCORE)
+    for box, score, label in zip(boxes[:count], scores[:count], classes[:count], strict=True):
+        near = max(LIMITS["scores"] * min(1.0, float(score) / COMPARED_SCORE), 2 * shift, ROUNDING)
         same = (got_classes == label) & (np.abs(got_scores - score) <= near)
         worst = max(worst, float(np.abs(got_boxes[same] - box).max(1).min()) if same.any() else math.inf)
     return {"scores": shift, "boxes_px": worst}
+
+
+def compared_boxes(scores: NDArray[np.float32], got_scores: NDArray[np.float32]) -> int:
+    """Of how many of the K best ranks the boxes are compared: those that can reach a result, and FEWEST_BOXES at least.
+
+    Not of the last ones, where rounding decides which box is among the K; and of none where all scores are equal and
+    small, as a head without weights gives them: any K of its boxes would do.
+    """
+    sure = int((scores > max(scores[-1], got_scores[-1]) + np.abs(scores - got_scores).max()).sum())
+    seen = int((scores >= COMPARED_SCORE).sum())
+    if not sure:
+        return seen
+    return min(sure, max(seen, FEWEST_BOXES))
 
 
 def compare(student: Student, session: Any, feeds: Iterable[Feed], top_k: int, data: str) -> Parity:
@@ -146,12 +159,13 @@ def compare(student: Student, session: Any, feeds: Iterable[Feed], top_k: int, d
     """
     limits = _limits(student)
     largest = dict.fromkeys(limits, 0.0)
-    count = 0
+    count = boxes = 0
     for batch in in_batches(list(feeds), together=takes_many(session)):
         for feed, got in zip(
             batch, run_batch(session, [_arrays(feed) for feed in batch], "the exported graph"), strict=True
         ):
             found = _differences(student, got, feed, top_k)
+            boxes += int(found.pop(BOXES, 0))
             largest = {name: max(value, found[name]) for name, value in largest.items()}
             count += 1
     passed = count > 0 and all(largest[name] <= limit for name, limit in limits.items())
@@ -163,6 +177,7 @@ def compare(student: Student, session: Any, feeds: Iterable[Feed], top_k: int, d
         finite,
         dict(limits),
         passed,
+        doubt=NO_BOX if "boxes_px" in limits and not boxes else None,
         computed_by=computed_in_memory(),
     )
 
@@ -188,4 +203,6 @@ def _differences(student: Student, got: Mapping[str, NDArray[Any]], feed: Feed, 
         ranked = got["scores"][0], got["energy"], got["classes"][0]
         return class_difference(reference_classes(student, feed), ranked)
     boxes, scores, classes = (got[name][0] for name in ("boxes", "scores", "classes"))
-    return difference(reference(student, feed, top_k), (boxes, scores, classes))
+    wanted_boxes = reference(student, feed, top_k)
+    found = difference(wanted_boxes, (boxes, scores, classes))
+    return found | {BOXES: compared_boxes(wanted_boxes[1], scores)}

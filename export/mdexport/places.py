@@ -68,20 +68,22 @@ def _reason(error: OSError) -> str:
 
 
 @contextmanager
-def locked(output: Path, *, inside: bool = False) -> Iterator[None]:
+def locked(output: Path, named: Path | None = None, *, inside: bool = False) -> Iterator[None]:
     """Keep other commands out of a place until the end; else both would say that their result is there.
 
     Args:
         output: a file or folder to come, or one that is there; its parent is there.
+        named: what errors call it; None as it is.
         inside: the lock lies in it and not beside it: a folder that others may write to, one after the other.
 
     Raises:
         OutputError: another command writes there, or the lock cannot be written.
     """
-    lock = Lock(output / LOCK if inside else output.with_name(f".{output.name}.lock"), output)
-    with writing(output):
-        lock.take()
+    named = named or output
+    lock = Lock(output / LOCK if inside else output.with_name(f".{output.name}.lock"), named)
     try:
+        with writing(named):
+            lock.take()
         yield
     finally:
         lock.release()

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from mdexport.batches import in_batches, run_batch, takes_many
 from mdexport.computed import computed_in_memory
 from mdexport.engine_file import OnnxEngine, read_engine, stamp, write_engine
-from mdexport.gate import GateError, describe, judge, threshold_of
+from mdexport.gate import GateError, describe, doubt_of_reference, judge, threshold_of
 from mdexport.pairs import PairSet, Scene, altered, count_different, intact, refuse_few, spread
 from mdexport.places import scratch_folder
 from mdrun.backends import open_backend
@@ -75,7 +75,7 @@ class Ready(NamedTuple):
         """The same of what was said about all scenes, computed `by` a library; `note` goes behind the reference."""
         names = f"{self.path.name} fp32{note}", self.data
         parity = judge(self.engine.manifest, self.scenes, self.reference, outputs, precision, names, by)
-        parity = dataclasses.replace(parity, reference_doubt=find_doubt(self.engine.manifest))
+        parity = dataclasses.replace(parity, doubt=doubt_of_reference(self.path.name, self.engine.manifest))
         return Judged(parity, threshold_of(self.scenes, outputs))
 
 
@@ -130,7 +130,7 @@ def gate_scenes(manifest: Manifest, pairs: PairSet, split: str) -> list[Scene]:
     chosen = spread(records, min(MOST_GATE_PAIRS, len(records)))
     _refuse_unlabelled(manifest, chosen)
     scenes = intact(manifest, chosen)
-    refuse_few(count_different(scenes))
+    refuse_few(count_different(scenes), "different pairs")
     return scenes + altered(scenes)
 
 

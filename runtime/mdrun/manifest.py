@@ -146,7 +146,7 @@ class Parity:
         metrics: by measure (`person/ap50`, `mean/accuracy`).
         accepted: why an engine that did not pass was exported nevertheless.
         not_run: why the file itself was not run, and only what it should compute was judged; None where it was.
-        reference_doubt: why what it was compared with is not verified itself; None where it is.
+        doubt: why it proves nothing although it passed, where that does not show in its numbers.
         computed_by: library, version, and GPU or instructions of the processor that computed the engine's outputs.
     """
 
@@ -161,7 +161,7 @@ class Parity:
     metrics: dict[str, Change] = field(default_factory=dict, metadata=LATER)
     accepted: str | None = field(default=None, metadata=LATER)
     not_run: str | None = field(default=None, metadata=LATER)
-    reference_doubt: str | None = field(default=None, metadata=LATER)
+    doubt: str | None = field(default=None, metadata=LATER)
     computed_by: str | None = field(default=None, metadata=LATER)
 
 

@@ -30,6 +30,7 @@ _UINT8 = 2  # TensorProto.DataType
 _OPSET_DOMAIN, _OPSET_VERSION = 1, 2  # OperatorSetIdProto
 _KEY, _VALUE = 1, 2  # StringStringEntryProto
 
+DEFAULT_DOMAINS = ("", "ai.onnx")  # two names of one
 _VARINT, _I64, _BYTES, _I32 = 0, 1, 2, 5  # wire types
 _FIXED_SIZE = {_I64: 8, _I32: 4}
 _MAX_VARINT = 10  # bytes of a 64-bit value, 7 bits each
@@ -281,7 +282,9 @@ def _header(data: Buffer, size: int) -> OnnxHeader:
         elif number == _OPSET_IMPORT:
             entry = dict(_fields(data, _span(value, "opset_import")))
             version = entry.get(_OPSET_VERSION)
-            if isinstance(version, int) and not _text(data, entry.get(_OPSET_DOMAIN)):
+            if isinstance(version, int) and _text(data, entry.get(_OPSET_DOMAIN)) in DEFAULT_DOMAINS:
+                if opset is not None:
+                    raise _WireError("two default operator sets in it, wanted one")
                 opset = version
         elif number == _METADATA_PROPS:
             entry = dict(_fields(data, _span(value, "metadata_props")))

@@ -51,8 +51,8 @@ def _doubt_of(manifest: Manifest, parity: Parity | None) -> str | None:
         return f"the file itself was not run, only what it should compute was judged ({parity.not_run})"
     if parity.pairs < FEWEST_COMPARED:
         return f"only {parity.pairs} pairs were compared, wanted at least {FEWEST_COMPARED}"
-    if parity.reference_doubt is not None:
-        return f"what it was compared with, {parity.reference}, is not verified itself: {parity.reference_doubt}"
+    if parity.doubt is not None:
+        return parity.doubt
     return _proves_nothing(manifest, parity) if parity.metrics else None
 
 

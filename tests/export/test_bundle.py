@@ -194,6 +194,27 @@ def test_a_place_that_is_no_bundle_is_left_alone(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_what_came_into_a_bundle_meanwhile_stays(tmp_path: Path) -> None:
+    with bundle.bundle_folder(tmp_path / "student") as folder:
+        (folder / "tiny.onnx").touch()
+        (folder / PARITY).write_text(json.dumps({"verdicts": [{"name": "tiny.onnx"}]}), encoding="utf-8")
+    mine = tmp_path / "student" / "mine.txt"
+    with (
+        pytest.raises(OutputError, match=r"student: is there and holds mine\.txt"),
+        bundle.bundle_folder(tmp_path / "student") as folder,
+    ):
+        mine.write_text(f"beside {folder.name}", encoding="utf-8")
+    assert names_in(tmp_path / "student") == {"tiny.onnx", PARITY, "mine.txt"}
+    assert names_in(tmp_path) == {"student"}
+
+
+@pytest.mark.parametrize("name", ["", ".", "/", None, 3])
+def test_a_report_of_another_program_makes_no_bundle(name: object, tmp_path: Path) -> None:
+    (tmp_path / PARITY).write_text(json.dumps({"verdicts": [{"name": name}]}), encoding="utf-8")
+    with pytest.raises(OutputError, match=r"holds parity\.json, which is of no bundle"), bundle.bundle_folder(tmp_path):
+        pytest.fail("it is filled")
+
+
 @pytest.mark.parametrize("command", ["bundle", "fp16", "triton"])
 def test_two_commands_in_one_place_are_told(
     command: str, detector: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -17,7 +17,7 @@ from mdexport import onnx_export
 from mdexport.cli import mdexport
 from mdexport.deploy import rewrite_first
 from mdexport.onnx_export import export_onnx
-from mdexport.parity import LIMITS, difference
+from mdexport.parity import LIMITS, compared_boxes, difference
 from mdexport.recordings import Recording
 from mdrun.command import run_command
 from mdrun.engine import Engine
@@ -154,6 +154,24 @@ def test_boxes_are_compared_where_a_network_finds_nothing() -> None:
     shifted = boxes + np.array([10, 0, 10, 0], np.float32)  # where the next box was
     assert difference((boxes, scores, classes), (shifted, scores, classes))["boxes_px"] == 10
     assert difference((boxes, scores, classes), (boxes, scores, classes + 1))["boxes_px"] == float("inf")
+
+
+@pytest.mark.parametrize("best", [1e-4, 1e-6, 1e-8])
+def test_scores_that_rounding_moves_find_their_boxes(best: float) -> None:
+    """Sigmoids of two libraries differ by 1e-7, which may be more than such a score."""
+    boxes = np.array([[10 * i, 0, 10 * i + 10, 10] for i in range(20)], np.float32)
+    scores, classes = np.geomspace(best, best / 100, 20).astype(np.float32), np.zeros(20, np.int64)
+    got = (boxes, scores + np.float32(1e-7), classes)
+    assert difference((boxes, scores, classes), got)["boxes_px"] == 0
+
+
+def test_a_head_without_weights_has_no_boxes_to_compare() -> None:
+    """All scores are equal, so any K of its boxes may be the best."""
+    scores = np.full(20, 0.0099, np.float32)
+    assert compared_boxes(scores, scores) == 0
+    assert compared_boxes(scores + np.float32(0.5), scores + np.float32(0.5)) == 20
+    boxes, classes = np.zeros((20, 4), np.float32), np.zeros(20, np.int64)
+    assert difference((boxes, scores, classes), (boxes + 80, scores, classes))["boxes_px"] == 0
 
 
 def test_difference_forgives_another_box_in_the_last_place_only() -> None:

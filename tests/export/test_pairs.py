@@ -228,7 +228,7 @@ def test_a_camera_that_stands_still_gives_one_pair(tmp_path: Path) -> None:
         files = sorted((pairs / camera).iterdir())
         for file in files[1:]:
             file.write_bytes(files[0].read_bytes())
-    told = "got 1 pairs, wanted at least 16 different ones"
+    told = "got 1 different pairs, wanted at least 16 different ones"
     with pytest.raises(UsageError, match=told):
         Calibration(parse_pairs(str(pairs))).read(manifest)
     with pytest.raises(UsageError, match=told):

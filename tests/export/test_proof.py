@@ -64,7 +64,7 @@ def test_what_is_made_of_an_engine_that_is_not_verified_is_not_either(ready: Rea
     manifest = dataclasses.replace(ready.engine.manifest, parity=dataclasses.replace(parity, pairs=1))
     doubtful = ready._replace(engine=ready.engine._replace(manifest=manifest))
     finish(doubtful, model, unchanged, doubtful.judge(model, "fp32"), tmp_path / "a.onnx", None)
-    told = "what it was compared with, tiny.onnx fp32, is not verified itself: only 1 pairs were compared, wanted"
+    told = "what it was compared with, tiny.onnx, is not verified itself: only 1 pairs were compared, wanted"
     assert str(find_doubt(read_manifest(tmp_path / "a.onnx"))).startswith(told)
     finish(ready, model, unchanged, ready.judge(model, "fp32"), tmp_path / "b.onnx", None)
     assert find_doubt(read_manifest(tmp_path / "b.onnx")) is None

@@ -146,7 +146,14 @@ def test_other_operators_are_another_engine(blob: Path, tmp_path: Path) -> None:
     older, own = onnx.load(str(blob)), onnx.load(str(blob))
     older.opset_import[0].version -= 1
     own.functions.append(onnx.FunctionProto(name="Relu"))
-    for model, told in ((older, f"of opset {OPSET - 1}, its"), (own, f"of opset {OPSET} and 1 operators of its own,")):
+    alias, twice = onnx.load(str(blob)), onnx.load(str(blob))
+    alias.opset_import[0].domain, alias.opset_import[0].version = "ai.onnx", OPSET - 1  # another name of the same
+    twice.opset_import.add(domain="ai.onnx", version=OPSET)
+    (tmp_path / "twice.onnx").write_bytes(twice.SerializeToString())
+    with pytest.raises(EngineError, match=r"two default operator sets in it, wanted one"):
+        check_graph(tmp_path / "twice.onnx", hashed)
+    lower = f"of opset {OPSET - 1}, its"
+    for model, told in ((alias, lower), (older, lower), (own, f"of opset {OPSET} and 1 operators of its own,")):
         path = tmp_path / "other.onnx"
         path.write_bytes(model.SerializeToString())
         assert graph_sha256(path) == origin.graph_sha256

@@ -130,7 +130,8 @@ def show_report(report: Report, *, as_json: bool) -> None:
             click.echo(f"{verdict.name} was not run: {verdict.reason}")
             if verdict.doubt is not None:
                 click.echo(f"{verdict.name}: not verified: {verdict.doubt}")
-    for doubt in dict.fromkeys(verdict.doubt for verdict in report.verdicts if verdict.proves_nothing):
+    passed = [verdict for verdict in report.verdicts if verdict.parity is not None and verdict.parity.passed]
+    for doubt in dict.fromkeys(verdict.doubt for verdict in passed if verdict.doubt is not None):
         click.echo(with_hint(str(doubt)))
     for verdict in report.verdicts:
         if verdict.fails and verdict.parity is not None:
@@ -144,7 +145,7 @@ def _word(verdict: Verdict) -> str:
     if verdict.parity is None:
         return "-"
     if verdict.parity.passed:
-        if not verdict.proves_nothing:
+        if verdict.doubt is None:
             return "passed"
         return "proves nothing" if str(verdict.doubt).endswith("prove nothing") else "not verified"
     return "failed" if verdict.accepted is None else f"accepted: {' '.join(verdict.accepted.split())}"

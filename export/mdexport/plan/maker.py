@@ -81,7 +81,7 @@ def make_plan(onnx: Path, output: Path, options: PlanOptions, *, name_it: bool =
     _refuse_timing_cache(options.timing_cache, path)
     with ExitStack() as places:
         places.enter_context(result_file(path))
-        places.enter_context(locked(path))
+        places.enter_context(locked(sidecar_path(path), path))  # which `a.plan` and `a.rtx` share
         if options.timing_cache is not None:
             places.enter_context(result_file(options.timing_cache))
         check_sidecar(path)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SIZE = re.compile(r"([0-9]{1,9})x([0-9]{1,9})")
 WIDTH = 160  # of tables in files and pipes
+MOST_WORDS = 20  # characters that words get where a table has to fit
 WORST = 20  # pictures of errors, unless told
 EXISTING = click.Path(path_type=Path)  # the readers say what is wrong with it
 
@@ -86,21 +87,24 @@ def shown(value: float | None, form: str = "{:.3f}") -> str:
 def print_turned(title: str, columns: list[str], rows: list[list[str]]) -> None:
     """The same, turned where a terminal is too narrow for its rows: as many of them side by side as there is room for.
 
-    A row is one thing, `columns` what is told of it, first its name.
+    A row is one thing, `columns` what is told of it, first its name, last words that may take several lines.
     """
+    from rich.cells import cell_len
+
     width = _console().width
-    cells = [max(map(len, [column, *(row[index] for row in rows)])) for index, column in enumerate(columns)]
-    if _width(cells) <= width:
+    cells = [max(map(cell_len, [column, *(row[index] for row in rows)])) for index, column in enumerate(columns)]
+    if not rows or _width([*cells[:-1], min(cells[-1], MOST_WORDS)]) <= width:
         print_table(title, columns, rows)
         return
-    names, left = max(map(len, columns)), list(rows)
+    names, left = max(map(cell_len, columns)), list(rows)
+    numbers = [max(map(cell_len, row[:-1])) for row in rows]
     while left:
         count = 1
-        while count < len(left) and _width([names, *(max(map(len, row)) for row in left[: count + 1])]) <= width:
+        while count < len(left) and _width([names, *numbers[: count + 1]]) <= width:
             count += 1
         head, *lines = ([column, *(row[index] for row in left[:count])] for index, column in enumerate(columns))
         print_table(title, head, lines)
-        title, left = "", left[count:]
+        title, left, numbers = "", left[count:], numbers[count:]
 
 
 def _width(cells: list[int]) -> int:
@@ -119,14 +123,15 @@ def _console() -> Console:
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     """A titled table, numbers to the right."""
     from rich.table import Table
+    from rich.text import Text
 
     table = Table()
     for position, column in enumerate(columns):
         first = position == 0 and len(rows) > 1
-        table.add_column(column, justify="left" if first else "right", no_wrap=first)
+        table.add_column(Text(column), justify="left" if first else "right", no_wrap=first)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))  # as it is: a reason or a name may hold brackets
     console = _console()
     if title:
-        console.print(title, highlight=False)
+        console.print(title, highlight=False, markup=False)
     console.print(table)
