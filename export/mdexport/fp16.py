@@ -99,6 +99,7 @@ def _with_file(ready: Ready, half: Half, attempt: _Attempt) -> _Attempt:
             if follows(ready.engine.manifest, evenly(attempt.twin, SPOT_SCENES), spots, half):
                 return _of_file(attempt, computed_by=by)
             said, _ = infer(backend, ready.scenes, "the file itself")
+            ready.seen[graph_sha256(attempt.model.SerializeToString())] = said
     except BackendError as error:  # BF16 without OpenVINO
         warn("mdexport", f"{half} was judged by its rounded twin alone, for nothing here runs the file: {error}")
         return _of_file(attempt, computed_by=None, not_run=str(error))
