@@ -112,6 +112,8 @@ def test_the_library_that_will_run_it_judges(
     assert manifest.parity.passed is not broken
     assert manifest.parity.reference.endswith("which passed; the file itself in openvino")
     assert re.fullmatch(rf"openvino [\d.]+, {choice.best_instructions()}", str(manifest.parity.computed_by))
+    said = ready.seen[str(manifest.origin.graph_sha256)]  # by it, which a check will hear again
+    assert any(outputs["scores"].any() for outputs in said) is not broken
     chosen = [scene.record.name for scene in calibrated.scenes]
     assert len(chosen) == SENSITIVITY_SCENES
     assert set(chosen).isdisjoint(scene.record.name for scene in ready.scenes)
