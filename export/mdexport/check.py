@@ -68,11 +68,6 @@ class Verdict:
         """It was run and does not follow the reference, and nobody has accepted that."""
         return self.parity is not None and not self.parity.passed and self.accepted is None
 
-    @property
-    def proves_nothing(self) -> bool:
-        """It passed, and its reference is no better than a guess on these pairs, or is not verified itself."""
-        return self.parity is not None and self.parity.passed and self.accepted is None and self.doubt is not None
-
 
 @dataclass(frozen=True)
 class Missing:

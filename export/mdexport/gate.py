@@ -34,6 +34,7 @@ from mdtrain.metrics.segmentation import confusion, rtfnet_scores
 AUROC, TNR95 = "energy/auroc", "energy/tnr95"  # TNR95 = 1 - FPR95: higher is better, as for every measure
 OVERALL = "overall/accuracy"  # of engines that classify
 DETECTION_RATE = "person/detection_rate"  # 1 - log-average miss rate
+CLEAR = 0.01  # of a score above the report threshold: what rounding alone takes below it is not lost
 MATCHED_IOU = 0.5  # a detection is found again where a box of its class overlaps it so far
 # Largest loss of each measure and least share of detections found again, by precision.
 LOSS = {"fp32": 0.001, "fp16": 0.003, "bf16": 0.003, "int8": 0.01}
@@ -169,13 +170,15 @@ def _passes(differences: Differences, metrics: Mapping[str, Change], limits: Map
 
 
 def box_differences(manifest: Manifest, reference: Sequence[Outputs], got: Sequence[Outputs]) -> Differences:
-    """Detections above the display threshold against those of the engine, at the network's size.
+    """Detections above the display threshold, and clearly above that of results, against those of the engine.
+
+    At the network's size.
 
     A detection is found again where the engine has one of its class that overlaps it by MATCHED_IOU, above the report
     threshold; of those found, scores and corners are compared. One of the engine's is invented where the reference
     has none such: accuracy is measured on intact scenes alone, and a failing camera must not make persons.
     """
-    wanted_scores = Postprocess(manifest, max(manifest.thresholds.display, manifest.thresholds.report))
+    wanted_scores = Postprocess(manifest, max(manifest.thresholds.display, manifest.thresholds.report + CLEAR))
     all_scores = Postprocess(manifest, None)
     size = (manifest.inputs["visible"].width, manifest.inputs["visible"].height)
     scores: list[float] = []

@@ -161,6 +161,18 @@ def test_what_nobody_would_see_need_not_be_found_again() -> None:
     assert box_differences(DETECTOR, [lost], [detections(scores=faint)]).mean["invented"] == 0
 
 
+def test_what_rounding_takes_below_the_report_threshold_is_not_lost() -> None:
+    """Of a poor network, whose best F1 lies below the lowest score that is written."""
+    manifest = replace(DETECTOR, thresholds=replace(DETECTOR.thresholds, report=0.05, display=0.033))
+    at, below = (detections(scores=np.array([0.9, score, 0.01], np.float32)) for score in (0.0501, 0.0499))
+    for one, two in ((at, below), (below, at)):
+        found = box_differences(manifest, [one], [two])
+        assert (found.matched, found.mean["invented"]) == (1, 0)
+    clear = detections(scores=np.array([0.9, 0.061, 0.01], np.float32))
+    assert box_differences(manifest, [clear], [below]).matched == 0.5
+    assert box_differences(manifest, [below], [clear]).mean["invented"] == 0.5
+
+
 def test_one_box_is_not_found_again_twice() -> None:
     """Two persons side by side, both above the overlap of suppression, of which the engine gives one."""
     near = np.array([[10, 10, 30, 50], [16, 10, 36, 50]], np.float32)
